@@ -1,0 +1,89 @@
+"""A small residual network whose blocks take an attention module, or none. Taught in 00 and 07.
+
+`SEResNet(attention=None)` is the matched control of `SEResNet(attention=SqueezeExcitation)`: with
+the same seed all shared weights start equal.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from course_utils.attention import SqueezeExcitation, own_random_stream
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; attention after the last norm, before the addition.
+
+    He et al. 2016, https://arxiv.org/abs/1512.03385, figure 2; the place of the attention module
+    is that of Hu et al. 2018, https://arxiv.org/abs/1709.01507, figure 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        channels: int,
+        stride: int = 1,
+        attention: Callable[[int], nn.Module] | None = None,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=False)
+        self.norm1 = norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = norm(channels)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or in_channels != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(in_channels, channels, 1, stride, bias=False), norm(channels)
+            )
+        with own_random_stream():
+            self.attention = attention(channels) if attention else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+        y = torch.relu(self.norm1(self.conv1(x)))  # (N, channels, H / stride, W / stride)
+        y = self.attention(self.norm2(self.conv2(y)))
+        return torch.relu(y + self.shortcut(x))
+
+
+class SEResNet(nn.Module):
+    """Residual network for small images, 28 to 64 px, with attention in each block.
+
+    Three stages of two blocks; each stage after the first halves the image and doubles the
+    channels. SE networks: https://arxiv.org/abs/1709.01507.
+
+    Args:
+        in_channels: channels of the image.
+        outputs: numbers per image; 1 for a yes-or-no question.
+        width: channels of the first stage.
+        attention: called with the number of channels of a block; None for the plain network.
+        norm: called with the number of channels.
+
+    Shapes: (N, in_channels, H, W) to (N, outputs), which are logits, not probabilities.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        outputs: int = 1,
+        width: int = 32,
+        attention: Callable[[int], nn.Module] | None = SqueezeExcitation,
+        norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+    ):
+        super().__init__()
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False), norm(width), nn.ReLU()
+        )
+        blocks = []
+        channels = width
+        for stage in range(3):
+            for place in range(2):
+                stride = 2 if stage > 0 and place == 0 else 1
+                blocks.append(ResidualBlock(channels, width * 2**stage, stride, attention, norm))
+                channels = width * 2**stage
+        self.blocks = nn.Sequential(*blocks)
+        self.head = nn.Linear(channels, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+        features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4)
+        return self.head(features.mean((2, 3)))  # (N, outputs)

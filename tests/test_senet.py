@@ -1,0 +1,112 @@
+"""The residual network and its matched control: one switch, nothing else differs."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from course_utils.attention import SqueezeExcitation
+from course_utils.senet import ResidualBlock, SEResNet
+
+
+def build(attention, seed=0, **size):
+    torch.manual_seed(seed)
+    return SEResNet(attention=attention, **size)
+
+
+@pytest.mark.parametrize(("height", "width", "channels"), [(28, 28, 1), (31, 45, 3), (64, 64, 1)])
+def test_one_row_of_logits_per_image(height, width, channels):
+    model = build(SqueezeExcitation, in_channels=channels, outputs=3, width=16).eval()
+    assert model(torch.rand(2, channels, height, width)).shape == (2, 3)
+    assert model(torch.rand(1, channels, height, width)).shape == (1, 3)
+
+
+def test_both_arms_start_from_equal_shared_weights():
+    """A gate inserted between layers would shift the random stream of those behind it."""
+    plain, gated = build(None).state_dict(), build(SqueezeExcitation).state_dict()
+    assert set(plain) < set(gated)
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, gated[name]), name
+    extra = set(gated) - set(plain)
+    assert extra and all(".attention." in name for name in extra)
+
+
+def test_gates_of_different_blocks_start_differently_and_follow_the_seed():
+    gates = [block.attention.down.weight for block in build(SqueezeExcitation).blocks[:2]]
+    assert not torch.equal(*gates)
+    again = build(SqueezeExcitation).blocks[0].attention.down.weight
+    other = build(SqueezeExcitation, seed=1).blocks[0].attention.down.weight
+    assert torch.equal(gates[0], again) and not torch.equal(gates[0], other)
+
+
+def test_the_random_stream_behind_the_model_is_the_same_in_both_arms():
+    build(None)
+    after_plain = torch.rand(3)
+    build(SqueezeExcitation)
+    assert torch.equal(after_plain, torch.rand(3))
+
+
+def test_attention_stands_after_the_last_norm_and_before_the_addition():
+    block = ResidualBlock(8, 8, attention=lambda channels: Halve()).eval()
+    x = torch.rand(2, 8, 5, 5)
+    body = block.norm2(block.conv2(torch.relu(block.norm1(block.conv1(x)))))
+    torch.testing.assert_close(block(x), torch.relu(body / 2 + x))
+
+
+class Halve(nn.Module):
+    def forward(self, x):
+        return x / 2
+
+
+def test_a_gate_that_is_wide_open_gives_the_plain_network():
+    plain, gated = build(None).eval(), build(SqueezeExcitation).eval()
+    for block in gated.blocks:
+        nn.init.zeros_(block.attention.up.weight)
+        nn.init.constant_(block.attention.up.bias, 40.0)  # sigmoid(40) is 1 in float32
+    x = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(plain(x), gated(x))
+
+
+def test_parameters_of_the_gate_are_those_of_the_paper():
+    plain = sum(p.numel() for p in build(None).parameters())
+    gated = sum(p.numel() for p in build(SqueezeExcitation).parameters())
+    layers = sum(2 * c * c // 16 + c // 16 + c for c in (32, 32, 64, 64, 128, 128))
+    assert gated - plain == layers
+    assert layers / plain < 0.02, "a third arm is needed where the gate adds more than 2%"
+
+
+def test_norm_is_an_argument_and_the_model_can_be_copied():
+    model = build(SqueezeExcitation, norm=lambda c: nn.GroupNorm(4, c))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    x = torch.rand(2, 1, 28, 28)
+    torch.testing.assert_close(copy.deepcopy(model)(x), model(x))
+
+
+def test_squeeze_excitation_weighs_channels_between_zero_and_one():
+    gate = SqueezeExcitation(32)
+    x = torch.randn(3, 32, 7, 9)
+    weights = gate.weights(x)
+    assert weights.shape == (3, 32, 1, 1)
+    assert 0 < weights.min() and weights.max() < 1
+    assert not torch.allclose(weights.sum(1), torch.ones(3, 1, 1)), "gates are no softmax"
+    torch.testing.assert_close(gate(x), x * weights)
+
+
+def test_squeeze_excitation_equals_torchvision_with_its_weights():
+    from torchvision.ops import SqueezeExcitation as Theirs
+
+    ours, theirs = SqueezeExcitation(48, 16), Theirs(48, 3)
+    theirs.fc1.load_state_dict(ours.down.state_dict())
+    theirs.fc2.load_state_dict(ours.up.state_dict())
+    x = torch.randn(2, 48, 6, 5)
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(
+        ours.double()(x.double()), theirs.double()(x.double()), rtol=0, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize(("channels", "reduction"), [(8, 16), (0, 1), (16, 0)])
+def test_a_reduction_that_leaves_no_hidden_unit_is_refused(channels, reduction):
+    with pytest.raises(ValueError, match="leaves no hidden unit.*try reduction="):
+        SqueezeExcitation(channels, reduction)
