@@ -1,0 +1,274 @@
+"""The training loop: the same seed, the same result; killed runs go on; mistakes are named."""
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import metrics
+from course_utils.training import fit, predict
+
+
+def blobs(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 images (n, 1, 8, 8); those of class 1 are brighter in one corner."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 2
+    x = torch.randint(0, 120, (n, 1, 8, 8), generator=generator)
+    x[y == 1, :, :3, :3] += 60
+    return x.to(torch.uint8), y
+
+
+def network(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 8, 3, bias=False),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.Dropout2d(0.2),
+        nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 1),
+    )
+
+
+def bce(logits, labels):
+    return F.binary_cross_entropy_with_logits(logits[:, 0], labels.float())
+
+
+def score(logits, labels):
+    return {"auroc": metrics.auroc(logits[:, 0], labels)}
+
+
+def jitter(x, y):
+    return x + 0.05 * torch.randn_like(x), y
+
+
+def train(**changes):
+    arguments = {"epochs": 3, "batch_size": 16, "lr": 1e-2, "augment": jitter, "score": score}
+    arguments |= {"monitor": "auroc", "precision": "32-true"} | changes
+    return fit(network(), bce, blobs(70, 0), blobs(40, 1), **arguments)
+
+
+def test_it_learns_and_reports_each_epoch():
+    fitted = train(epochs=8)
+    assert fitted.history["auroc"].iloc[-1] > 0.95
+    assert fitted.history["loss"].iloc[-1] < fitted.history["loss"].iloc[0]
+    assert list(fitted.history["epoch"]) == list(range(1, 9))
+    assert not fitted.model.training
+
+
+def test_same_seed_same_weights_other_seed_other_weights():
+    first, again, other = train(seed=3), train(seed=3), train(seed=4)
+    for name, tensor in first.model.state_dict().items():
+        assert torch.equal(tensor, again.model.state_dict()[name]), name
+    assert not torch.equal(first.model[0].weight, other.model[0].weight)
+    columns = ["epoch", "lr", "loss", "val_loss", "auroc"]
+    assert first.history[columns].equals(again.history[columns])
+
+
+def test_the_returned_weights_are_those_of_the_best_epoch_on_validation():
+    marks = iter([0.2, 0.9, 0.5, 0.4])
+    kept = []
+
+    def scripted(outputs, labels):
+        kept.append(outputs)
+        return {"mark": next(marks)}
+
+    fitted = train(epochs=4, score=scripted, monitor="mark")
+    assert fitted.best_epoch == 2
+    outputs = predict(fitted.model, blobs(40, 1)[0])
+    torch.testing.assert_close(outputs, kept[1], rtol=0, atol=0)
+    assert not torch.equal(outputs, kept[3])
+
+
+def test_without_a_monitor_the_lowest_validation_loss_wins():
+    fitted = train(epochs=5, monitor=None)
+    assert fitted.best_epoch == int(fitted.history["val_loss"].argmin()) + 1
+
+
+def test_an_undefined_score_never_wins():
+    marks = iter([float("nan"), 0.1, float("nan")])
+    fitted = train(score=lambda o, y: {"mark": next(marks)}, monitor="mark")
+    assert fitted.best_epoch == 2
+
+
+def test_every_image_once_an_epoch_in_nearly_equal_batches():
+    seen = []
+
+    def watch(x, y):
+        seen.append(x)
+        return x, y
+
+    x, y = blobs(70, 0)
+    x[:, 0, 0, 0] = torch.arange(70, dtype=torch.uint8)
+    fit(network(), bce, (x, y), blobs(20, 1), epochs=1, batch_size=16, augment=watch)
+    sizes = [len(batch) for batch in seen]
+    assert sum(sizes) == 70 and max(sizes) <= 16 and max(sizes) - min(sizes) <= 1
+    marks = (torch.cat(seen)[:, 0, 0, 0] * 255).round().long()
+    assert sorted(marks.tolist()) == list(range(70))
+    assert torch.cat(seen).max() <= 1
+
+
+def test_what_the_model_draws_does_not_shift_batches_or_augmentation():
+    """The ground of the matched control: both arms see the same images, changed the same way."""
+
+    def watched(model):
+        seen = []
+
+        def watch(x, y):
+            x, y = jitter(x, y)
+            seen.append(x)
+            return x, y
+
+        fit(model, bce, blobs(64, 0), blobs(20, 1), epochs=2, batch_size=16, augment=watch)
+        return torch.cat(seen)
+
+    greedy = network()
+    greedy[3] = nn.Dropout(0.5)  # draws more numbers a step
+    plain = network()
+    plain[3] = nn.Identity()  # draws none
+    assert torch.equal(watched(greedy), watched(plain))
+
+
+def test_an_interrupt_returns_what_has_been_learned():
+    calls = []
+
+    def stop_in_third_epoch(x, y):
+        calls.append(1)
+        if len(calls) == 12:
+            raise KeyboardInterrupt
+        return jitter(x, y)
+
+    fitted = train(epochs=9, augment=stop_in_third_epoch)
+    assert fitted.interrupted and len(fitted.history) == 2 and fitted.best_epoch in (1, 2)
+    whole = train(epochs=9, augment=jitter)
+    assert fitted.history["loss"].tolist() == whole.history["loss"][:2].tolist()
+
+
+def test_an_interrupt_in_the_first_epoch_keeps_the_steps_made():
+    calls = []
+
+    def stop_in_first_epoch(x, y):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return x, y
+
+    fitted = train(augment=stop_in_first_epoch)
+    assert fitted.interrupted and fitted.best_epoch == 0 and len(fitted.history) == 0
+    assert not torch.equal(fitted.model[0].weight, network()[0].weight)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_batch():
+    x, y = blobs(48, 0)
+    x = x.float()
+    x[37] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"epoch 1, batch \d.*NOT finite") as caught:
+        fit(network(), bce, (x, y), blobs(20, 1), epochs=1, batch_size=48)
+    assert "training images" in str(caught.value)
+
+    def diverges(logits, labels):
+        return bce(logits, labels) * torch.tensor(float("inf"))
+
+    with pytest.raises(FloatingPointError, match="images are finite.*learning rate"):
+        fit(network(), diverges, blobs(48, 0), blobs(20, 1), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"epochs": 0}, "expected at least 1"),
+        ({"batch_size": 0}, "expected at least 1"),
+        ({"monitor": "auroc", "score": None}, "needs `score`"),
+    ],
+)
+def test_arguments_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        train(**changes)
+
+
+def test_images_and_targets_of_different_length_are_refused():
+    x, y = blobs(10, 0)
+    with pytest.raises(ValueError, match="10 images and 9 targets"):
+        fit(network(), bce, (x, y[:9]), (x, y), epochs=1)
+
+
+def test_predict_restores_the_mode_and_ignores_batch_size():
+    model, x = network().train(), blobs(30, 0)[0]
+    whole, parts = predict(model, x), predict(model, x, batch_size=7)
+    assert model.training and not whole.requires_grad
+    torch.testing.assert_close(whole, parts)
+
+
+SCRIPT = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+from test_training import network, blobs, bce, score, jitter
+from course_utils.training import fit
+from safetensors.torch import save_file
+
+def loud(x, y):
+    print("step", flush=True)
+    return jitter(x, y)
+
+fitted = fit(network(), bce, blobs(70, 0), blobs(40, 1), epochs=4, batch_size=16, lr=1e-2,
+             augment=loud, score=score, monitor="auroc", seed=5, checkpoint=sys.argv[2])
+save_file({k: v.contiguous() for k, v in fitted.model.state_dict().items()}, sys.argv[3])
+fitted.history.drop(columns="seconds").to_json(sys.argv[4])
+"""
+
+
+def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(tmp_path):
+    def start(name):
+        words = [sys.executable, "-c", SCRIPT, __file__.rpartition("/")[0]]
+        words += [str(tmp_path / f"{name}.{end}") for end in ("run", "safetensors", "json")]
+        return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+    def steps(process):
+        return sum(line == "step\n" for line in process.stdout)
+
+    whole = start("whole")
+    assert steps(whole) == 4 * 5 and whole.wait() == 0
+
+    killed = start("killed")
+    for _ in range(12):  # two epochs of five steps, and two steps of the third
+        assert killed.stdout.readline() == "step\n"
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    killed.stdout.close()
+    assert not (tmp_path / "killed.safetensors").exists()
+
+    resumed = start("killed")
+    assert steps(resumed) == 2 * 5 and resumed.wait() == 0, "the killed epoch is replayed"
+
+    for end in ("safetensors", "json"):
+        assert (tmp_path / f"killed.{end}").read_bytes() == (tmp_path / f"whole.{end}").read_bytes()
+
+
+def test_a_finished_checkpoint_trains_no_more_and_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.safetensors"
+    first = train(checkpoint=path)
+    calls = []
+    again = train(checkpoint=path, augment=lambda x, y: calls.append(1) or (x, y))
+    assert not calls
+    assert torch.equal(first.model[0].weight, again.model[0].weight)
+    assert first.best_epoch == again.best_epoch
+    with pytest.raises(ValueError, match=r"run.safetensors belongs to another run \(lr: 0.01"):
+        train(checkpoint=path, lr=2e-2)
+
+
+def test_a_checkpoint_is_safetensors_with_json_and_holds_all_state(tmp_path):
+    path = tmp_path / "run.safetensors"
+    train(checkpoint=path)
+    with safe_open(path, "pt") as file:
+        numbers = json.loads(file.metadata()["run"])
+        prefixes = {name.split(".")[0] for name in file.keys()}  # noqa: SIM118
+    assert numbers["epoch"] == 3 and len(numbers["history"]) == 3
+    assert prefixes == {"model", "average", "optimizer", "random", "best"}
+    assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"], "nothing is left beside it"
