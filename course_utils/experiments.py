@@ -157,17 +157,17 @@ EXPERIMENTS: dict[str, Experiment] = {
             profiles={
                 "smoke": {
                     "size": {"width": 16},
-                    "fit": {"epochs": 1, "batch_size": 128, "lr": 4e-3},
+                    "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
                     "images": 512,
                 },
                 "standard": {
                     "size": {"width": 16},
-                    "fit": {"epochs": 6, "batch_size": 128, "lr": 4e-3},
+                    "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
                     "images": None,
                 },
                 "full": {
                     "size": {"width": 32},
-                    "fit": {"epochs": 15, "batch_size": 128, "lr": 4e-3},
+                    "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
                     "images": None,
                 },
             },

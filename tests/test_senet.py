@@ -88,7 +88,7 @@ def test_squeeze_excitation_weighs_channels_between_zero_and_one():
     x = torch.randn(3, 32, 7, 9)
     weights = gate.weights(x)
     assert weights.shape == (3, 32, 1, 1)
-    assert 0 < weights.min() and weights.max() < 1
+    assert weights.min() > 0 and weights.max() < 1
     assert not torch.allclose(weights.sum(1), torch.ones(3, 1, 1)), "gates are no softmax"
     torch.testing.assert_close(gate(x), x * weights)
 
@@ -108,5 +108,5 @@ def test_squeeze_excitation_equals_torchvision_with_its_weights():
 
 @pytest.mark.parametrize(("channels", "reduction"), [(8, 16), (0, 1), (16, 0)])
 def test_a_reduction_that_leaves_no_hidden_unit_is_refused(channels, reduction):
-    with pytest.raises(ValueError, match="leaves no hidden unit.*try reduction="):
+    with pytest.raises(ValueError, match=r"leaves no hidden unit.*try reduction="):
         SqueezeExcitation(channels, reduction)

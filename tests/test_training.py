@@ -176,7 +176,7 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_batch():
     def diverges(logits, labels):
         return bce(logits, labels) * torch.tensor(float("inf"))
 
-    with pytest.raises(FloatingPointError, match="images are finite.*learning rate"):
+    with pytest.raises(FloatingPointError, match=r"images are finite.*learning rate"):
         fit(network(), diverges, blobs(48, 0), blobs(20, 1), epochs=1)
 
 
