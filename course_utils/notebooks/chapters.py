@@ -1,0 +1,247 @@
+"""From `notebooks/source/NN_name.md` (Jupytext, MyST), the text one edits, to `NN_name.ipynb`.
+
+A chapter's code cells are executed again only when they, or the modules of the course that they
+import, changed. A change of prose keeps the stored outputs.
+"""
+
+import hashlib
+import json
+import tempfile
+import time
+import tomllib
+from collections import Counter
+from modulefinder import ModuleFinder
+from pathlib import Path
+
+import jupytext
+import nbformat
+
+from ..runtime import ROOT
+from . import execute
+
+NOTEBOOKS = ROOT / "notebooks"
+EXERCISE = "exercise-"  # the tag `exercise-images.dice` marks the learner's cell of `images.dice`
+
+# Written out, because what a kernel reports holds its exact Python version.
+_METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {
+        "codemirror_mode": {"name": "ipython", "version": 3},
+        "file_extension": ".py",
+        "mimetype": "text/x-python",
+        "name": "python",
+        "nbconvert_exporter": "python",
+        "pygments_lexer": "ipython3",
+    },
+}
+_FIRST_CELL = {
+    "cellView": "form",  # folded on Colab
+    "jupyter": {"source_hidden": True},  # folded in JupyterLab
+    "tags": ["first-cell", "nbval-ignore-output"],
+}
+_BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
+)
+
+
+def names(chapters: list[str] | None = None, folder: Path = NOTEBOOKS) -> list[str]:
+    """Chapters that have a source, in order.
+
+    Args:
+        chapters: names, or their beginnings such as `00`; None for all.
+        folder: holds the notebooks and `source/`.
+
+    Raises:
+        ValueError: a word fits no chapter.
+    """
+    known = sorted(path.stem for path in (folder / "source").glob("[0-9][0-9]_*.md"))
+    for word in chapters or []:
+        if not any(name.startswith(word) for name in known):
+            raise ValueError(f"No chapter begins with {word!r}. There are: {', '.join(known)}.")
+    return [name for name in known if not chapters or name.startswith(tuple(chapters))]
+
+
+def address() -> str:
+    """The public repository's address from pyproject.toml, or an empty text while there is none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project.get("urls", {}).get("Repository", "").rstrip("/")
+
+
+def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
+    """A chapter's notebook without outputs: its source, with ids and the folded first cell.
+
+    Raises:
+        ValueError: the source does not begin with a title, or a code cell cannot be read.
+    """
+    source = folder / "source" / f"{name}.md"
+    cells = jupytext.reads(source.read_text(encoding="utf-8"), fmt="md:myst").cells
+    if not cells or cells[0].cell_type != "markdown" or not cells[0].source.startswith("# "):
+        raise ValueError(f"{source} must begin with a title: a line `# Title`.")
+    first = (folder / "source" / "first_cell.py").read_text(encoding="utf-8").strip()
+    if url := address():
+        first = first.replace('REPOSITORY = ""', f'REPOSITORY = "{url}"', 1)
+    cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
+    # An id comes from the cell's text: moving a cell, or editing another one, keeps it.
+    seen: Counter[str] = Counter()
+    for cell in cells:
+        cell.id = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[cell.id] += 1
+        if seen[cell.id] > 1:
+            cell.id += f"-{seen[cell.id]}"
+    if url.startswith("https://github.com/"):  # Colab opens notebooks from there only
+        badge = _BADGE.format(owner_and_name=url.removeprefix("https://github.com/"), name=name)
+        title, _, promise = cells[0].source.partition("\n")
+        cells[0].source = f"{title}\n\n{badge}\n{promise}"
+    version = digest([[cell.cell_type, cell.source] for cell in cells])
+    return nbformat.v4.new_notebook(
+        cells=cells, metadata=_METADATA | {"course": {"version": version}}
+    )
+
+
+def digest(value) -> str:
+    """A short name for a JSON value: equal values have equal names."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The code cells, in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def depends(notebook: nbformat.NotebookNode) -> str:
+    """A name for what the course puts into a notebook's outputs, beside the notebook's own cells.
+
+    It covers the modules of `course_utils` that the cells import, directly or through another one,
+    and the recorded runs and weights if the ledger is among them.
+    """
+    from IPython.core.inputtransformer2 import TransformerManager
+
+    plain = TransformerManager().transform_cell  # turns `%magic` and `!command` into Python
+    with tempfile.TemporaryDirectory() as temporary:
+        script = Path(temporary, "notebook.py")
+        script.write_text("".join(plain(cell.source) for cell in code_cells(notebook)), "utf-8")
+        finder = ModuleFinder(path=[str(ROOT)])
+        try:
+            finder.run_script(str(script))
+        except SyntaxError:
+            return "unreadable"  # running the notebook will tell in which cell
+    files = set()
+    for module, found in finder.modules.items():
+        if module.startswith("course_utils."):
+            path = Path(found.__file__)  # type: ignore[attr-defined]
+            # A package may load its modules by name: all of them count.
+            files |= set(path.parent.glob("*.py")) if path.name == "__init__.py" else {path}
+    if "course_utils.ledger" in finder.modules:
+        kinds = (".jsonl", ".safetensors")
+        files |= {path for path in (ROOT / "results").rglob("*") if path.suffix in kinds}
+    return digest(
+        [[p.relative_to(ROOT).as_posix(), digest(p.read_bytes().hex())] for p in sorted(files)]
+    )
+
+
+def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
+    """What sets a stored notebook apart from its source, in sentences; none when they agree."""
+    path = folder / f"{name}.ipynb"
+    if not path.exists():
+        return [f"{name}: there is no {path.name}. Run `make notebooks`."]
+    expected, stored = assemble(name, folder), nbformat.read(path, as_version=4)
+    problems = []
+    if len(expected.cells) != len(stored.cells):
+        problems.append(
+            f"{name}: the source has {len(expected.cells)} cells, the notebook {len(stored.cells)}."
+        )
+    for number, (new, old) in enumerate(zip(expected.cells, stored.cells, strict=False), start=1):
+        for key in ("cell_type", "id", "source", "metadata"):
+            if new[key] != old.get(key):
+                problems.append(f"{name}, cell {number}: {key} differs from the source.")
+    if any(expected.metadata[key] != stored.metadata.get(key) for key in _METADATA):
+        problems.append(f"{name}: kernelspec or language_info is not the course's.")
+    if expected.metadata.course.version != stored.metadata.get("course", {}).get("version"):
+        problems.append(f"{name}: the notebook's version is not that of its source.")
+    counts = [cell.execution_count for cell in code_cells(stored)]
+    if counts != list(range(1, len(counts) + 1)):
+        problems.append(f"{name}: the cells were not executed in order: {counts}.")
+    return [f"{problem} Run `make notebooks`." for problem in problems]
+
+
+def build(chapters: list[str] | None = None, force: bool = False, folder: Path = NOTEBOOKS) -> int:
+    """Bring the stored notebooks in step with their sources; execute those whose code changed.
+
+    They run in the standard profile on real data. Outputs are stored without progress bars and
+    widgets; one with an error, a warning or a path of this machine is refused.
+
+    Args:
+        chapters: names, or their beginnings such as `00`; None for all.
+        force: execute even where nothing changed.
+        folder: holds the notebooks and `source/`.
+
+    Returns:
+        Exit status: 0, or 1 when a chapter could not be stored.
+    """
+    status = 0
+    for name in names(chapters, folder):
+        print(f"{name}: ", end="", flush=True)
+        notebook, path = assemble(name, folder), folder / f"{name}.ipynb"
+        notebook.metadata.course.depends = depends(notebook)
+        stored = nbformat.read(path, as_version=4) if path.exists() else None
+        if stored and not force and _keep_outputs(notebook, stored):
+            changed = notebook != stored
+            print("text updated, outputs kept" if changed else "up to date")
+        else:
+            start = time.monotonic()
+            failure = execute.execute(
+                notebook, folder, {"COURSE_PROFILE": "standard", "COURSE_DATA": "real"}
+            )
+            execute.drop_passing(notebook)
+            problems = [str(failure)] if failure else execute.flaws(notebook)
+            if problems:
+                print("not stored", *problems, sep="\n  ")
+                status = 1
+                continue
+            notebook.metadata.update(_METADATA)
+            print(f"executed in {time.monotonic() - start:.0f} s")
+        if notebook != stored:
+            save(notebook, path)
+    return status
+
+
+def _keep_outputs(new: nbformat.NotebookNode, old: nbformat.NotebookNode) -> bool:
+    """Take over the outputs of equal code; False where there is none."""
+    fresh, kept = code_cells(new), code_cells(old)
+    if [cell.source for cell in fresh] != [cell.source for cell in kept]:
+        return False
+    if new.metadata.course.depends != old.metadata.get("course", {}).get("depends"):
+        return False
+    if any(cell.execution_count is None for cell in kept):
+        return False
+    for cell, source in zip(fresh, kept, strict=True):
+        cell.outputs, cell.execution_count = source.outputs, source.execution_count
+    return True
+
+
+def save(notebook: nbformat.NotebookNode, path: Path) -> None:
+    """Write a notebook whole or not at all: an interrupted run leaves the file as it was."""
+    temporary = path.with_suffix(".tmp")
+    nbformat.write(notebook, temporary)
+    temporary.replace(path)
+
+
+def with_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy whose exercise cells hold the solutions, for testing that each check accepts its own.
+
+    A cell with the tag `exercise-NAME` gets the solution of the exercise NAME.
+    """
+    from ..exercises import solution_source
+
+    copy = nbformat.from_dict(notebook)
+    for cell in copy.cells:
+        for name in exercise_names(cell):
+            cell.source = solution_source(name)
+    return copy
+
+
+def exercise_names(cell: nbformat.NotebookNode) -> list[str]:
+    """The exercises that a cell's tags name: none, or the one it leaves to the learner."""
+    tags = cell.metadata.get("tags", [])
+    return [tag.removeprefix(EXERCISE) for tag in tags if tag.startswith(EXERCISE)]

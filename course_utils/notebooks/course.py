@@ -1,0 +1,178 @@
+"""Running the whole course: one line per notebook, pages under `build/PROFILE/`, a scoreboard."""
+
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+
+from ..datasets import CATALOG, reachable
+from ..runtime import PROFILES, ROOT, device, versions
+from . import chapters as files
+from . import pages
+from .execute import FIGURE, Failure, execute, texts
+
+BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
+HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
+_OWN = ("COURSE_PROFILE", "COURSE_PROGRESS", "COURSE_QUIET")  # COURSE_* without effect on results
+
+
+def run(
+    profile: str,
+    chapters: list[str] | None = None,
+    folder: Path = files.NOTEBOOKS,
+    out: Path = ROOT / "build",
+) -> int:
+    """Execute the chapters in a profile, as `make course` does, and show what came out.
+
+    Each executed notebook and its HTML page lie in `out/PROFILE/` afterwards, with an index. A
+    chapter whose cells, course code, data source and versions are those of its last good run is not
+    run again. A failing chapter is named, and the rest still run.
+
+    Args:
+        profile: smoke, standard or full.
+        chapters: names, or their beginnings such as `00`; None for all.
+        folder: holds the notebooks and `source/`.
+        out: where the results go.
+
+    Returns:
+        Exit status: 0, 1 when a chapter failed, 130 after Ctrl-C.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"{profile!r} is not a profile. Expected one of: {', '.join(PROFILES)}.")
+    out = out / profile
+    out.mkdir(parents=True, exist_ok=True)
+    names = files.names(chapters, folder)
+    notebooks = {name: files.assemble(name, folder) for name in names}
+    marks = {name: _fingerprint(notebooks[name], profile) for name in names}
+    before = {name: _course(_stored(out, name)) for name in names}
+    due = [name for name in names if before[name].get("fingerprint") != marks[name]]
+    status = 0
+    try:
+        for number, name in enumerate(names, start=1):
+            start = f"[{number}/{len(names)}] {name}"
+            if name not in due:
+                print(f"{start}  up to date")
+                continue
+            left = sum(
+                before[n].get("seconds", BUDGET[profile]) for n in due[due.index(name) + 1 :]
+            )
+            notebook = notebooks[name]
+            failure = _run_one(notebook, profile, folder, start, left)
+            # Neither a failure nor a run on phantoms for want of data is ever up to date.
+            again = failure or _did_without_data(notebook)
+            notebook.metadata.course.fingerprint = "" if again else marks[name]
+            pages.page(notebook, out / f"{name}.html", folder)
+            files.save(notebook, out / f"{name}.ipynb")
+            if failure:
+                print(f"    {name}, {failure}")
+                status = 1
+    except KeyboardInterrupt:
+        print("\nStopped. What is done is kept; the same command goes on from here.")
+        status = 130
+    # The index shows every chapter run so far, also those that this call was not asked for.
+    title = f"Attention in medical image analysis, profile {profile}"
+    pages.index(title, HEADER, _rows(files.names(None, folder), out), out / "index.html")
+    print("\n" + _table([HEADER, *_rows(names, out)]))
+    print(f"\nPages: {os.path.relpath(out / 'index.html')}")
+    return status
+
+
+def _run_one(notebook, profile: str, folder: Path, start: str, left: float) -> Failure | None:
+    """Run one chapter and print its line."""
+    print(f"{start}  started {time.strftime('%H:%M:%S')}", end="", flush=True)
+    watched = sys.stdout.isatty()
+
+    def show(index: int) -> None:
+        if watched:
+            print(f"\r{start}  cell {index + 1} of {len(notebook.cells)} ", end="", flush=True)
+
+    begin = time.monotonic()
+    failure = execute(notebook, folder, {"COURSE_PROFILE": profile}, show)
+    seconds = time.monotonic() - begin
+    state = "FAILED" if failure else "ok"
+    notebook.metadata.course.update(status=state, seconds=round(seconds, 1))
+    rest = f", about {_in_words(left)} left" if left else ""
+    line = f"  {state} in {seconds:.0f} s{rest}"
+    print(f"\r{start}{line:<24}" if watched else line)  # over the line that counts cells
+    return failure
+
+
+def _fingerprint(notebook, profile: str) -> str:
+    """A name for everything that decides what a notebook puts out."""
+    course = {k: v for k, v in os.environ.items() if k.startswith("COURSE_") and k not in _OWN}
+    facts = [
+        notebook.metadata.course.version,
+        files.depends(notebook),
+        profile,
+        course,
+        # "upstream, else phantom" becomes "upstream" by fetching: the same data.
+        [reachable(name).partition(",")[0] for name in CATALOG],
+        device().type,
+        versions(),
+    ]
+    return files.digest(facts)
+
+
+def _did_without_data(notebook) -> bool:
+    """Whether a data set could not be reached, so that `load` has announced a phantom instead."""
+    printed = "\n".join(t for c in files.code_cells(notebook) for o in c.outputs for t in texts(o))
+    asked_for = os.environ.get("COURSE_DATA") == "phantom"
+    return not asked_for and re.search(r"^SYNTHETIC:", printed, re.MULTILINE) is not None
+
+
+def _stored(out: Path, name: str):
+    """The executed notebook of an earlier run, or None."""
+    path = out / f"{name}.ipynb"
+    return nbformat.read(path, as_version=4) if path.exists() else None
+
+
+def _course(notebook) -> dict:
+    return notebook.metadata.get("course", {}) if notebook else {}
+
+
+def _rows(names: list[str], out: Path) -> list[list[str]]:
+    """The scoreboard: for each chapter a row for each of its live figures, or one without."""
+    rows = []
+    for name in names:
+        notebook = _stored(out, name)
+        if notebook is None:
+            rows.append([name, "not run", "", "", "", "", ""])
+            continue
+        course = notebook.metadata.course
+        head = [name, course.status, f"{course.seconds:.0f}"]
+        figures = [
+            output.data[FIGURE]
+            for cell in files.code_cells(notebook)
+            for output in cell.outputs
+            if FIGURE in output.get("data", {})
+        ]
+        for f in figures:
+            live = f"{f['label']} {f['value']:.3f}"
+            rows.append([*head, f["source"], live, f["recorded"], f["published"] or "none"])
+            head = ["", "", ""]
+        if not figures:
+            rows.append([*head, _banner_source(notebook), "", "", ""])
+    return rows
+
+
+def _banner_source(notebook) -> str:
+    """The data source that the first cell has printed."""
+    printed = "".join(text for out in files.code_cells(notebook)[0].outputs for text in texts(out))
+    found = re.search(r"data: (.*)", printed)
+    return found.group(1) if found else ""
+
+
+def _in_words(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _table(rows: list[list[str]]) -> str:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])

@@ -1,0 +1,170 @@
+"""Running a notebook in a kernel of this Python, and looking over what it puts out."""
+
+import asyncio
+import atexit
+import contextlib
+import os
+import re
+import signal
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+
+from ..runtime import ROOT
+
+CELL_SECONDS = 900
+FIGURE = "application/vnd.course.figure+json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
+_PROGRESS = re.compile(r"\d%\|.*\||\d(it/s|s/it)")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_PATH = re.compile(r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*")
+_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]{6,}")
+
+
+class Failure(NamedTuple):
+    """Where a notebook stopped: number of the code cell (from 1), its first line, the error."""
+
+    cell: int
+    line: str
+    error: str
+
+    def __str__(self) -> str:
+        return f"code cell {self.cell} (`{self.line}`): {self.error}"
+
+
+def execute(notebook, folder: Path, variables: dict[str, str], on_cell=None) -> Failure | None:
+    """Run the code cells in order, in place, and stop at the first error.
+
+    The kernel is this Python, whichever kernels are installed, and runs in `folder`.
+
+    Args:
+        notebook: its outputs and execution counts are filled in.
+        folder: where relative paths of the notebook begin.
+        variables: put into the kernel's environment, beside the present one.
+        on_cell: called with each cell's index before it runs.
+
+    Raises:
+        RuntimeError: the kernel did not start.
+        KeyboardInterrupt: the user pressed Ctrl-C; the kernel has been stopped.
+    """
+    # Without folders to look in, the kernel is `sys.executable -m ipykernel_launcher`.
+    specs = KernelSpecManager(kernel_dirs=[])
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=specs)
+    if manager.has_trait("transport_encryption"):
+        manager.transport_encryption = "auto"  # without it newer kernels print a warning
+    at = -1
+    stopping: list[asyncio.Future] = []
+
+    def remember(cell, cell_index):
+        nonlocal at
+        at = cell_index
+        if on_cell:
+            on_cell(cell_index)
+
+    def watch_for_ctrl_c(notebook):
+        # nbclient's own handler would make Ctrl-C look like a kernel that died.
+        def stop():
+            stopping.append(asyncio.ensure_future(manager.shutdown_kernel(now=True)))
+
+        # Where there are no handlers (Windows), Ctrl-C raises KeyboardInterrupt by itself.
+        with contextlib.suppress(RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
+
+    client = NotebookClient(
+        notebook,
+        km=manager,
+        timeout=CELL_SECONDS,
+        record_timing=False,
+        store_widget_state=False,
+        coalesce_streams=True,
+        shutdown_kernel="immediate",
+        extra_arguments=["--log-level=ERROR"],  # not into the middle of a progress line
+        on_cell_start=remember,
+        on_notebook_start=watch_for_ctrl_c,
+    )
+    try:
+        with tempfile.TemporaryDirectory() as scratch:
+            environment = os.environ | {
+                "COURSE_QUIET": "1",  # no progress bars in pages and stored outputs
+                "TQDM_DISABLE": "1",
+                "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+                "IPYTHONDIR": scratch,  # a user's own settings of IPython stay out
+                "COURSE_PROGRESS": str(Path(scratch, "progress.json")),  # not the learner's
+                **variables,
+            }
+            client.execute(env=environment, cwd=str(folder), cleanup_kc=True)
+        return None
+    except CellExecutionError as problem:
+        error = _COLOUR.sub("", f"{problem.ename}: {problem.evalue}").strip()
+    except CellTimeoutError:
+        error = f"it took longer than {CELL_SECONDS} s"
+    except DeadKernelError:
+        if stopping:
+            raise KeyboardInterrupt from None
+        error = "the kernel died: it was killed, or it ran out of memory"
+    except RuntimeError as problem:
+        raise RuntimeError(f"No kernel starts here ({problem}). Run `course check`.") from None
+    finally:
+        # nbclient leaves this behind when no kernel starts, and it would fail at exit.
+        atexit.unregister(client._cleanup_kernel)
+    number = sum(cell.cell_type == "code" for cell in notebook.cells[: at + 1])
+    return Failure(number, notebook.cells[at].source.strip().splitlines()[0], error)
+
+
+def texts(output) -> list[str]:
+    """The readable parts of an output: printed text, text forms of displayed data, a traceback."""
+    if output.output_type == "stream":
+        return [output.text]
+    if output.output_type == "error":
+        return output.traceback
+    return [str(value) for kind, value in output.data.items() if not kind.startswith("image/")]
+
+
+def drop_passing(notebook) -> None:
+    """Remove what means nothing once stored: widgets, progress bars, the kernel's time stamps."""
+    notebook.metadata.pop("widgets", None)
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs = [out for out in cell.outputs if not _is_passing(out)]
+
+
+def _is_passing(output) -> bool:
+    if output.output_type == "stream":
+        lines = [line for line in output.text.splitlines() if line.strip()]
+        return bool(lines) and all(_PROGRESS.search(line) for line in lines)
+    return _WIDGET in output.get("data", {})
+
+
+def flaws(notebook) -> list[str]:
+    """What must not stand in stored outputs, each with its cell.
+
+    These are errors, warnings (anything on stderr), progress bars, widgets, paths of this machine,
+    and addresses in memory, which differ from run to run.
+    """
+    found = []
+    if "widgets" in notebook.metadata:
+        found.append("the notebook's metadata hold widget state")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for number, cell in enumerate(code, start=1):
+        where = f"code cell {number} (`{cell.source.strip().splitlines()[0]}`)"
+        for output in cell.outputs:
+            text = "\n".join(texts(output))
+            if output.output_type == "error":
+                found.append(f"{where}: error {output.ename}: {output.evalue}")
+            if output.get("name") == "stderr":
+                found.append(f"{where}: stderr: {text.strip()[:300]}")
+            if _WIDGET in output.get("data", {}):
+                found.append(f"{where}: a widget, which stored notebooks do not show")
+            if _PROGRESS.search(text):
+                found.append(f"{where}: a progress bar")
+            if path := _PATH.search(text) or re.search(re.escape(str(ROOT)), text):
+                found.append(f"{where}: a path of this machine: {path.group()}")
+            if address := _ADDRESS.search(text):
+                found.append(f"{where}: an address in memory, {address.group()}: end with `;`")
+    return found

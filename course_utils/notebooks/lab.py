@@ -1,0 +1,71 @@
+"""JupyterLab on a learner's own copies, which an update of the course never touches."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+
+from ..runtime import ROOT
+from .chapters import NOTEBOOKS
+
+
+def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) -> list[str]:
+    """Copy the notebooks that are not there yet; a file that is there is never written to.
+
+    Returns:
+        A sentence for each copied notebook, and for each own copy that is older than the course's.
+    """
+    mine.mkdir(parents=True, exist_ok=True)
+    said = []
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        own = mine / path.name
+        if not own.exists():
+            # Written beside and moved: a copy that broke off would be kept for ever.
+            shutil.copyfile(path, own.with_suffix(".tmp"))
+            own.with_suffix(".tmp").replace(own)
+            said.append(f"{path.name}: copied to {mine.name}/")
+        elif _version(own) != _version(path):
+            said.append(
+                f"{path.name}: the course has another version; yours is kept. To get the new one, "
+                f"rename {mine.name}/{path.name} and run this command again."
+            )
+    return said
+
+
+def _version(path: Path) -> str:
+    """The version of the text that a notebook was made from; empty if it cannot be read."""
+    try:
+        return nbformat.read(path, as_version=4).metadata.get("course", {}).get("version", "")
+    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError):
+        return ""
+
+
+def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
+    """Start JupyterLab on the copies in `my_course/`, for this machine only, with its usual token.
+
+    Args:
+        open_browser: False only prints the address.
+        mine: the folder of copies; it lies in the checkout, which is what JupyterLab shows.
+
+    Returns:
+        JupyterLab's exit status.
+    """
+    print(*copy_notebooks(mine), sep="\n")
+    command = [
+        *(sys.executable, "-m", "jupyterlab"),
+        "--ip=127.0.0.1",
+        f"--ServerApp.root_dir={ROOT}",
+        f"--ServerApp.preferred_dir={mine}",
+        f"--LabApp.default_url=/lab/tree/{mine.name}",
+    ]
+    if not open_browser:
+        command.append("--no-browser")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command.append("--allow-root")  # as in a container
+    try:
+        return subprocess.call(command, cwd=ROOT)
+    except KeyboardInterrupt:
+        return 0  # Ctrl-C is how JupyterLab is ended

@@ -1,0 +1,462 @@
+"""Building a notebook from its source, and the folded first cell on Colab, Kaggle and elsewhere."""
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import venv
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook, new_output
+
+from course_utils.notebooks import chapters, execute
+from course_utils.notebooks.chapters import NOTEBOOKS, assemble, build, in_step
+
+SOURCE = """\
+---
+kernelspec:
+  name: python3
+  display_name: Python 3
+---
+
+# A chapter
+
+It promises something.
+
++++
+
+## A section
+
+```{code-cell} python3
+:tags: [nbval-check-output, exercise-start.sample]
+:alt: 'Two lines: one "rises", one falls'
+
+import os, uuid
+print(uuid.uuid4())
+```
+
+Words between.
+
+```{code-cell} python3
+print(os.environ["COURSE_PROFILE"], os.environ["COURSE_DATA"])
+```
+
+```{code-cell} python3
+print("last")
+```
+
+```{code-cell} python3
+print("last")
+```
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder of notebooks with one chapter, `00_one`, and a first cell that needs nothing."""
+    folder = tmp_path / "notebooks"
+    (folder / "source").mkdir(parents=True)
+    (folder / "source" / "first_cell.py").write_text('REPOSITORY = ""  # filled in\nprint("first")')
+    (folder / "source" / "00_one.md").write_text(SOURCE)
+    return folder
+
+
+def edit(folder, old, new):
+    path = folder / "source" / "00_one.md"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def read(folder):
+    return nbformat.read(folder / "00_one.ipynb", as_version=4)
+
+
+def printed(notebook):
+    """What each code cell has printed."""
+    return ["".join(out.text for out in cell.outputs) for cell in chapters.code_cells(notebook)]
+
+
+def test_notebook_holds_the_source_with_the_folded_first_cell_behind_the_title(folder):
+    notebook = assemble("00_one", folder)
+    nbformat.validate(notebook)
+    kinds = [cell.cell_type for cell in notebook.cells]
+    assert kinds == ["markdown", "code", "markdown", "code", "markdown", "code", "code", "code"]
+    assert notebook.cells[0].source == "# A chapter\n\nIt promises something."
+    first = notebook.cells[1]
+    assert first.source == 'REPOSITORY = ""  # filled in\nprint("first")'
+    assert first.metadata.jupyter.source_hidden and first.metadata.cellView == "form"
+    assert notebook.cells[3].metadata.tags == ["nbval-check-output", "exercise-start.sample"]
+    assert notebook.cells[3].metadata.alt == 'Two lines: one "rises", one falls'
+    assert "version" not in notebook.metadata.language_info
+
+
+def test_ids_are_unique_and_survive_editing_and_moving_other_cells(folder):
+    before = [cell.id for cell in assemble("00_one", folder).cells]
+    assert len(set(before)) == len(before)
+    edit(folder, "Words between.", "Other words.")
+    after = [cell.id for cell in assemble("00_one", folder).cells]
+    assert [a == b for a, b in zip(before, after, strict=True)] == [True] * 4 + [False] + [True] * 3
+    text = (folder / "source" / "00_one.md").read_text()
+    moved = text.replace("Other words.\n", "") + "\nOther words.\n"
+    (folder / "source" / "00_one.md").write_text(moved)
+    assert [cell.id for cell in assemble("00_one", folder).cells] == after[:4] + after[5:] + [
+        after[4]
+    ]
+
+
+def test_badge_and_address_only_where_there_is_an_address(folder, monkeypatch):
+    monkeypatch.setattr(chapters, "address", lambda: "")
+    without = assemble("00_one", folder)
+    assert "colab" not in json.dumps(without).lower().replace("source_hidden", "")
+    monkeypatch.setattr(chapters, "address", lambda: "https://github.com/owner/name")
+    notebook = assemble("00_one", folder)
+    link = "https://colab.research.google.com/github/owner/name/blob/main/notebooks/00_one.ipynb"
+    assert notebook.cells[0].source.startswith("# A chapter\n\n[![Open in Colab](")
+    assert notebook.cells[0].source.endswith(f"({link})\n\nIt promises something.")
+    assert notebook.cells[1].source.startswith('REPOSITORY = "https://github.com/owner/name"')
+    assert notebook.cells[0].id == without.cells[0].id
+    monkeypatch.setattr(chapters, "address", lambda: "https://git.example.org/owner/name")
+    elsewhere = assemble("00_one", folder)  # Colab cannot open a notebook from there
+    assert "colab" not in elsewhere.cells[0].source
+    assert "git.example.org" in elsewhere.cells[1].source
+
+
+def test_address_comes_from_pyproject(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    assert chapters.address() == ""
+    (tmp_path / "pyproject.toml").write_text(
+        '[project]\n[project.urls]\nRepository = "https://a/b/"'
+    )
+    assert chapters.address() == "https://a/b"
+
+
+def test_source_without_a_title_is_refused(folder):
+    (folder / "source" / "00_one.md").write_text("No title.\n")
+    with pytest.raises(ValueError, match="must begin with a title"):
+        assemble("00_one", folder)
+
+
+def test_chapters_are_chosen_by_beginning(folder):
+    (folder / "source" / "01_two.md").write_text(SOURCE)
+    assert chapters.names(None, folder) == ["00_one", "01_two"]
+    assert chapters.names(["01"], folder) == ["01_two"]
+    with pytest.raises(ValueError, match=r"'7'.*00_one, 01_two"):
+        chapters.names(["7"], folder)
+
+
+def test_prose_keeps_outputs_and_code_is_executed_again(folder, monkeypatch, capsys):
+    assert build(folder=folder) == 0
+    stored = read(folder)
+    assert in_step("00_one", folder) == []
+    assert printed(stored)[2:] == ["standard real\n", "last\n", "last\n"]
+    assert all("execution" not in cell.metadata for cell in stored.cells)
+
+    first_file = (folder / "00_one.ipynb").read_bytes()
+    assert build(folder=folder) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert (folder / "00_one.ipynb").read_bytes() == first_file
+
+    edit(folder, "Words between.", "Other words.")
+    edit(folder, "one falls", "one stays")  # a figure's description is not code
+    assert "the source" in in_step("00_one", folder)[0]
+    assert build(folder=folder) == 0
+    assert "outputs kept" in capsys.readouterr().out
+    assert printed(read(folder)) == printed(stored)  # a random text among them
+    assert in_step("00_one", folder) == []
+
+    edit(folder, 'print("last")', 'print("least")')
+    assert build(folder=folder) == 0
+    assert printed(read(folder))[1] != printed(stored)[1]
+    assert printed(read(folder))[3] == "least\n"
+
+    again = printed(read(folder))[1]
+    monkeypatch.setattr(chapters, "depends", lambda notebook: "the course's code has changed")
+    assert build(folder=folder) == 0
+    assert printed(read(folder))[1] != again
+    again = printed(read(folder))[1]
+    assert build(force=True, folder=folder) == 0
+    assert printed(read(folder))[1] != again
+
+
+def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypatch):
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    files = {
+        "__init__": "",
+        "a": "def f():\n    from .b import g\n    return g()",
+        "b": "def g(): return 1",
+        "c": "",
+        "ledger": "",
+    }
+    (tmp_path / "course_utils").mkdir()
+    (tmp_path / "results").mkdir()
+    for name, text in files.items():
+        (tmp_path / "course_utils" / f"{name}.py").write_text(text)
+    notebook = new_notebook(
+        cells=[new_code_cell("%matplotlib inline\nfrom course_utils.a import f")]
+    )
+    seen = [chapters.depends(notebook)]
+
+    def changed(file, text):
+        (tmp_path / file).write_text(text)
+        seen.append(chapters.depends(notebook))
+        return seen[-1] != seen[-2]
+
+    assert not changed("course_utils/c.py", "x = 1")
+    assert not changed("results/run.jsonl", "{}")
+    assert changed("course_utils/b.py", "def g(): return 2")
+    assert changed("course_utils/a.py", "from course_utils import b, ledger")
+    assert changed("results/run.jsonl", "{}\n{}")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda nb: nb.cells[3].update(source="print(1)"), "cell 4: source differs"),
+        (lambda nb: nb.cells[3].metadata.update(tags=[]), "cell 4: metadata differs"),
+        (lambda nb: nb.cells.insert(3, nb.cells.pop(5)), "cell 4: id differs"),
+        (lambda nb: nb.cells.pop(), "has 8 cells, the notebook 7"),
+        (lambda nb: nb.cells[3].update(execution_count=7), "not executed in order"),
+        (lambda nb: nb.metadata.language_info.update(version="3.99"), "language_info"),
+        (lambda nb: nb.metadata.course.update(version=""), "version is not"),
+    ],
+)
+def test_a_notebook_out_of_step_is_reported(folder, change, said):
+    notebook = assemble("00_one", folder)
+    for count, cell in enumerate(chapters.code_cells(notebook), start=1):
+        cell.execution_count = count
+    chapters.save(notebook, folder / "00_one.ipynb")
+    assert in_step("00_one", folder) == []
+    change(notebook)
+    chapters.save(notebook, folder / "00_one.ipynb")
+    assert any(said in problem for problem in in_step("00_one", folder))
+
+
+def test_a_missing_notebook_is_reported(folder):
+    assert in_step("00_one", folder) == ["00_one: there is no 00_one.ipynb. Run `make notebooks`."]
+
+
+def test_flawed_outputs_are_not_stored(folder, capsys):
+    assert build(folder=folder) == 0
+    before = (folder / "00_one.ipynb").read_bytes()
+    edit(folder, 'print("last")', 'print("see", os.path.expanduser("/home/me/data.npz"))')
+    edit(folder, 'print("last")', 'import warnings\nwarnings.warn("be careful")')
+    capsys.readouterr()
+    assert build(folder=folder) == 1
+    said = capsys.readouterr().out
+    assert 'code cell 4 (`print("see"' in said and "/home/me/data.npz" in said
+    assert "code cell 5 (`import warnings`): stderr" in said and "be careful" in said
+    assert (folder / "00_one.ipynb").read_bytes() == before
+
+
+def test_a_failing_cell_is_named_and_nothing_is_stored(folder, capsys):
+    edit(folder, 'print("last")', "1 / 0")
+    assert build(folder=folder) == 1
+    assert "code cell 4 (`1 / 0`): ZeroDivisionError: division by zero" in capsys.readouterr().out
+    assert not (folder / "00_one.ipynb").exists()
+
+
+def with_outputs(*outputs):
+    return new_notebook(cells=[new_code_cell("draw()", outputs=list(outputs))])
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        (new_output("error", ename="E", evalue="v", traceback=[]), "error E: v"),
+        (new_output("stream", name="stderr", text="Warning: x"), "stderr: Warning: x"),
+        (new_output("stream", text="wrote /root/x.npz"), "/root/x.npz"),
+        (new_output("stream", text="wrote '/tmp/x'"), "/tmp/x"),
+        (new_output("stream", text="C:\\Users\\me\\x"), "C:\\Users\\me"),
+        (new_output("stream", text=f"in {chapters.ROOT}"), str(chapters.ROOT)),
+        (new_output("display_data", {"text/html": "<b>/Users/me/x</b>"}), "/Users/me/x"),
+        (new_output("display_data", {"text/plain": "<T at 0x7f3a2c1d>"}), "0x7f3a2c1d"),
+        (new_output("stream", text=" 45%|####   | 9/20 [00:01<00:02]"), "progress bar"),
+        (new_output("display_data", {execute._WIDGET: {}}), "a widget"),
+    ],
+)
+def test_flaws_are_found(output, said):
+    (flaw,) = execute.flaws(with_outputs(output))
+    assert flaw.startswith("code cell 1 (`draw()`): ") and said in flaw
+
+
+def test_harmless_outputs_have_no_flaws():
+    image = new_output("display_data", {"image/png": "aGk/tmp/home/root/work/"})
+    text = new_output("stream", text="https://a.org/home/x  data/work/y  1/tmp  0x10  45 % |x|")
+    assert execute.flaws(with_outputs(image, text)) == []
+
+
+def test_progress_bars_and_widgets_are_dropped_and_warnings_are_not():
+    bar = new_output("stream", name="stderr", text="epoch:  45%|###   | 9/20 [00:01, 8.1it/s]\n")
+    widget = new_output("display_data", {execute._WIDGET: {}, "text/plain": "FloatProgress"})
+    warning = new_output("stream", name="stderr", text="UserWarning: 100%\n")
+    result = new_output("stream", text="done\n")
+    notebook = with_outputs(bar, widget, warning, result)
+    notebook.metadata.widgets = {}
+    execute.drop_passing(notebook)
+    assert notebook.cells[0].outputs == [warning, result]
+    assert "widgets" not in notebook.metadata
+
+
+def test_interrupted_writing_leaves_the_old_notebook(folder, monkeypatch):
+    path = folder / "00_one.ipynb"
+    chapters.save(assemble("00_one", folder), path)
+    before = path.read_bytes()
+
+    def half(notebook, target):
+        Path(target).write_text('{"cells": [')
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nbformat, "write", half)
+    with pytest.raises(KeyboardInterrupt):
+        chapters.save(assemble("00_one", folder), path)
+    assert path.read_bytes() == before
+
+
+def test_solutions_are_put_into_the_tagged_cells_only(folder):
+    from course_utils.exercises import exercises, solution_source
+
+    name = exercises().index[0]
+    edit(folder, "exercise-start.sample", f"exercise-{name}")
+    notebook = assemble("00_one", folder)
+    solved = chapters.with_solutions(notebook)
+    assert solved.cells[3].source == solution_source(name) != notebook.cells[3].source
+    others = [i for i in range(len(notebook.cells)) if i != 3]
+    assert all(solved.cells[i] == notebook.cells[i] for i in others)
+
+
+# The first cell ------------------------------------------------------------------------------
+
+FIRST = (NOTEBOOKS / "source" / "first_cell.py").read_text()
+
+
+def wheel(folder, name, number):
+    """An installable wheel with one empty module."""
+    info = f"{name}-{number}.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-{number}-py3-none-any.whl", "w") as file:
+        file.writestr(f"{name}.py", "")
+        file.writestr(
+            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n"
+        )
+        file.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture
+def host(tmp_path):
+    """A stand-in for Colab: a Python with torch and without the course, and a course to clone.
+
+    Returns a function that runs a first cell there and gives the finished process.
+    """
+    wheels, repository, content = (tmp_path / n for n in ("wheels", "repository", "content"))
+    for path in (wheels, content, repository / "course_utils", repository / "notebooks"):
+        path.mkdir(parents=True)
+    wheel(wheels, "tiny_dependency", "1.0")
+    wheel(wheels, "numpy", "99.0")
+    (repository / "course_utils" / "__init__.py").write_text("")
+    (repository / "course_utils" / "checks.py").write_text(
+        "import tiny_dependency\ndef banner(): return 'Device: stand-in'\n"
+    )
+    (repository / "notebooks" / "00_one.ipynb").write_text("{}")
+    # The virtual environment sees this Python's packages, but not what is installed editable:
+    # Python does not follow .pth files in a folder that a .pth file names.
+    venv.create(tmp_path / "python", symlinks=os.name != "nt")
+    paths = {"base": str(tmp_path / "python"), "platbase": str(tmp_path / "python")}
+    Path(sysconfig.get_path("purelib", "venv", paths), "host.pth").write_text(
+        sysconfig.get_path("purelib")
+    )
+    python = Path(sysconfig.get_path("scripts", "venv", paths), "python")
+
+    def git(*words):
+        identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        subprocess.run(
+            ["git", "-C", repository, *identity, *words], check=True, capture_output=True
+        )
+
+    def run(requires, *, url=None, variable="COLAB_RELEASE_TAG", twice=False):
+        (repository / "pyproject.toml").write_text(
+            "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
+            f"[project]\nname = 'stand-in'\nversion = '1'\ndependencies = {requires}\n"
+            "[tool.setuptools]\npackages = ['course_utils']\n"
+        )
+        if not (repository / ".git").exists():
+            git("init", "--quiet")
+            git("commit", "--quiet", "--allow-empty", "-m", "older")
+        git("add", ".")
+        git("commit", "--quiet", "--allow-empty", "-m", "newer")
+        url = repository.as_uri() if url is None else url
+        cell = FIRST.replace('REPOSITORY = ""', f"REPOSITORY = {url!r}", 1)
+        script = f"cell = {cell!r}\nexec(cell)\n" + ("exec(cell)\n" if twice else "")
+        script += "import os, numpy; print('in', os.getcwd()); print('numpy', numpy.__version__)"
+        hidden = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", "PYTHONPATH", "PIP_CONFIG_FILE")
+        environment = {k: v for k, v in os.environ.items() if k not in hidden}
+        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), variable: "x"}
+        environment |= {"PIP_NO_BUILD_ISOLATION": "0", "PIP_CONFIG_FILE": os.devnull}
+        return subprocess.run(
+            [python, "-c", script], cwd=content, env=environment, capture_output=True, text=True
+        )
+
+    run.content = content
+    return run
+
+
+def test_hosted_first_cell_clones_installs_and_imports_without_a_restart(host):
+    done = host(["tiny_dependency", "numpy", "torch"], twice=True)
+    assert done.returncode == 0, done.stderr
+    numpy = f"numpy {version('numpy')}"
+    place = f"in {host.content / 'course' / 'notebooks'}"
+    assert done.stdout.splitlines() == ["Device: stand-in"] * 2 + [place, numpy]
+    assert (host.content / "course" / ".git" / "shallow").exists()
+    held = (host.content / "held.txt").read_text().split()
+    assert held == [f"{name}=={version(name)}" for name in ("torch", "torchvision", "numpy")]
+
+
+def test_hosted_first_cell_never_replaces_the_hosts_numpy(host):
+    done = host(["tiny_dependency", "numpy>=99"])  # a numpy 99 could be installed
+    assert done.returncode != 0
+    assert "This command failed" in done.stderr
+    assert f"(constraint) numpy=={version('numpy')}" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"])
+def test_hosted_first_cell_says_what_to_paste_or_why_cloning_failed(host, tmp_path, variable):
+    done = host([], url="", variable=variable)
+    assert done.returncode != 0 and "Paste the address" in done.stderr
+    assert list(host.content.iterdir()) == []
+    done = host([], url=(tmp_path / "nowhere").as_uri(), variable=variable)
+    assert done.returncode != 0
+    assert "This command failed: git clone" in done.stderr and "nowhere" in done.stderr
+
+
+def test_first_cell_elsewhere_says_how_to_set_up(host):
+    done = host([], variable="ELSEWHERE")
+    assert done.returncode != 0
+    assert "cannot import course_utils" in done.stderr
+    assert "make course" in done.stderr and "make lab" in done.stderr
+    assert list(host.content.iterdir()) == []
+
+
+def test_first_cell_of_the_course_prints_one_line():
+    hidden = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+    environment = {k: v for k, v in os.environ.items() if k not in hidden}
+    done = subprocess.run(
+        [sys.executable, "-c", FIRST],
+        env=environment | {"COURSE_PROFILE": "smoke"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stdout.splitlines()
+    assert "Device: " in line and "profile: smoke" in line and "data: " in line
+
+
+def test_first_cell_is_short():
+    assert len(FIRST.splitlines()) <= 45

@@ -1,0 +1,365 @@
+"""Running the course: pages, scoreboard, failures, what is not done twice, Ctrl-C; own copies."""
+
+import html
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from urllib.error import HTTPError
+from urllib.request import urlopen
+
+import nbformat
+import pytest
+
+from course_utils.notebooks import chapters, course, execute, lab, pages, run
+
+FIRST = 'print("Device: cpu | profile: x | data: mirror")'
+GOOD = """\
+# Good
+
+See [the other](01_wrong.ipynb#Part) and [a card](../data/README.md), $\\alpha = \\frac{a}{b}$.
+
+```{code-cell} python3
+:alt: A line that rises "slowly" & steadily
+
+import os, sys, uuid
+from IPython.display import Image, display
+from pathlib import Path
+pixel = bytes.fromhex(
+    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
+    "1f15c4890000000d49444154789c6360606060000000050001a5f64540"
+    "0000000049454e44ae426082")
+display(Image(pixel, format="png"))
+```
+
+```{code-cell} python3
+figure = {"label": "made-up AUROC", "experiment": "e", "metric": "auroc", "value": 0.98765,
+          "source": "mirror", "published": "0.944 (a table)", "recorded": "0.984 ± 0.002 (5 seeds)"}
+display({"application/vnd.course.figure+json": figure, "text/plain": "0.988"}, raw=True)
+print(os.environ["COURSE_PROFILE"], sys.executable, Path.cwd(), uuid.uuid4(), sep="\\n")
+```
+"""
+WRONG = """\
+# Wrong
+
+```{code-cell} python3
+from pathlib import Path
+```
+
+```{code-cell} python3
+# a comment
+raise OSError("no such thing")
+```
+
+```{code-cell} python3
+Path("reached").touch()
+```
+"""
+KILLED = """\
+# Killed
+
+```{code-cell} python3
+import os, signal
+os.kill(os.getpid(), signal.SIGKILL)
+```
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "notebooks"
+    (folder / "source").mkdir(parents=True)
+    (folder / "source" / "first_cell.py").write_text(FIRST)
+    return folder
+
+
+def write(folder, **sources):
+    for name, text in sources.items():
+        (folder / "source" / f"{name.removeprefix('c')}.md").write_text(text)
+
+
+def executed(out, name):
+    return nbformat.read(out / f"{name}.ipynb", as_version=4)
+
+
+def test_course_runs_shows_and_does_no_work_twice(folder, tmp_path, capsys):
+    write(folder, c00_good=GOOD, c01_wrong=WRONG, c02_killed=KILLED)
+    out = tmp_path / "build" / "smoke"
+    assert run("smoke", folder=folder, out=tmp_path / "build") == 1
+    said = capsys.readouterr().out
+    lines = said.splitlines()
+    assert re.fullmatch(
+        r"\[1/3\] 00_good  started \d\d:\d\d:\d\d  ok in \d+ s, about 2 min left", lines[0]
+    )
+    assert re.fullmatch(r"\[2/3\] 01_wrong  started .*  FAILED in \d+ s, about 60 s left", lines[1])
+    assert lines[2].strip() == "01_wrong, code cell 3 (`# a comment`): OSError: no such thing"
+    assert (
+        lines[4].strip().startswith("02_killed, code cell 2 (`import os, signal`): the kernel died")
+    )
+    assert "\r" not in said
+
+    # The scoreboard, printed and in the index.
+    figures = "made-up AUROC 0.988  0.984 ± 0.002 (5 seeds)  0.944 (a table)"
+    assert re.search(r"00_good +ok +\d+ +mirror +" + re.escape(figures), said)
+    assert re.search(r"01_wrong +FAILED +\d+ +mirror", said)
+    page = (out / "index.html").read_text()
+    assert '<a href="00_good.html">00_good</a>' in page and "made-up AUROC 0.988" in page
+    assert "<td>FAILED</td>" in page
+
+    # The kernel: this Python, the profile, the notebooks' folder.
+    output = chapters.code_cells(executed(out, "00_good"))[2].outputs
+    assert output[1].text.splitlines()[:3] == ["smoke", sys.executable, str(folder)]
+    assert not (folder / "reached").exists()
+
+    # The page: alt text, formula, links, nothing loaded from elsewhere.
+    page = (out / "00_good.html").read_text()
+    assert 'alt="A line that rises &quot;slowly&quot; &amp; steadily"' in page or (
+        "alt='A line that rises \"slowly\" &amp; steadily'" in page
+    )
+    assert "<mfrac>" in page and "$" not in re.search(r"<math.*?</math>", page, re.S).group()
+    assert 'href="01_wrong.html#Part"' in page
+    assert not re.search(r"<(script|link|img)[^>]*(src|href)=[\"']https?:", page)
+    assert "prefers-color-scheme: dark" in page
+    assert re.search(r"<details><summary>Set-up</summary>.*Device", page, re.S)
+    link = re.search(r'href="([^"]*README.md)"', page).group(1)
+    assert (out / link).resolve() == tmp_path / "data" / "README.md"
+
+    # Again: the good one is not run, the failed ones are.
+    before = (out / "00_good.ipynb").read_bytes()
+    assert run("smoke", ["00", "01"], folder=folder, out=tmp_path / "build") == 1
+    said = capsys.readouterr().out
+    assert "[1/2] 00_good  up to date" in said and "[2/2] 01_wrong  started" in said
+    assert (out / "00_good.ipynb").read_bytes() == before
+    assert "02_killed" not in said and "02_killed" in (out / "index.html").read_text()
+
+
+def test_what_makes_a_run_out_of_date(folder, monkeypatch):
+    write(folder, c00_good=GOOD)
+
+    def mark(profile="smoke"):
+        return course._fingerprint(chapters.assemble("00_good", folder), profile)
+
+    first = mark()
+    assert mark() == first
+    monkeypatch.setattr(course, "reachable", lambda name: "upstream, else phantom")
+    fetched_later = mark()
+    monkeypatch.setattr(course, "reachable", lambda name: "upstream")
+    assert mark() == fetched_later
+    first = fetched_later
+    monkeypatch.setenv("COURSE_PROGRESS", "elsewhere")
+    assert mark() == first
+    marks = {first, mark("standard")}
+    with monkeypatch.context() as patch:
+        patch.setenv("COURSE_DATA", "phantom")
+        marks.add(mark())
+    with monkeypatch.context() as patch:
+        patch.setattr(course, "reachable", lambda name: "nowhere")
+        marks.add(mark())
+    with monkeypatch.context() as patch:
+        patch.setattr(course, "versions", lambda: {"torch": "0"})
+        marks.add(mark())
+    with monkeypatch.context() as patch:
+        patch.setattr(chapters, "depends", lambda notebook: "other code")
+        marks.add(mark())
+    write(folder, c00_good=GOOD.replace("0.98765", "0.9"))
+    marks.add(mark())
+    assert len(marks) == 7
+
+
+def test_a_run_on_phantoms_for_want_of_data_is_tried_again(folder, tmp_path, capsys, monkeypatch):
+    cell = 'print("no server answers\\nSYNTHETIC: a phantom takes its place.")'
+    write(folder, c00_p=f"# P\n\n```{{code-cell}} python3\n{cell}\n```\n")
+    monkeypatch.delenv("COURSE_DATA", raising=False)
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    assert "up to date" not in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_DATA", "phantom")  # asked for: nothing to try again
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    assert "up to date" not in capsys.readouterr().out
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    assert "up to date" in capsys.readouterr().out
+
+
+def test_unknown_profile_or_chapter_is_refused(folder, tmp_path):
+    write(folder, c00_good=GOOD)
+    with pytest.raises(ValueError, match=r"'fast' is not a profile.*smoke, standard, full"):
+        run("fast", folder=folder, out=tmp_path)
+    with pytest.raises(ValueError, match=r"'09'.*00_good"):
+        run("smoke", ["09"], folder=folder, out=tmp_path)
+
+
+def test_a_cell_that_takes_too_long_is_stopped(folder, monkeypatch):
+    write(folder, c00_slow="# Slow\n\n```{code-cell} python3\nimport time; time.sleep(60)\n```\n")
+    monkeypatch.setattr(execute, "CELL_SECONDS", 2)
+    start = time.monotonic()
+    failure = execute.execute(chapters.assemble("00_slow", folder), folder, {})
+    assert failure == (2, "import time; time.sleep(60)", "it took longer than 2 s")
+    assert time.monotonic() - start < 20
+
+
+def test_a_kernel_that_does_not_start_is_an_error(folder, monkeypatch):
+    write(folder, c00_good=GOOD)
+    monkeypatch.setenv("PYTHONHOME", str(folder))  # no Python starts with this
+    with pytest.raises(RuntimeError, match="No kernel starts"):
+        execute.execute(chapters.assemble("00_good", folder), folder, {})
+
+
+def test_a_run_has_its_own_empty_progress(folder, monkeypatch, tmp_path):
+    cell = (
+        "import os; from pathlib import Path\nPath(os.environ['COURSE_PROGRESS']).write_text('x')"
+    )
+    write(folder, c00_p=f"# P\n\n```{{code-cell}} python3\n{cell}\n```\n")
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "mine.json"))
+    assert execute.execute(chapters.assemble("00_p", folder), folder, {}) is None
+    assert not (tmp_path / "mine.json").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send to a process")
+def test_ctrl_c_stops_the_kernel_and_keeps_what_was_done(folder, tmp_path):
+    slow = "import os, time; from pathlib import Path\nPath('pid').write_text(str(os.getpid()))\n"
+    write(
+        folder,
+        c00_quick="# Quick\n\n```{code-cell} python3\nprint('done')\n```\n",
+        c01_slow=f"# Slow\n\n```{{code-cell}} python3\n{slow}time.sleep(120)\n```\n",
+    )
+    script = (
+        "import sys; from pathlib import Path; from course_utils.notebooks import run\n"
+        f"sys.exit(run('smoke', folder=Path({str(folder)!r}), out=Path({str(tmp_path)!r})))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folder / "pid").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    time.sleep(0.5)  # the file may be there before its content
+    kernel = int((folder / "pid").read_text())
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Stopped." in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+    out = tmp_path / "smoke"
+    assert sorted(p.name for p in out.iterdir()) == [
+        "00_quick.html",
+        "00_quick.ipynb",
+        "index.html",
+    ]
+    assert re.search(r"00_quick +ok", said) and re.search(r"01_slow +not run", said)
+
+
+def test_time_left_comes_from_the_last_run(folder, tmp_path, capsys, monkeypatch):
+    text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
+    write(folder, c00_a=text, c01_b=text)
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    notebook = executed(tmp_path / "smoke", "01_b")
+    assert 0 < notebook.metadata.course.seconds < 30
+    notebook.metadata.course.update(seconds=1234.0, fingerprint="old")
+    chapters.save(notebook, tmp_path / "smoke" / "01_b.ipynb")
+    write(folder, c00_a=text.replace("print(1)", "print(2)"))
+    capsys.readouterr()
+    run("smoke", folder=folder, out=tmp_path)
+    assert "ok in" in (line := capsys.readouterr().out.splitlines()[0])
+    assert line.endswith("about 21 min left")
+
+
+def test_a_cell_that_is_not_python_fails_its_own_notebook_only(folder, tmp_path, capsys):
+    write(
+        folder,
+        c00_a="# A\n\n```{code-cell} python3\nfor\n```\n",
+        c01_b="# B\n\n```{code-cell} python3\n%matplotlib inline\n```\n",
+    )
+    assert run("smoke", folder=folder, out=tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "00_a, code cell 2 (`for`): SyntaxError" in said
+    assert re.search(r"01_b +ok", said)
+
+
+def test_formulas_become_mathml_and_a_broken_one_does_not_stop_the_page():
+    page = html.unescape(pages.markdown(r"$\sigma(x)$, `$x$`, and $$\sqrt{d_k}$$"))
+    assert page.count("<math") == 2 and page.count('display="block"') == 1
+    assert "<mi>σ</mi>" in page and "<msqrt>" in page
+    assert page.count("$") == 2 and "<code>" in page  # the code stays as it is
+    assert r"<code>\left(x</code> after" in pages.markdown(r"before $\left(x$ after")
+
+
+# A learner's copies ----------------------------------------------------------------------------
+
+
+def test_copies_are_made_once_and_never_overwritten(folder, tmp_path):
+    write(folder, c00_good=GOOD, c01_wrong=WRONG)
+    for name in ("00_good", "01_wrong"):
+        chapters.save(chapters.assemble(name, folder), folder / f"{name}.ipynb")
+    mine = tmp_path / "my_course"
+    assert lab.copy_notebooks(mine, folder) == [
+        "00_good.ipynb: copied to my_course/",
+        "01_wrong.ipynb: copied to my_course/",
+    ]
+    assert (mine / "00_good.ipynb").read_bytes() == (folder / "00_good.ipynb").read_bytes()
+    assert lab.copy_notebooks(mine, folder) == []
+
+    own = nbformat.read(mine / "00_good.ipynb", as_version=4)
+    own.cells[0].source = "# My notes"
+    nbformat.write(own, mine / "00_good.ipynb")
+    (mine / "01_wrong.ipynb").write_text("not a notebook")
+    before = [(mine / f"{name}.ipynb").read_bytes() for name in ("00_good", "01_wrong")]
+    assert [said[:30] for said in lab.copy_notebooks(mine, folder)] == [
+        "01_wrong.ipynb: the course has"
+    ]
+    write(folder, c00_good=GOOD.replace("# Good", "# Better"))
+    chapters.save(chapters.assemble("00_good", folder), folder / "00_good.ipynb")
+    said = lab.copy_notebooks(mine, folder)
+    assert said[0].startswith("00_good.ipynb: the course has another version; yours is kept.")
+    assert "rename my_course/00_good.ipynb" in said[0]
+    assert [(mine / f"{name}.ipynb").read_bytes() for name in ("00_good", "01_wrong")] == before
+
+
+def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(lab, "copy_notebooks", lambda mine: [])
+    monkeypatch.setattr(subprocess, "call", lambda command, cwd: commands.append(command) or 0)
+    assert lab.open_lab() == 0 and lab.open_lab(open_browser=False) == 0
+    for command in commands:
+        assert command[:3] == [sys.executable, "-m", "jupyterlab"]
+        assert "--ip=127.0.0.1" in command
+        assert not any("token" in word or "password" in word for word in command)
+    assert ["--no-browser" in command for command in commands] == [False, True]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="127.0.0.2 is there on Linux only")
+def test_lab_really_starts_for_this_machine_only(tmp_path):
+    script = (
+        "from pathlib import Path; from course_utils.notebooks import lab\n"
+        "lab.copy_notebooks = lambda mine: mine.mkdir(exist_ok=True) or []\n"
+        f"lab.ROOT = Path({str(tmp_path)!r})\n"
+        f"lab.open_lab(open_browser=False, mine=Path({str(tmp_path / 'my_course')!r}))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        for line in process.stderr:
+            if found := re.search(r"http://([\d.]+):(\d+)/lab/tree/my_course\?token=\w{20,}", line):
+                break
+        else:
+            pytest.fail("JupyterLab did not start")
+        assert found.group(1) == "127.0.0.1"
+        port = int(found.group(2))
+        deadline = time.monotonic() + 20  # the address is printed before the server listens
+        answers = False
+        while not answers and time.monotonic() < deadline:
+            with socket.socket() as connection:
+                answers = connection.connect_ex(("127.0.0.1", port)) == 0
+        with pytest.raises(HTTPError, match="403"):
+            urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=20)
+        with pytest.raises(ConnectionRefusedError):  # all of 127.* is this machine on Linux
+            socket.create_connection(("127.0.0.2", port), timeout=20)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=20)
