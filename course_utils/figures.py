@@ -1,0 +1,229 @@
+"""Every plot that the course draws twice. Call `style()` once at the top of a notebook."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+
+def style() -> None:
+    """Fonts, sizes and the colour-blind safe palette of the course.
+
+    The background is opaque white, so that figures can be read in JupyterLab's dark theme too.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        palette="colorblind",
+        rc={"figure.facecolor": "white", "figure.dpi": 100, "figure.constrained_layout.use": True},
+    )
+    plt.rcParams["savefig.facecolor"] = "white"
+
+
+def pictures(
+    images: Tensor,
+    titles: Sequence[str] = (),
+    *,
+    title: str = "",
+    columns: int = 6,
+    size: float = 1.7,
+):
+    """A grid of images.
+
+    Args:
+        images: (N, C, H, W) or (N, H, W); one channel is drawn grey, three in colour. uint8, or
+            floats: grey ones are stretched from their lowest to their highest value.
+        titles: a short text above each image.
+        title: above the whole; begins with the data's label.
+        columns: images in a row.
+        size: width of one image in inches.
+
+    Returns:
+        The matplotlib figure.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * size * 1.2 + 0.3), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+        if image.ndim == 3:
+            image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
+        axis.imshow(image.cpu().numpy(), cmap="gray", interpolation="nearest")
+        if index < len(titles):
+            axis.set_title(titles[index], fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+OUTLINES: tuple[dict[str, Any], ...] = (
+    {"color": "C9", "linestyle": "-"},
+    {"color": "C1", "linestyle": "--"},
+    {"color": "C2", "linestyle": ":"},
+)
+"""The line of the first, second and third mask or class, told apart without colours too."""
+
+
+def overlay(
+    images: Tensor,
+    masks: dict[str, Tensor],
+    titles: Sequence[str] = (),
+    *,
+    title: str = "",
+    columns: int = 6,
+    size: float = 1.7,
+):
+    """A grid of images with masks drawn as outlines, so that what lies inside stays in sight.
+
+    Args:
+        images: as in `pictures`; a list of (C, H, W) or (H, W) where they differ in size.
+        masks: up to three, by the name that the legend gives them: (N, H, W), bool or 0 and 1; a
+            list of (H, W) where they differ in size. An empty mask draws nothing.
+        titles, title, columns, size: as in `pictures`.
+
+    Returns:
+        The matplotlib figure.
+    """
+    from matplotlib.lines import Line2D
+
+    figure = pictures(images, titles, title=title, columns=columns, size=size)
+    for drawn, line in zip(masks.values(), OUTLINES, strict=False):
+        for axis, mask in zip(figure.axes, drawn, strict=False):
+            if 0 < mask.float().mean() < 1:  # there is an outline only then
+                contour = axis.contour(mask.cpu().float().numpy(), [0.5], colors=line["color"])
+                contour.set(linestyle=line["linestyle"], **_edged())
+    handles = [
+        Line2D([], [], label=name, **line, **_edged())
+        for name, line in zip(masks, OUTLINES, strict=False)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def boxes(image: Tensor, rows: Tensor, classes: Sequence[str], *, title: str = "", axis=None):
+    """An image with boxes, each class in a colour and a line of its own.
+
+    Args:
+        image: (3, H, W), uint8.
+        rows: (n, 5), (class, x1, y1, x2, y2) in pixels; rows of class -1 are left out.
+        classes: names of the up to three classes, for the legend.
+        title: begins with the data's label.
+        axis: of matplotlib; None draws a new figure.
+
+    Returns:
+        The axis.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Rectangle
+
+    axis = axis or plt.subplots(figsize=(6.4, 5.2))[1]
+    axis.imshow(image.permute(1, 2, 0).cpu().numpy())
+    for kind, x1, y1, x2, y2 in rows.tolist():
+        if kind >= 0:
+            line = OUTLINES[int(kind)] | _edged()
+            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **line))
+    handles = [
+        Line2D([], [], label=name, **line, **_edged())
+        for name, line in zip(classes, OUTLINES, strict=False)
+    ]
+    axis.legend(handles=handles, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=9)
+    axis.set_title(title, fontsize=11)
+    axis.axis("off")
+    return axis
+
+
+def _edged() -> dict[str, Any]:
+    """A line with a dark rim, which can be seen on bright and dark ground alike."""
+    from matplotlib.patheffects import withStroke
+
+    return {"linewidth": 1.8, "path_effects": [withStroke(linewidth=3.2, foreground="black")]}
+
+
+def roc(scores: Tensor, labels: Tensor, name: str, axis=None, **line):
+    """The ROC curve: sensitivity against the share of false alarms, for every threshold.
+
+    Args:
+        scores, labels: (N,); labels are 0 and 1.
+        name: of the curve, in the legend, before its area.
+        axis: of matplotlib; None draws a new figure.
+
+    Returns:
+        The axis.
+    """
+    import matplotlib.pyplot as plt
+    from sklearn.metrics import roc_curve
+
+    from course_utils import metrics
+
+    axis = axis or plt.subplots(figsize=(4.6, 4.4))[1]
+    if not axis.lines:
+        axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="guessing, 0.500")
+    false_alarms, found, _ = roc_curve(labels.numpy(), scores.numpy())
+    area = metrics.auroc(scores, labels)
+    axis.plot(false_alarms, found, label=f"{name}, {area:.3f}", **line)
+    axis.set(xlabel="false alarms (1 - specificity)", ylabel="cases found (sensitivity)")
+    axis.set_aspect("equal")
+    axis.legend(loc="lower right", fontsize=8, title="AUROC", title_fontsize=8)
+    return axis
+
+
+def history(table, score: str, *, title: str = ""):
+    """Training and validation loss, and one validation score, over the epochs.
+
+    Args:
+        table: `Fit.history`.
+        score: the column to draw on the right.
+        title: begins with the data's label.
+
+    Returns:
+        The matplotlib figure.
+    """
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    left.plot(table["epoch"], table["loss"], marker="o", label="training")
+    left.plot(table["epoch"], table["val_loss"], marker="s", label="validation")
+    left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    left.legend(fontsize=8)
+    right.plot(table["epoch"], table[score], marker="s", color="C1")
+    right.set(xlabel="epoch", ylabel=f"validation {score}")
+    for axis in (left, right):
+        axis.xaxis.get_major_locator().set_params(integer=True)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
+    """Published figures as grey points and ours as coloured ones, best at the top.
+
+    Args:
+        table: `ledger.published(...)`.
+        metric: its column.
+        ours: name to figure.
+        axis: of matplotlib; None draws a new figure.
+
+    Returns:
+        The axis.
+    """
+    import matplotlib.pyplot as plt
+
+    axis = axis or plt.subplots(figsize=(6, 3.2))[1]
+    rows = [(row["system"], row[metric], False) for _, row in table.iterrows()]
+    rows += [(name, value, True) for name, value in ours.items()]
+    rows = sorted((row for row in rows if row[1] == row[1]), key=lambda row: row[1])
+    for height, (_, value, is_ours) in enumerate(rows):
+        axis.plot(value, height, marker="D" if is_ours else "o", color="C3" if is_ours else "grey")
+        axis.annotate(f"{value:.3f}", (value, height), (7, -3), textcoords="offset points", size=8)
+    axis.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=8)
+    axis.margins(x=0.15)
+    axis.set(xlabel=f"test {metric}")
+    axis.grid(axis="y", visible=False)
+    return axis
