@@ -1,0 +1,115 @@
+"""Exercises that answer back.
+
+    ex = exercise("start.accuracy")
+    print(ex.question)
+    ex.check(accuracy)      # right, or what is wrong and why
+    ex.hint()               # a hint, each time a plainer one
+    ex.solution()           # a solution
+
+`engine` judges, `sandbox` runs the learner's code, `comparing` finds a difference, `feedback` the
+words for it, `preparing` calls an answer whatever its form, `solved` remembers. Each chapter has
+one module, which declares its exercises.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from . import solved as _solved
+from .engine import Exercise, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "exercises", "progress", "solution_source"]
+
+CHAPTERS = {"start": "00_start_here", "images": "01_medical_images"}
+"""The modules that declare exercises, in the order of the course, and the notebooks they serve."""
+
+
+def _declared(chapter: str) -> dict[str, Exercise]:
+    module = importlib.import_module(f"{__name__}.{chapter}")
+    return {ex.name: ex for ex in module.EXERCISES}
+
+
+def exercise(name: str) -> Exercise:
+    """The exercise of that name, with no hint given yet.
+
+    Raises:
+        ValueError: there is no such exercise. The message lists names that come near.
+    """
+    found = {key: ex for chapter in CHAPTERS for key, ex in _declared(chapter).items()}
+    if name in found:
+        return dataclasses.replace(found[name])
+    topics = {key.split(".")[1]: key for key in found}
+    wanted = str(name).lower()
+    near = difflib.get_close_matches(wanted, found, n=3)
+    near += [topics[t] for t in difflib.get_close_matches(wanted.split(".")[-1], topics, n=3)]
+    listed = ", ".join(dict.fromkeys(near)) or ", ".join(found)
+    raise ValueError(
+        f"There is no exercise {name!r}. {'Did you mean' if near else 'There are'}: {listed}? "
+        "exercises() lists them all."
+    )
+
+
+def exercises(chapter: str | int | None = None) -> "pd.DataFrame":
+    """A table of the exercises: name, whether it is solved, what it asks for.
+
+    Args:
+        chapter: a chapter's number, notebook or key ("00", "00_start_here", "start"); None for all.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    import pandas as pd
+
+    solved = _solved.names()
+    rows = [
+        {
+            "exercise": name,
+            "solved": name in solved,
+            "asks for": f"{ex.reference.__name__}{inspect.signature(ex.reference)}"
+            if ex.make_inputs
+            else "a value",
+        }
+        for key in _chapters(chapter)
+        for name, ex in _declared(key).items()
+    ]
+    return pd.DataFrame(rows).set_index("exercise")
+
+
+def _chapters(chapter: str | int | None) -> list[str]:
+    if chapter is None:
+        return list(CHAPTERS)
+    wanted = f"{chapter:02d}" if isinstance(chapter, int) else str(chapter)
+    keys = [key for key, file in CHAPTERS.items() if wanted in (key, file, file[:2])]
+    if not keys:
+        listed = ", ".join(f"{key!r} ({file})" for key, file in CHAPTERS.items())
+        raise ValueError(f"There is no chapter {chapter!r} with exercises. There are: {listed}.")
+    return keys
+
+
+def progress() -> list[dict[str, Any]]:
+    """A row per chapter: `chapter` (its notebook), `solved` and `total`, `open` (names)."""
+    solved = _solved.names()
+    rows = []
+    for key, notebook in CHAPTERS.items():
+        names = list(_declared(key))
+        left = [name for name in names if name not in solved]
+        done = len(names) - len(left)
+        rows.append({"chapter": notebook, "solved": done, "total": len(names), "open": left})
+    return rows
+
+
+def solution_source(name: str) -> str:
+    """Source of a cell that answers the exercise under the name the notebook uses for the answer.
+
+    The cell needs nothing but `import torch` before it.
+    """
+    ex = exercise(name)
+    if ex.make_inputs is None:  # the answer is a value: call the function that works it out
+        answer = ex.reference.__name__
+        return f"{ex.source().rstrip()}\n\n\n{answer} = {answer}()\n"
+    return ex.source()

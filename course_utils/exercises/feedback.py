@@ -1,0 +1,196 @@
+"""What to tell a learner whose answer is missing, or wrong in a way that nobody foresaw."""
+
+import inspect
+import linecache
+import sysconfig
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from .comparing import describe, difference
+from .preparing import as_function
+
+if TYPE_CHECKING:
+    from .engine import Exercise, Outcome
+
+# Nothing to judge yet --------------------------------------------------------------------------
+
+
+def is_empty(candidate: Any) -> bool:
+    """Whether a function, or the main method of a module class, still has the body `...`."""
+    if isinstance(candidate, nn.Module):
+        candidate = type(candidate)
+    if isinstance(candidate, type):
+        methods = [vars(candidate).get(name) for name in ("__init__", "weights", "forward")]
+        forward = getattr(candidate, "forward", None)
+        no_forward = issubclass(candidate, nn.Module) and forward is nn.Module.forward
+        return no_forward or any(is_empty(method) for method in methods)
+    if not isinstance(candidate, types.FunctionType):
+        return False
+    # A body of `...`, of `pass`, or of a docstring compiles to "return None" and nothing else.
+    code = candidate.__code__
+    return code.co_code in _EMPTY_BODIES and code.co_consts[-1] is None
+
+
+def _bare(): ...
+
+
+def _documented():
+    """Does nothing either."""
+
+
+_EMPTY_BODIES = (_bare.__code__.co_code, _documented.__code__.co_code)
+
+
+def _holds_ellipsis(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_holds_ellipsis(item) for item in value.values())
+    return value is ... or (isinstance(value, list | tuple) and any(map(_holds_ellipsis, value)))
+
+
+def unanswered(candidate: Any, found: "list[Outcome]") -> bool:
+    """Whether a `...` of the stub is still there: in the body, in a result, or in an operation."""
+    if any(_holds_ellipsis(f.value) or "ellipsis" in text_of(f.error).lower() for f in found):
+        return True
+    return is_empty(candidate)
+
+
+def not_callable(exercise: "Exercise", candidate: Any) -> tuple[str, str] | None:
+    """The mistake if `candidate` cannot be called the way the exercise will call it."""
+    name = exercise.reference.__name__
+    kind = "class" if isinstance(exercise.reference, type) else "function"
+    if not callable(candidate):
+        return (
+            "not-a-function",
+            f"Not yet. The answer is {describe(candidate)}, expected a {kind}. Give the {kind} "
+            f"itself, without parentheses: check({name}), not check({name}(...)).",
+        )
+    if isinstance(candidate, types.FunctionType):
+        wanted = list(inspect.signature(exercise.reference).parameters)
+        try:
+            inspect.signature(candidate).bind(*wanted)
+        except TypeError:
+            has = inspect.signature(candidate)
+            return (
+                "wrong-arguments",
+                f"Not yet. Your function takes {has}, expected ({', '.join(wanted)}).",
+            )
+    return None
+
+
+# What to say when no known mistake fits ----------------------------------------------------------
+
+
+def first_problem(
+    exercise: "Exercise", found: "Outcome", expected: "Outcome", where: str
+) -> tuple[str, str]:
+    """An id and a sentence for what is wrong on one input: an exception, a change, a value."""
+    if isinstance(found.error, SystemExit):
+        return "called-exit", "Your code called exit, which would end the notebook's kernel."
+    if found.error is not None:
+        return "raised", error_text(found.error) + where
+    if found.changed and found.changed != expected.changed:
+        position, what = found.changed
+        names = list(inspect.signature(exercise.reference).parameters)
+        named = exercise.prepare is as_function and position < len(names)
+        argument = f"`{names[position]}`" if named else "an argument"
+        return (
+            "input-changed-in-place",
+            f"Your code changes the {what} of {argument}. The caller still needs it as it was: "
+            "compute a new tensor instead (no assignment into a slice, no `+=`, no method whose "
+            "name ends in an underscore).",
+        )
+    problem = difference(found.value, expected.value, exercise.tolerance)
+    mistake, text = problem or ("wrong-value", "The result is wrong.")
+    if exercise.make_inputs is None and mistake in ("wrong-value", "nan"):
+        return mistake, f"{describe(found.value)} is not the answer."  # nor is it given away
+    return mistake, text[0].upper() + text[1:] + where
+
+
+def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
+    """The arguments of a call in a few words, a line for each; empty without arguments."""
+    if not arguments:
+        return ""
+    names = list(inspect.signature(exercise.reference).parameters)
+    named = exercise.prepare is as_function and len(names) >= len(arguments)
+    parts = [
+        (f"{name} = " if named else "") + describe(value)
+        for name, value in zip(names if named else arguments, arguments, strict=False)
+    ]
+    return "\n  ".join(["\nThis was with", *parts])
+
+
+PATTERNS: dict[str, tuple[str, Callable[[torch.Size], bool]]] = {
+    "right-only-for-batch-of-one": (
+        "Right only when the first axis, the batch, has length 1.",
+        lambda shape: shape[0] == 1,
+    ),
+    "wrong-for-batch-of-one": (
+        "Right, but not when the first axis, the batch, has length 1.",
+        lambda shape: shape[0] != 1,
+    ),
+    "right-only-for-square": (
+        "Right only when the last two axes are equally long.",
+        lambda shape: shape[-1] == shape[-2],
+    ),
+    "right-only-for-even-sizes": (
+        "Right only when the last two axes have even lengths.",
+        lambda shape: shape[-1] % 2 == shape[-2] % 2 == 0,
+    ),
+}
+
+
+def pattern(
+    mistake: str, inputs: list[tuple[Any, ...]], right: list[bool]
+) -> tuple[str, str] | None:
+    """A property of the inputs that separates right from wrong results, if just one does."""
+    if mistake not in ("raised", "wrong-shape", "wrong-value", "nan") or not any(right):
+        return None
+    shapes = []
+    for arguments in inputs:
+        images = [x for x in arguments if isinstance(x, torch.Tensor) and x.dim() > 2]
+        if not images:
+            return None
+        shapes.append(images[0].shape)
+    found = [
+        (name, text)
+        for name, (text, holds) in PATTERNS.items()
+        if [holds(shape) for shape in shapes] == right
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+# Exceptions ------------------------------------------------------------------------------------
+
+
+def text_of(error: BaseException | None) -> str:
+    """The text of an exception; empty if there is none."""
+    try:
+        return "" if error is None else str(error)
+    except Exception:  # a learner's exception class may have a broken __str__
+        return ""
+
+
+_FOLDERS = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib", "platlib")]
+_FOLDERS += [Path(torch.__file__).parent, Path(__file__).parent]
+_LIBRARIES = tuple({str(f) for folder in _FOLDERS for f in (folder, folder.resolve())})
+
+
+def error_text(error: BaseException) -> str:
+    """The exception, and the line of the learner's own code it came from."""
+    text = " ".join(text_of(error).split())
+    message = f"Your code raised {type(error).__name__}: {text[:300]}"
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if not file.startswith(("<frozen", *_LIBRARIES)):
+            line = file, trace.tb_lineno
+        trace = trace.tb_next
+    if line is None:
+        return message
+    source = linecache.getline(*line).strip()
+    return message + f"\nin line {line[1]} of your code" + (f": {source}" if source else "")

@@ -1,0 +1,744 @@
+"""The machinery of the exercises: whatever an answer does, `check` survives and says why."""
+
+import dataclasses
+import functools
+import json
+import math
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+from decimal import Decimal
+from fractions import Fraction
+from unittest.mock import MagicMock
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import course_utils.exercises as package
+from course_utils.exercises import (
+    Exercise,
+    engine,
+    exercise,
+    exercises,
+    progress,
+    sandbox,
+    solution_source,
+)
+from course_utils.exercises.preparing import module_from
+
+
+@pytest.fixture(autouse=True)
+def progress_file(tmp_path, monkeypatch):
+    file = tmp_path / "folder" / "progress.json"
+    monkeypatch.setenv("COURSE_PROGRESS", str(file))
+    return file
+
+
+# Exercises of the kinds that chapters use: tensor function, module, number, string
+
+
+def scale(images, factor):
+    return images * factor / images.flatten(1).amax(1).view(-1, 1, 1)
+
+
+def _scale_inputs(rng):
+    shapes = ((1, 4, 4), (1, 3, 5), (4, 2, 2), (3, 6, 4), (2, 5, 5))
+    return [(torch.rand(shape, generator=rng) + 0.5, 2.0) for shape in shapes]
+
+
+SCALE = Exercise(
+    name="toy.scale",
+    question="Write scale(images, factor). Shapes (N, H, W).",
+    reference=scale,
+    make_inputs=_scale_inputs,
+    wrong={
+        "maximum-of-the-batch": (lambda x, f: x * f / x.max(), "One maximum for all images."),
+        "wrong-view": (lambda x, f: x * f / x.flatten(1).amax(1).view(1, -1, 1), "View."),
+    },
+    hints=("vague", "plainer"),
+    why="Each image has its own maximum.",
+)
+
+
+class SqueezeExcite(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        self.down = nn.Linear(channels, channels // reduction)
+        self.up = nn.Linear(channels // reduction, channels)
+
+    def forward(self, x):
+        weights = self.up(self.down(x.mean((2, 3))).relu()).sigmoid()
+        return x * weights[:, :, None, None]
+
+
+class SoftmaxExcite(SqueezeExcite):
+    def forward(self, x):
+        weights = self.up(self.down(x.mean((2, 3))).relu()).softmax(1)
+        return x * weights[:, :, None, None]
+
+
+class TwoPerceptrons(SqueezeExcite):
+    """A second perceptron, of the same shapes as the first one, where one is to be shared."""
+
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.other = nn.Sequential(
+            nn.Linear(channels, channels // reduction),
+            nn.ReLU(),
+            nn.Linear(channels // reduction, channels),
+        )
+
+    def forward(self, x):
+        return x * self.other(x.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+class ConvolutionalExcite(nn.Module):
+    """Right, and written otherwise: 1x1 convolutions, other names, other order."""
+
+    def __init__(self, channels, reduction=16):
+        super().__init__()
+        excite = nn.Conv2d(channels // reduction, channels, 1)
+        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1))
+        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
+        self.gate.append(self.squeeze).append(nn.ReLU()).append(excite).append(nn.Sigmoid())
+
+    def forward(self, x):
+        return torch.einsum("nchw,ncij->nchw", x, self.gate(x))
+
+
+def _module_inputs(rng):
+    return [
+        (8, 2, True, torch.randn(1, 8, 3, 3, generator=rng)),
+        (6, 3, False, torch.randn(4, 6, 5, 2, generator=rng)),
+    ]
+
+
+def _run_module(candidate):
+    def run(channels, reduction, train, x):
+        module = module_from(candidate, channels, reduction, train=train)
+        output = module(x.requires_grad_())
+        gradient = torch.autograd.grad(output.sum(), x)[0] if output.requires_grad else None
+        return {"output": output, "gradient": gradient}
+
+    return run
+
+
+EXCITE = Exercise(
+    name="toy.excite",
+    question="Write the class SqueezeExcite(channels, reduction).",
+    reference=SqueezeExcite,
+    make_inputs=_module_inputs,
+    prepare=_run_module,
+    wrong={
+        "softmax-for-sigmoid": (SoftmaxExcite, "The weights sum to one."),
+        "two-perceptrons": (TwoPerceptrons, "Two perceptrons where one is to be shared."),
+    },
+    hints=("vague",),
+    why="Squeeze, excite, scale.",
+)
+
+
+def answer():
+    return 0.25
+
+
+VALUE = Exercise(
+    name="toy.answer",
+    question="What is a quarter?",
+    reference=answer,
+    wrong={"a-half": (lambda: 0.5, "That is a half.")},
+    hints=("vague",),
+    why="One of four parts.",
+)
+
+
+def word():
+    return "channel"
+
+
+WORD = dataclasses.replace(VALUE, name="toy.word", reference=word, wrong={})
+TOYS = [SCALE, EXCITE, VALUE, WORD]
+
+
+# Verdicts
+
+
+def test_references_pass_and_known_mistakes_are_named():
+    for toy in TOYS:
+        result = toy.check(toy.reference)
+        assert result and result.mistake is None and result.passed
+        for mistake, (wrong, message) in toy.wrong.items():
+            result = toy.check(wrong)
+            assert not result and result.mistake == mistake and message in result.message
+
+
+def test_modules_written_otherwise_pass():
+    for right in (ConvolutionalExcite, SqueezeExcite(8, 2), lambda c, r: SqueezeExcite(c, r)):
+        assert EXCITE.check(right).passed
+
+
+def test_values_are_taken_in_many_forms():
+    for right in (0.25, Fraction(1, 4), np.float32(0.25), torch.tensor(0.25), lambda: 0.25):
+        assert VALUE.check(right).passed
+    assert VALUE.check(Decimal("0.25")).mistake == "wrong-type"
+    wrong = VALUE.check(0.7)
+    assert wrong.mistake == "wrong-value" and "0.25" not in wrong.message
+    assert WORD.check(" Channel ").passed
+    assert WORD.check("spatial").mistake == "wrong-value"
+    assert "channel" not in WORD.check("spatial").message
+
+
+@pytest.mark.parametrize(
+    ("answer_", "mistake", "says"),
+    [
+        (lambda x, f: None if len(x) else x, "returned-none", "return"),
+        (lambda x, f: scale(x, f).numpy(), "numpy-instead-of-tensor", "NumPy"),
+        (lambda x, f: float(scale(x, f).mean()), "number-instead-of-tensor", "(1, 4, 4)"),
+        (lambda x, f: list(scale(x, f)), "list-instead-of-tensor", "list"),
+        (lambda x, f: "a string", "wrong-type", "'a string'"),
+        (lambda x, f: scale(x, f)[:, None], "wrong-shape", "(1, 1, 4, 4), expected (1, 4, 4)"),
+        (lambda x, f: scale(x, f) > 1, "wrong-dtype", "bool, expected float32"),
+        (lambda x, f: scale(x, f) * math.nan, "nan", "NaN"),
+        (lambda x, f: scale(x, f) + 1, "wrong-value", "The result at [0, 0, 0] is"),
+        (lambda x: x, "wrong-arguments", "(images, factor)"),
+        (0.5, "not-a-function", "check(scale)"),
+    ],
+)
+def test_answers_wrong_in_other_ways(answer_, mistake, says):
+    result = SCALE.check(answer_)
+    assert result.mistake == mistake
+    assert says in result.message
+
+
+def test_message_names_the_input_on_which_an_answer_fails():
+    message = SCALE.check(lambda x, f: scale(x, f) + (len(x) > 3)).message
+    assert "images = a float32 tensor of shape (4, 2, 2)" in message
+    assert "factor = 2" in message
+
+
+@pytest.mark.parametrize(
+    ("holds", "mistake"),
+    [
+        (lambda s: s[0] == 1, "right-only-for-batch-of-one"),
+        (lambda s: s[0] != 1, "wrong-for-batch-of-one"),
+        (lambda s: s[1] == s[2], "right-only-for-square"),
+        (lambda s: s[1] % 2 == s[2] % 2 == 0, "right-only-for-even-sizes"),
+    ],
+)
+def test_answers_right_for_some_shapes_only(holds, mistake):
+    assert SCALE.check(lambda x, f: scale(x, f) + (not holds(x.shape))).mistake == mistake
+
+    def raises(x, f):
+        if not holds(x.shape):
+            raise RuntimeError("sizes do not fit")
+        return scale(x, f)
+
+    result = SCALE.check(raises)
+    assert result.mistake == mistake and "sizes do not fit" in result.message
+
+
+def test_float64_results_and_tuples_are_accepted():
+    assert SCALE.check(lambda x, f: scale(x.double(), f)).passed
+    pair = dataclasses.replace(VALUE, reference=lambda: [1.0, 2.0], wrong={})
+    assert pair.check((1, 2)).passed
+    assert pair.check((1, 2, 3)).mistake == "wrong-length"
+
+
+def test_changes_in_place_are_named():
+    def in_place(images, factor):
+        images *= factor / images.flatten(1).amax(1).view(-1, 1, 1)
+        return images
+
+    result = SCALE.check(in_place)
+    assert result.mistake == "input-changed-in-place" and "`images`" in result.message
+
+
+def test_a_result_is_judged_as_it_was_when_returned():
+    buffer = torch.zeros(6, 6, 6)
+
+    def reuses_a_buffer(images, factor):
+        n, height, width = images.shape
+        out = buffer[:n, :height, :width]
+        out.copy_(scale(images, factor))
+        return out
+
+    assert SCALE.check(reuses_a_buffer).passed
+
+
+def test_a_module_left_in_another_mode_is_noticed():
+    def predict(model, images):
+        return model(images)
+
+    toy = Exercise(
+        name="toy.predict",
+        question="Write predict(model, images).",
+        reference=predict,
+        make_inputs=lambda rng: [(nn.BatchNorm1d(2).eval(), torch.randn(3, 2, generator=rng))],
+        wrong={"train-mode": (lambda m, x: m.train()(x), "In train mode.")},
+        hints=("vague",),
+        why="In the mode it came in.",
+    )
+    assert toy.check(predict).passed
+    assert toy.check(lambda m, x: m.train()(x)).mistake == "train-mode"
+
+    def mode_forgotten(model, images):
+        result = model(images)
+        model.train()
+        return result
+
+    result = toy.check(mode_forgotten)
+    assert result.mistake == "input-changed-in-place" and "train/eval mode" in result.message
+
+
+# Not answered yet
+
+
+class StubModule(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        ...
+
+    def forward(self, x): ...
+
+
+class StubWithoutForward(nn.Module): ...
+
+
+def test_stubs_are_not_answered():
+    def documented(images, factor):
+        """Docstring."""
+
+    def half_done(images, factor):
+        largest = ...
+        return images * factor / largest
+
+    for stub in (..., None, documented, half_done, lambda x, f: ..., lambda x, f: (x, ...)):
+        assert SCALE.check(stub).mistake == "not-answered"
+    for stub in (..., StubModule, StubWithoutForward):
+        assert EXCITE.check(stub).mistake == "not-answered"
+    for stub in (..., None):
+        assert VALUE.check(stub).mistake == "not-answered"
+    assert "Not answered yet" in VALUE.check(...).message
+
+
+# Whatever the learner's code does
+
+
+def test_exception_names_the_learners_line():
+    def broken(images, factor):
+        total = images.sum()
+        return torch.cat([images, total], dim=1)  # the line to be named
+
+    result = SCALE.check(broken)
+    assert result.mistake == "raised"
+    assert "RuntimeError" in result.message
+    assert "return torch.cat([images, total], dim=1)  # the line to be named" in result.message
+    line = broken.__code__.co_firstlineno + 2
+    assert f"line {line} of your code" in result.message
+
+
+def test_endless_recursion_exit_and_odd_exceptions():
+    def deeper(images, factor):
+        return deeper(images, factor)
+
+    class Rude(BaseException):
+        def __str__(self):
+            raise ValueError("no text")
+
+    def rude(images, factor):
+        raise Rude
+
+    assert "RecursionError" in SCALE.check(deeper).message
+    assert SCALE.check(lambda x, f: sys.exit(3)).mistake == "called-exit"
+    assert SCALE.check(rude).mistake == "raised"
+
+
+def test_keyboard_interrupt_passes_and_state_is_restored():
+    def interrupted(images, factor):
+        torch.set_grad_enabled(False)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        SCALE.check(interrupted)
+    assert torch.is_grad_enabled()
+
+
+def _plain_loop(*_):
+    while True:
+        pass
+
+
+def _catches_exception(*_):
+    while True:
+        try:  # noqa: SIM105
+            math.sqrt(-1)
+        except Exception:
+            pass
+
+
+def _catches_everything(*_):
+    while True:
+        try:
+            torch.ones(3).sum()
+            time.sleep(0.001)
+        except:  # noqa: E722
+            pass
+
+
+def _sleeps(*_):
+    time.sleep(60)
+
+
+def _turns_it_into_another(*_):
+    try:
+        _plain_loop()
+    except BaseException as error:
+        raise ValueError("another") from error
+
+
+class EndlessConstructor(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        _plain_loop()
+
+
+@pytest.mark.parametrize(
+    "loop",
+    [
+        _plain_loop,
+        _catches_exception,
+        _catches_everything,
+        _sleeps,
+        _turns_it_into_another,
+    ],
+)
+def test_endless_loops_are_stopped(loop, monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS", 0.2)
+    before = signal.getsignal(signal.SIGALRM), sys.gettrace()
+    started = time.monotonic()
+    result = SCALE.check(lambda images, factor: loop())
+    assert result.mistake == "endless-loop" and "Stopped after 0.2 s" in result.message
+    assert time.monotonic() - started < 6
+    assert (signal.getsignal(signal.SIGALRM), sys.gettrace()) == before
+
+
+def test_endless_constructor_is_stopped(monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS", 0.2)
+    assert EXCITE.check(EndlessConstructor).mistake == "endless-loop"
+
+
+@pytest.mark.parametrize("loop", [_plain_loop, _catches_exception])
+def test_endless_loops_are_stopped_outside_the_main_thread(loop, monkeypatch):
+    monkeypatch.setattr(engine, "SECONDS", 0.2)
+    found = []
+
+    def work():
+        found.append(SCALE.check(lambda images, factor: loop()))
+        until = time.monotonic() + 0.4  # a late exception would hit here
+        while time.monotonic() < until:
+            pass
+        engine.SECONDS = 10
+        found.append(SCALE.check(scale))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(10)
+    assert [result.mistake for result in found] == ["endless-loop", None]
+
+
+def test_a_timer_that_was_set_before_goes_on():
+    rang = []
+    handler_before = signal.signal(signal.SIGALRM, lambda *_: rang.append(1))
+    left, interval = signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        assert sandbox.limited(lambda: 7, seconds=5) == 7
+        assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 0.3
+        time.sleep(0.35)
+        assert rang == [1]
+    finally:
+        signal.signal(signal.SIGALRM, handler_before)
+        signal.setitimer(signal.ITIMER_REAL, left, interval)
+
+
+def test_state_is_restored_even_on_failure():
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    random.seed(3)
+    expected = torch.rand(2), np.random.rand(2), random.random()  # noqa: NPY002
+    threads = torch.get_num_threads()
+
+    def vandal(images, factor):
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        random.seed(0)
+        torch.set_num_threads(3)
+        torch.set_grad_enabled(False)
+        torch.set_default_dtype(torch.float64)
+        warnings.simplefilter("error", DeprecationWarning)
+        sys.stdout = None
+        raise RuntimeError
+
+    filters, stdout = list(warnings.filters), sys.stdout
+    for answer_ in (vandal, scale):
+        torch.manual_seed(3)
+        np.random.seed(3)  # noqa: NPY002
+        random.seed(3)
+        SCALE.check(answer_)
+        assert torch.equal(torch.rand(2), expected[0])
+        assert np.array_equal(np.random.rand(2), expected[1])  # noqa: NPY002
+        assert random.random() == expected[2]
+        assert torch.get_num_threads() == threads
+        assert torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float32
+        assert warnings.filters == filters
+        assert sys.stdout is stdout
+
+
+def test_check_works_where_gradients_are_off_and_doubles_are_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert EXCITE.check(SqueezeExcite).passed
+            assert exercise("start.training_step").check(exercise("start.training_step").reference)
+            assert not torch.is_grad_enabled()
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_a_flood_of_output_is_cut(capsys):
+    def chatty(images, factor):
+        for i in range(20_000):
+            print("line", i)
+        return scale(images, factor)
+
+    assert SCALE.check(chatty).passed
+    shown = capsys.readouterr()
+    assert "line 0" in shown.out and "line 7" in shown.out and "line 8\n" not in shown.out
+    assert "100000 lines" in shown.out  # 5 inputs, 20,000 lines each
+    assert len(shown.out) < 1000 and shown.err == ""
+
+
+def test_a_few_lines_of_output_are_shown_in_full(capsys):
+    def prints(images, factor):
+        if len(images) == 4:
+            print("shape", tuple(images.shape))
+        return scale(images, factor)
+
+    SCALE.check(prints)
+    assert "Your code printed 1 line:\n  | shape (4, 2, 2)\n" in capsys.readouterr().out
+
+
+class Evil:
+    """Every special method that a judge might touch raises."""
+
+    def _raise(self, *args, **kwargs):
+        raise RuntimeError("evil")
+
+    __eq__ = __ne__ = __repr__ = __str__ = __bool__ = __len__ = __iter__ = __call__ = _raise
+    __getattr__ = __getitem__ = __float__ = __deepcopy__ = __copy__ = __array__ = _raise
+    __hash__ = None
+
+
+class Liar:
+    @property
+    def __class__(self):
+        raise RuntimeError("liar")
+
+
+class Pretender:
+    __class__ = torch.Tensor
+
+
+def _odd_objects():
+    loop = []
+    loop.append(loop)
+    expanded = torch.zeros(1).expand(10**6, 10**6)
+    tensors = [torch.zeros(()), torch.zeros(0), torch.ones(2, 3, dtype=torch.complex64), expanded]
+    tensors += [torch.eye(3).to_sparse(), torch.empty(2, device="meta"), torch.tensor([True])]
+    arrays = [np.zeros(3), np.array([None, {}]), np.float16(2), np.array("text")]
+    numbers = [True, 0, -1.5, math.nan, math.inf, 10**400, 1j, Decimal("0.1"), Fraction(1, 3)]
+    texts = ["", "dice", "\x00", b"bytes", memoryview(b"x"), "x" * 10**6]
+    containers = [[], {}, set(), (), loop, {1: loop}, [torch.ones(2), None], range(3)]
+    objects = [object(), Evil(), Liar(), Pretender(), MagicMock(), torch, ValueError("x"), iter([])]
+    classes = [object, int, type, dict, Evil, nn.Module, nn.Linear, nn.Identity, StubModule]
+    modules = [nn.Module(), nn.Linear(1, 1), nn.Sequential(), nn.LazyLinear(3)]
+    calls = [print, len, sum, functools.partial(int, "3"), torch.cat, (x for x in range(3)).send]
+    calls += [lambda: 1, lambda *a: a, lambda *a: a[0], lambda *a, **k: Evil(), lambda a, b=1: a]
+    odd = [NotImplemented, *tensors, *arrays, *numbers, *texts, *containers]
+    return [*odd, *objects, *classes, *modules, *calls]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_no_object_makes_check_raise(capsys):
+    generator = random.Random(0)
+    odd = _odd_objects()
+    shipped = [
+        exercise("images.dice"),
+        exercise("start.accuracy"),
+        exercise("images.iou_from_dice"),
+    ]
+    for i, thing in enumerate(odd):
+        toys = [SCALE, EXCITE, VALUE, WORD, generator.choice(shipped)]
+        for toy in toys:
+            answers = [thing]
+            if toy.make_inputs is not None:
+                answers.append(lambda *arguments, thing=thing: thing)
+            for candidate in answers:
+                result = toy.check(candidate)
+                assert isinstance(result.message, str) and result.message
+                assert len(result.message) < 1500
+                assert not result.passed or thing in (nn.Identity,), (i, toy.name)
+                assert result.mistake
+    capsys.readouterr()
+
+
+# Result, hints, solution, names
+
+
+def test_result_does_not_clutter_a_notebook():
+    from IPython.core.formatters import DisplayFormatter
+
+    result = SCALE.check(lambda x, f: x)
+    assert DisplayFormatter().format(result) == ({}, {})
+    assert len(repr(result)) < 60 and result.message not in repr(result)
+
+
+def test_hints_go_on_to_the_last_and_start_anew(capsys):
+    ex = exercise("images.dice")
+    for _ in range(len(ex.hints) + 1):
+        ex.hint()
+    shown = capsys.readouterr().out
+    assert all(hint in shown for hint in ex.hints)
+    assert shown.index(ex.hints[0]) < shown.index(ex.hints[1]) < shown.index(ex.hints[2])
+    assert shown.count(ex.hints[-1]) == 2
+    exercise("images.dice").hint()
+    assert ex.hints[0] in capsys.readouterr().out
+
+
+def test_solution_shows_code_and_idea(capsys):
+    ex = exercise("start.accuracy")
+    ex.solution()
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "def accuracy(logits, labels): predicted = logits.squeeze(1) > 0" in shown
+    assert ex.why in shown
+    exercise("start.untrained_loss").solution()
+    shown = capsys.readouterr().out
+    assert "-math.log(0.5)" in shown and "0.693147" in shown
+
+
+def test_solution_source_of_a_value_ends_in_the_value():
+    cell = {}
+    exec(solution_source("images.iou_from_dice"), cell)
+    assert cell["iou_from_dice"] == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("images.dise", "images.dice"),
+        ("dice", "images.dice"),
+        ("start.Accuracy", "start.accuracy"),
+        ("image.auroc", "images.auroc"),
+        ("zzz", "start.accuracy"),
+        (None, "start.accuracy"),
+    ],
+)
+def test_unknown_name_lists_near_ones(name, near):
+    with pytest.raises(ValueError, match=near):
+        exercise(name)
+
+
+def test_repr_shows_the_question():
+    assert "Dice coefficient" in repr(exercise("images.dice"))
+
+
+# Progress
+
+
+def test_solved_exercises_are_remembered(progress_file):
+    ex = exercise("start.majority_accuracy")
+    assert not exercises("start").solved.any()
+    ex.check(0.5)
+    assert not progress_file.exists()
+    ex.check(0.625)
+    ex.check(0.625)
+    assert json.loads(progress_file.read_text()) == {"solved": ["start.majority_accuracy"]}
+    assert exercises().solved.sum() == 1
+    assert exercises("00").loc["start.majority_accuracy", "solved"]
+    row = progress()[0]
+    assert (row["chapter"], row["solved"]) == ("00_start_here", 1)
+    assert row["total"] == len(exercises(0)) == len(row["open"]) + 1
+    assert "start.majority_accuracy" not in row["open"]
+    ex.check(0.5)  # solved is solved
+    assert exercises().solved.sum() == 1
+
+
+def test_chapters_are_chosen_by_key_number_or_notebook():
+    for chapter in ("images", "01", 1, "01_medical_images"):
+        assert all(name.startswith("images.") for name in exercises(chapter).index)
+    with pytest.raises(ValueError, match="00_start_here"):
+        exercises("99")
+    assert list(package.CHAPTERS.values()) == [row["chapter"] for row in progress()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "null", '{"solved": 3}', '{"solved": [1, null, {}]}', "\udcff", "[" * 9999],
+)
+def test_corrupt_progress_file_does_no_harm(text, progress_file):
+    progress_file.parent.mkdir()
+    progress_file.write_bytes(text.encode("utf-8", "surrogateescape"))
+    assert progress()[0]["solved"] == 0
+    assert exercise("start.majority_accuracy").check(0.625).passed
+    assert progress()[0]["solved"] == 1
+
+
+def test_unwritable_progress_is_said_and_does_no_harm(tmp_path, monkeypatch, capsys):
+    blocked = tmp_path / "a file"
+    blocked.write_text("in the way")
+    monkeypatch.setenv("COURSE_PROGRESS", str(blocked / "progress.json"))
+    assert exercise("start.majority_accuracy").check(0.625).passed
+    assert "could not be saved" in capsys.readouterr().out
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path))  # a folder where the file should be
+    assert exercise("start.majority_accuracy").check(0.625).passed
+    assert "could not be saved" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["a file"]  # no temporary file stays
+
+
+# In a notebook
+
+
+def test_in_a_real_kernel(monkeypatch, tmp_path):
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = [
+        "import sys, torch\nfrom course_utils.exercises import engine, exercise\n"
+        "ex = exercise('images.dice')",
+        "def dice(prediction, truth):\n    while True:\n        pass\n"
+        "engine.SECONDS = 0.3\nresult = ex.check(dice)\nengine.SECONDS = 10\nresult",
+        "import warnings\ndef dice(prediction, truth):\n    warnings.warn('look here')\n"
+        "    return torch.stack([truth, 3])\nex.check(dice)",
+        "def dice(prediction, truth):\n    sys.exit()\nex.check(dice)",
+        "def dice(prediction, truth): ...\nex.check(dice)",
+        solution_source("images.dice") + "\nex.check(dice)",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in cells])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    outputs = [cell["outputs"] for cell in notebook.cells]
+    assert outputs[0] == []
+    for cell in outputs[1:]:  # printed text only: no error, no repr, nothing on stderr
+        assert [(o["output_type"], o.get("name")) for o in cell] == [("stream", "stdout")]
+    texts = [cell[0]["text"] for cell in outputs[1:]]
+    assert "Stopped after 0.3 s" in texts[0]
+    assert "line 4 of your code: return torch.stack([truth, 3])" in texts[1]
+    assert "| " in texts[1] and "UserWarning: look here" in texts[1]
+    assert "exit" in texts[2]
+    assert "Not answered yet" in texts[3]
+    assert texts[4].startswith("Right")
