@@ -66,7 +66,7 @@ def pictures(
 OUTLINES: tuple[dict[str, Any], ...] = (
     {"color": "C9", "linestyle": "-"},
     {"color": "C1", "linestyle": "--"},
-    {"color": "C2", "linestyle": ":"},
+    {"color": "C8", "linestyle": ":"},
 )
 """The line of the first, second and third mask or class, told apart without colours too."""
 
@@ -187,6 +187,7 @@ def history(table, score: str, *, title: str = ""):
         The matplotlib figure.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import MaxNLocator
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
     left.plot(table["epoch"], table["loss"], marker="o", label="training")
@@ -196,7 +197,7 @@ def history(table, score: str, *, title: str = ""):
     right.plot(table["epoch"], table[score], marker="s", color="C1")
     right.set(xlabel="epoch", ylabel=f"validation {score}")
     for axis in (left, right):
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -223,7 +224,7 @@ def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
         axis.plot(value, height, marker="D" if is_ours else "o", color="C3" if is_ours else "grey")
         axis.annotate(f"{value:.3f}", (value, height), (7, -3), textcoords="offset points", size=8)
     axis.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=8)
-    axis.margins(x=0.15)
+    axis.margins(x=0.25)
     axis.set(xlabel=f"test {metric}")
     axis.grid(axis="y", visible=False)
     return axis

@@ -1,0 +1,60 @@
+"""The data sets of the course: `load(name)` gives whole sets as tensors, real or phantom.
+
+    data = load("pneumonia")
+    data.train.x, data.train.y      # tensors, a row per case
+    data.source                     # "upstream", "mirror" or "phantom"
+
+Taught in chapter 01; the cards of the sets are in data/README.md.
+"""
+
+from importlib import import_module
+
+from .catalog import CATALOG
+from .errors import DataError, Unreachable
+from .fetching import fetch, find_entry, reachable, settings
+from .forms import Dataset, Split, digest
+from .similarity import duplicates, perceptual_hash
+
+__all__ = [
+    "CATALOG",
+    "DataError",
+    "Dataset",
+    "Split",
+    "Unreachable",
+    "digest",
+    "duplicates",
+    "fetch",
+    "load",
+    "perceptual_hash",
+    "reachable",
+]
+
+
+def load(name: str, **options) -> Dataset:
+    """Load a data set of the catalogue into memory.
+
+    Where no source can be reached, this is said and a phantom of the same task is given; with
+    COURSE_DATA=real it is an error, and with COURSE_DATA=phantom the phantom is always given.
+
+    Args:
+        name: "pneumonia", "hippocampus", "bccd" or "isic2017".
+        options: of the set's module; `fold=0` to `fold=4` for the hippocampus.
+
+    Raises:
+        DataError: the data is damaged, cannot be stored, or (COURSE_DATA=real) not reached.
+        ValueError: no such name, or COURSE_DATA holds an unknown word.
+    """
+    entry = find_entry(name)
+    mode = settings().mode
+    if mode != "phantom":
+        try:
+            fetched = fetch(name)
+        except Unreachable as problem:
+            if mode == "real":
+                raise
+            print(f"{problem}\nSYNTHETIC: a phantom of {entry.title} takes its place.")
+        else:
+            return import_module(f"{__name__}.{name}").load(fetched, **options)
+    from .phantoms import phantom
+
+    return phantom(name, **options)

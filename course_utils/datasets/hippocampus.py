@@ -1,0 +1,182 @@
+"""MSD Hippocampus: MRI crops of the human hippocampus; which voxels are its two parts?
+
+x: float16 (N, 1, 48, 64, 48), y: uint8 (N, 48, 64, 48) with 0 background, 1 anterior, 2 posterior.
+The axes run to the right, to the front and to the top of the head; a voxel is 1 mm wide.
+
+Volumes differ in shape. Each lies in the corner of its row and zeros fill the rest, so that
+batches, 2-D slices with their neighbours (x[i, 0, :, j - 1 : j + 2]) and 3-D patches are plain
+indexing. `extra["shape"]` (N, 3) holds the true shapes in voxels, `extra["spacing"]` (N, 3) the
+voxel's size in mm, `extra["person"]` (N,) a number for the person.
+
+Each volume is normalised by itself, for scanners share no scale: clipped to its 0.5th and 99.5th
+percentile, less its mean, divided by its standard deviation.
+
+Persons: the files do not name them. But scanners stored integers times a step that is particular
+to a scan, and in every pair of cases 2k - 1 and 2k for which the step can be read from both
+volumes, it is the same; in no pair 2k and 2k + 1 it is. So two such cases are taken for the two
+sides of one head. nnU-Net's folds, which the course uses to be comparable, do not respect this.
+"""
+
+import gzip
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .archives import read_members
+from .catalog import CATALOG
+from .errors import DataError
+from .fetching import Fetched
+from .forms import Dataset, Split, digest
+
+CLASSES = ("background", "anterior", "posterior")
+SIZE = (48, 64, 48)
+"""Room for every volume (the largest has 43 x 59 x 47 voxels); four halvings stay whole."""
+FOLDS = 5
+_MEMBERS = r"(\./)?Task04_Hippocampus/(images|labels)Tr/hippocampus_\d+\.nii\.gz"
+
+
+def load(fetched: Fetched, fold: int = 0) -> Dataset:
+    """The data set with the held-out cases of one fold (0 to 4) as test. See `split_folds`."""
+    entry = CATALOG["hippocampus"]
+    cases = read_cases(fetched.path)
+    every = _stack(cases)
+    pieces = [
+        (f"{name}/{i}", torch.from_numpy(part))
+        for name, case in cases.items()
+        for i, part in enumerate(case[:2])
+    ]
+    splits = split_folds(every, fold)
+    peaks = [case[0].max() for case in cases.values()]
+    return Dataset(
+        name=entry.name,
+        title=entry.title,
+        task=entry.task,
+        source=fetched.source,
+        sha256=digest(pieces),
+        classes=CLASSES,
+        splits=splits,
+        split=f"fold {fold} of {FOLDS}",
+        report=(
+            f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
+            "(each normalised by itself)",
+            *count_persons(splits),
+        ),
+    )
+
+
+def read_cases(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[float, ...]]]:
+    """The labelled cases as stored: image, labels (uint8) and voxel size in mm, by sorted name."""
+    images: dict[str, Any] = {}
+    labels: dict[str, np.ndarray] = {}
+    for member, content in read_members(path, _MEMBERS).items():
+        name = Path(member).name.removesuffix(".nii.gz")
+        volume, spacing = read_volume(content, f"{path}: {member}")
+        if "/imagesTr/" in member:
+            images[name] = volume, spacing
+        else:
+            labels[name] = volume.astype(np.uint8)
+    if not images or images.keys() != labels.keys():
+        raise DataError(
+            f"{path}: {len(images)} images and {len(labels)} label files that should pair up. "
+            "Delete the archive and load the data set again."
+        )
+    for name, (volume, _) in images.items():
+        if volume.shape != labels[name].shape or labels[name].max() >= len(CLASSES):
+            raise DataError(
+                f"{path}: {name} has an image of {volume.shape} and labels of "
+                f"{labels[name].shape} up to {labels[name].max()}; expected equal shapes and "
+                f"labels 0 to {len(CLASSES) - 1}. Delete the archive and load the data set again."
+            )
+    return {name: (v, labels[name], spacing) for name, (v, spacing) in sorted(images.items())}
+
+
+def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...]]:
+    """The voxels of a gzipped NIfTI file and their size in mm.
+
+    Raises:
+        DataError: the file is damaged, is not one 3-D volume, or holds NaN or infinite values.
+    """
+    import nibabel as nib
+
+    remedy = "Delete the archive and load the data set again, or use another source."
+    broken: tuple[type[Exception], ...] = (
+        *(OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError),
+        *(nib.wrapstruct.WrapStructError, nib.spatialimages.HeaderDataError),
+    )
+    try:
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
+        volume = np.asarray(image.dataobj)
+    except broken as e:
+        why = " ".join(str(e).split())
+        raise DataError(f"{name} is not a readable NIfTI volume ({why}). {remedy}") from e
+    if volume.ndim != 3 or any(n > room for n, room in zip(volume.shape, SIZE, strict=True)):
+        raise DataError(f"{name} has shape {volume.shape}, expected at most {SIZE}. {remedy}")
+    bad = int((~np.isfinite(volume)).sum())
+    if bad:
+        raise DataError(f"{name} holds {bad} voxels that are NaN or infinite. {remedy}")
+    return volume, tuple(float(mm) for mm in image.header.get_zooms()[:3])
+
+
+def normalise(volume: np.ndarray) -> np.ndarray:
+    """Clip to the 0.5th and 99.5th percentile, then zero mean and unit variance. float32."""
+    low, high = np.percentile(volume, (0.5, 99.5))
+    clipped = np.clip(volume.astype(np.float64), low, high)
+    return ((clipped - clipped.mean()) / max(clipped.std(), 1e-8)).astype(np.float32)
+
+
+def person_of(name: str) -> int:
+    """A number for the person: cases 2k - 1 and 2k are the two sides of one head (see above)."""
+    return (int(re.findall(r"\d+", name)[-1]) + 1) // 2
+
+
+def _stack(cases: dict[str, tuple[np.ndarray, np.ndarray, tuple[float, ...]]]) -> Split:
+    x = np.zeros((len(cases), 1, *SIZE), dtype=np.float16)
+    y = np.zeros((len(cases), *SIZE), dtype=np.uint8)
+    for i, (image, label, _) in enumerate(cases.values()):
+        a, b, c = image.shape
+        x[i, 0, :a, :b, :c] = normalise(image)
+        y[i, :a, :b, :c] = label
+    extra = {
+        "shape": torch.tensor([case[0].shape for case in cases.values()]),
+        "spacing": torch.tensor([case[2] for case in cases.values()]),
+        "person": torch.tensor([person_of(name) for name in cases]),
+    }
+    return Split(torch.from_numpy(x), torch.from_numpy(y), tuple(cases), extra)
+
+
+def split_folds(every: Split, fold: int) -> dict[str, Split]:
+    """Cut all cases, sorted by name, into train, val and test.
+
+    Test is the held-out part of KFold(5, shuffle=True, random_state=12345), as in nnU-Net. Of the
+    persons in the rest every sixth goes to val with all its cases, so that val shares no person
+    with train.
+    """
+    from sklearn.model_selection import KFold
+
+    if fold not in range(FOLDS):
+        raise ValueError(f"fold is {fold!r}, expected 0 to {FOLDS - 1}.")
+    folds = list(KFold(FOLDS, shuffle=True, random_state=12345).split(every.ids))
+    rest, test = folds[fold]
+    person = every.extra["person"].numpy()
+    in_val = np.isin(person[rest], np.unique(person[rest])[::6])
+    return {
+        "train": every.take(rest[~in_val]),
+        "val": every.take(rest[in_val]),
+        "test": every.take(test),
+    }
+
+
+def count_persons(splits: dict[str, Split]) -> tuple[str, ...]:
+    """How many cases of val and test show the other side of a person in train."""
+    known = splits["train"].extra["person"]
+    lines = []
+    for name in ("val", "test"):
+        shared = int(torch.isin(splits[name].extra["person"], known).sum())
+        lines.append(
+            f"{name}: {shared} of {len(splits[name])} cases have their other side in train"
+        )
+    return tuple(lines)

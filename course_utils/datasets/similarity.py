@@ -1,0 +1,50 @@
+"""Images that stand in a data set more than once: the same file, or the same thing seen again."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def duplicates(a: Tensor, b: Tensor | None = None) -> list[tuple[int, int]]:
+    """Pairs (i, j) of pixel-identical images: a[i] equals b[j]. Without `b`: i < j inside `a`.
+
+    In a group of n equal images every pair is listed, n (n - 1) / 2 in all.
+    """
+    first: dict[bytes, list[int]] = {}
+    for i, image in enumerate(a):
+        first.setdefault(image.numpy().tobytes(), []).append(i)
+    if b is None:
+        groups = [group for group in first.values() if len(group) > 1]
+        return sorted((i, j) for group in groups for i in group for j in group if i < j)
+    return [(i, j) for j, image in enumerate(b) for i in first.get(image.numpy().tobytes(), [])]
+
+
+def repeats(images: Tensor) -> int:
+    """How many images repeat an earlier one, pixel for pixel."""
+    return len(images) - len({image.numpy().tobytes() for image in images})
+
+
+def perceptual_hash(images: Tensor) -> Tensor:
+    """63 yes-or-no features of an image's coarse pattern, alike for alike images.
+
+    The image in grey, 32 x 32, is split into cosine waves; each of the 63 slowest, without the
+    mean, counts as yes where its coefficient is above their median. Two photographs of one thing
+    differ in few features and two unrelated images in about half, but two round spots on
+    plain skin are alike as well: look at what it finds.
+
+    Args:
+        images: (N, C, H, W), any type.
+
+    Returns:
+        bool (N, 63). The distance of two images is `(a != b).sum()`.
+    """
+    parts = [F.adaptive_avg_pool2d(part.float().mean(1), 32) for part in images.split(32)]
+    small = torch.cat(parts)  # (N, 32, 32)
+    k = torch.arange(32.0)
+    waves = torch.cos(math.pi / 32 * (k + 0.5) * k[:8, None])  # DCT-II; 8 waves of 32 samples
+    scale = torch.full((8, 1), math.sqrt(2 / 32))
+    scale[0] = math.sqrt(1 / 32)
+    slow = ((scale * waves) @ small @ (scale * waves).T).flatten(1)[:, 1:]
+    return slow > slow.median(dim=1, keepdim=True).values
