@@ -49,8 +49,9 @@ class ResidualBlock(nn.Module):
 class SEResNet(nn.Module):
     """Residual network for small images, 28 to 64 px, with attention in each block.
 
-    Three stages of two blocks; each stage after the first halves the image and doubles the
-    channels. SE networks: https://arxiv.org/abs/1709.01507.
+    Each channel of each image is brought to mean 0 and deviation 1 first, so that the exposure of
+    an X-ray does not matter. Then three stages of two blocks; each stage after the first halves
+    the image and doubles the channels. SE networks: https://arxiv.org/abs/1709.01507.
 
     Args:
         in_channels: channels of the image.
@@ -72,7 +73,10 @@ class SEResNet(nn.Module):
     ):
         super().__init__()
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 3, padding=1, bias=False), norm(width), nn.ReLU()
+            nn.InstanceNorm2d(in_channels),  # each image to mean 0, deviation 1: exposure differs
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+            norm(width),
+            nn.ReLU(),
         )
         blocks = []
         channels = width

@@ -110,3 +110,9 @@ def test_squeeze_excitation_equals_torchvision_with_its_weights():
 def test_a_reduction_that_leaves_no_hidden_unit_is_refused(channels, reduction):
     with pytest.raises(ValueError, match=r"leaves no hidden unit.*try reduction="):
         SqueezeExcitation(channels, reduction)
+
+
+def test_exposure_does_not_matter():
+    model = build(SqueezeExcitation).eval()
+    x = torch.rand(4, 1, 28, 28)
+    torch.testing.assert_close(model(x), model(0.5 * x + 0.2), rtol=1e-3, atol=1e-3)
