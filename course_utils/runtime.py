@@ -136,7 +136,7 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str:
-    """The commit of the checkout, with `+` behind it when files were changed; else `unknown`."""
+    """The commit of the checkout, or `unknown`; `+` behind it when a file but the ledger changed."""
     import subprocess
 
     def git(*words: str) -> str:
@@ -147,6 +147,8 @@ def revision() -> str:
 
     try:
         commit = git("rev-parse", "--short=12", "HEAD")
-        return (commit + ("+" if git("status", "--porcelain") else "")) or "unknown"
+        return (
+            commit + ("+" if git("status", "--porcelain", "--", ".", ":!results") else "")
+        ) or "unknown"
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"

@@ -57,7 +57,7 @@ class SEResNet(nn.Module):
         in_channels: channels of the image.
         outputs: numbers per image; 1 for a yes-or-no question.
         width: channels of the first stage.
-        stem_stride: 2 halves the image at once: a third of the work, less detail.
+        stem_stride: 2 halves the image at once: a quarter of the work, less detail.
         attention: called with the number of channels of a block; None for the plain network.
         norm: called with the number of channels.
 
