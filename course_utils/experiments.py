@@ -156,13 +156,13 @@ EXPERIMENTS: dict[str, Experiment] = {
             test=report_binary,
             profiles={
                 "smoke": {
-                    "size": {"width": 24, "stem_stride": 2},
+                    "size": {"width": 16},
                     "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
                     "images": 512,
                 },
                 "standard": {
-                    "size": {"width": 24, "stem_stride": 2},
-                    "fit": {"epochs": 10, "batch_size": 64, "lr": 3e-3},
+                    "size": {"width": 16},
+                    "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
                     "images": None,
                 },
                 "full": {

@@ -136,7 +136,7 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str:
-    """The commit of the checkout, or `unknown`; `+` behind it when a file but the ledger changed."""
+    """The commit of the checkout, or `unknown`; `+` behind it when files (not results/) changed."""
     import subprocess
 
     def git(*words: str) -> str:

@@ -57,7 +57,6 @@ class SEResNet(nn.Module):
         in_channels: channels of the image.
         outputs: numbers per image; 1 for a yes-or-no question.
         width: channels of the first stage.
-        stem_stride: 2 halves the image at once: a quarter of the work, less detail.
         attention: called with the number of channels of a block; None for the plain network.
         norm: called with the number of channels.
 
@@ -69,14 +68,13 @@ class SEResNet(nn.Module):
         in_channels: int = 1,
         outputs: int = 1,
         width: int = 32,
-        stem_stride: int = 1,
         attention: Callable[[int], nn.Module] | None = SqueezeExcitation,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ):
         super().__init__()
         self.stem = nn.Sequential(
             nn.InstanceNorm2d(in_channels),  # each image to mean 0, deviation 1: exposure differs
-            nn.Conv2d(in_channels, width, 3, stem_stride, padding=1, bias=False),
+            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
             norm(width),
             nn.ReLU(),
         )
@@ -91,5 +89,5 @@ class SEResNet(nn.Module):
         self.head = nn.Linear(channels, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
-        features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4) at stem_stride=1
+        features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4)
         return self.head(features.mean((2, 3)))  # (N, outputs)
