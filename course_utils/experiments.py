@@ -156,12 +156,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             test=report_binary,
             profiles={
                 "smoke": {
-                    "size": {"width": 16},
+                    "size": {"width": 16, "blocks": (1, 2, 2)},
                     "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
                     "images": 512,
                 },
                 "standard": {
-                    "size": {"width": 16},
+                    "size": {"width": 16, "blocks": (1, 2, 2)},
                     "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
                     "images": None,
                 },

@@ -4,7 +4,7 @@
 the same seed all shared weights start equal.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -50,13 +50,14 @@ class SEResNet(nn.Module):
     """Residual network for small images, 28 to 64 px, with attention in each block.
 
     Each channel of each image is brought to mean 0 and deviation 1 first, so that the exposure of
-    an X-ray does not matter. Then three stages of two blocks; each stage after the first halves
-    the image and doubles the channels. SE networks: https://arxiv.org/abs/1709.01507.
+    an X-ray does not matter. Then stages of residual blocks; each stage after the first halves the
+    image and doubles the channels. SE networks: https://arxiv.org/abs/1709.01507.
 
     Args:
         in_channels: channels of the image.
         outputs: numbers per image; 1 for a yes-or-no question.
         width: channels of the first stage.
+        blocks: residual blocks in each stage.
         attention: called with the number of channels of a block; None for the plain network.
         norm: called with the number of channels.
 
@@ -68,6 +69,7 @@ class SEResNet(nn.Module):
         in_channels: int = 1,
         outputs: int = 1,
         width: int = 32,
+        blocks: Sequence[int] = (2, 2, 2),
         attention: Callable[[int], nn.Module] | None = SqueezeExcitation,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ):
@@ -78,14 +80,14 @@ class SEResNet(nn.Module):
             norm(width),
             nn.ReLU(),
         )
-        blocks = []
+        layers = []
         channels = width
-        for stage in range(3):
-            for place in range(2):
+        for stage, count in enumerate(blocks):
+            for place in range(count):
                 stride = 2 if stage > 0 and place == 0 else 1
-                blocks.append(ResidualBlock(channels, width * 2**stage, stride, attention, norm))
+                layers.append(ResidualBlock(channels, width * 2**stage, stride, attention, norm))
                 channels = width * 2**stage
-        self.blocks = nn.Sequential(*blocks)
+        self.blocks = nn.Sequential(*layers)
         self.head = nn.Linear(channels, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)

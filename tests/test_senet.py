@@ -97,8 +97,9 @@ def test_squeeze_excitation_equals_torchvision_with_its_weights():
     from torchvision.ops import SqueezeExcitation as Theirs
 
     ours, theirs = SqueezeExcitation(48, 16), Theirs(48, 3)
-    theirs.fc1.load_state_dict(ours.down.state_dict())
-    theirs.fc2.load_state_dict(ours.up.state_dict())
+    for name, layer in (("fc1", ours.down), ("fc2", ours.up)):
+        weight = layer.weight[:, :, None, None]  # a 1x1 convolution there, a linear layer here
+        getattr(theirs, name).load_state_dict({"weight": weight, "bias": layer.bias})
     x = torch.randn(2, 48, 6, 5)
     torch.testing.assert_close(ours(x), theirs(x))
     torch.testing.assert_close(
