@@ -145,7 +145,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     for experiment in (
         Experiment(
             name="first_model",
-            title="PneumoniaMNIST, a small SE-ResNet in under a minute",
+            title="PneumoniaMNIST, a small SE-ResNet in about a minute",
             dataset="pneumonia",
             chapter="00",
             arms={"attention": se_resnet, "control": plain_resnet},
