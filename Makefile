@@ -26,6 +26,7 @@ help:
 
 .venv/course: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	@echo "Installing packages: about 3 GB on Linux, less elsewhere. This takes some minutes."
 	.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
 	@touch $@
 
