@@ -300,4 +300,4 @@ def reachable(name: str = "pneumonia") -> str:
             return place.source
     if where.mirror is not None and _is_address(where.mirror):
         return "mirror"
-    return "upstream" if where.mode == "real" else "upstream, else phantom"
+    return "upstream, by download" if where.mode == "real" else "upstream, else phantom"
