@@ -39,6 +39,7 @@ def test_a_mistake_is_one_line_and_a_status(tmp_path):
 
 
 def test_check_says_what_to_do_when_no_data_is_in_reach(monkeypatch, tmp_path, capsys):
+    monkeypatch.delenv("COURSE_DATA", raising=False)
     monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path))
     monkeypatch.setenv("COURSE_DATA_CACHE", str(tmp_path / "cache"))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
@@ -50,6 +51,8 @@ def test_check_says_what_to_do_when_no_data_is_in_reach(monkeypatch, tmp_path, c
     assert printed.count("cannot be reached, a phantom would take its place") == 4
     assert "COURSE_DATA_MIRROR" in printed and "[OK] Python" in printed
     assert "upstream, else phantom" in checks.banner()
+    monkeypatch.setenv("COURSE_DATA", "real")
+    assert not checks.check() and "upstream, by download" in checks.banner()
 
 
 def test_check_counts_what_is_missing(monkeypatch, capsys):

@@ -290,7 +290,7 @@ def reachable(name: str = "pneumonia") -> str:
 
     Returns:
         "mirror" or "upstream" for a file at hand or a mirror's address; "phantom" where COURSE_DATA
-        says so; else "upstream" (COURSE_DATA=real) or "upstream, else phantom".
+        says so; else "upstream, by download" (COURSE_DATA=real) or "upstream, else phantom".
     """
     where = settings()
     if where.mode == "phantom":
