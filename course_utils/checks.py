@@ -15,9 +15,11 @@ NEEDED_GB = 1.0
 def banner() -> str:
     """One line for the top of each notebook: device, number format, profile, data source."""
     where = runtime.device()
+    size = runtime.profile()
+    trial = " (a trial run: its numbers mean nothing)" if size == "smoke" else ""
     return (
         f"Device: {where.type} ({runtime.precision(where)[0]}) | "
-        f"profile: {runtime.profile()} | data: {datasets.reachable()}"
+        f"profile: {size}{trial} | data: {datasets.reachable()}"
     )
 
 

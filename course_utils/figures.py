@@ -195,9 +195,12 @@ def history(table, score: str, *, title: str = ""):
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     left.legend(fontsize=8)
     right.plot(table["epoch"], table[score], marker="s", color="C1")
-    right.set(xlabel="epoch", ylabel=f"validation {score}")
+    right.set(
+        xlabel="epoch", ylabel="validation AUROC" if score == "auroc" else f"validation {score}"
+    )
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -223,8 +226,8 @@ def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
     for height, (_, value, is_ours) in enumerate(rows):
         axis.plot(value, height, marker="D" if is_ours else "o", color="C3" if is_ours else "grey")
         axis.annotate(f"{value:.3f}", (value, height), (7, -3), textcoords="offset points", size=8)
-    axis.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=8)
+    axis.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=9)
     axis.margins(x=0.25)
-    axis.set(xlabel=f"test {metric}")
+    axis.set(xlabel="test AUROC" if metric == "auroc" else f"test {metric}")
     axis.grid(axis="y", visible=False)
     return axis

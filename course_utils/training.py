@@ -382,9 +382,10 @@ class _Progress:
         self.drawn = now
         steps = (epoch - self.done) * self.steps + step + 1
         left = (now - self.began) / steps * ((self.epochs - self.done) * self.steps - steps)
+        estimate = f", about {left:.0f} s left" if steps >= 10 else ""  # the first ones are slow
         self._write(
             f"epoch {epoch + 1}/{self.epochs}, batch {step + 1}/{self.steps}: loss {loss:.3f}, "
-            f"{now - self.began:.0f} s gone, about {left:.0f} s left"
+            f"{now - self.began:.0f} s gone{estimate}"
         )
 
     def close(self, state: _State, monitor: str | None, seconds: float, interrupted: bool) -> None:

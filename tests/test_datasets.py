@@ -185,6 +185,10 @@ def test_hippocampus():
     shapes = torch.cat([part.extra["shape"] for part in data.splits.values()])
     assert shapes.amin(0).tolist() == [31, 40, 24]
     assert shapes.amax(0).tolist() == [43, 59, 47]
+    known = set(data.train.extra["person"].tolist())
+    partners = sum(person in known for person in data.test.extra["person"].tolist())
+    assert partners > 0
+    assert f"test: {partners} of 52 cases have their partner case in train" in data.report
 
 
 def test_hippocampus_voxels_are_the_files_own():

@@ -609,6 +609,20 @@ def test_result_does_not_clutter_a_notebook():
     assert len(repr(result)) < 60 and result.message not in repr(result)
 
 
+def test_warnings_are_shown_to_a_wrong_answer_only(capsys):
+    def warns(value):
+        warnings.warn("look here (Triggered internally at /somewhere/x.cpp:1.)", stacklevel=1)
+        return value
+
+    ex = exercise("images.dice")
+    assert ex.check(lambda prediction, truth: warns(ex.reference(prediction, truth)))
+    assert capsys.readouterr().out.startswith("Right")
+    assert not ex.check(lambda prediction, truth: warns(ex.reference(prediction, truth) / 3))
+    shown = capsys.readouterr().out
+    assert "  | UserWarning: look here\n" in shown
+    assert "somewhere" not in shown and ".py:" not in shown
+
+
 def test_hints_go_on_to_the_last_and_start_anew(capsys):
     ex = exercise("images.dice")
     for _ in range(len(ex.hints) + 1):
@@ -629,7 +643,8 @@ def test_solution_shows_code_and_idea(capsys):
     assert ex.why in shown
     exercise("start.untrained_loss").solution()
     shown = capsys.readouterr().out
-    assert "-math.log(0.5)" in shown and "0.693147" in shown
+    assert "-math.log(0.5)" in shown and shown.endswith("untrained_loss = 0.693147\n")
+    assert shown.index("works the value out") < shown.index("def untrained_loss")
 
 
 def test_solution_source_of_a_value_ends_in_the_value():

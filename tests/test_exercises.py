@@ -337,6 +337,12 @@ def test_two_mistakes_at_once_name_one():
     assert "more than one thing is wrong" in result.message
 
 
+def test_scores_and_volumes_reach_beyond_the_usual_range():
+    big = exercise("images.auroc").inputs(seed=5)[-1][0]
+    assert len(big.sigmoid().unique()) < len(big.unique()) == len(big)
+    assert any((volumes < 0).any() for (volumes,) in exercise("images.normalise").inputs(seed=5))
+
+
 def test_function_called_before_it_is_checked():
     result = exercise("images.dice").check(torch.rand(3))
     assert result.mistake == "not-a-function"

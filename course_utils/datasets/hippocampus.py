@@ -171,12 +171,12 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
 
 
 def count_persons(splits: dict[str, Split]) -> tuple[str, ...]:
-    """How many cases of val and test show the other side of a person in train."""
+    """How many cases of val and test have a partner, a case of the same person, in train."""
     known = splits["train"].extra["person"]
     lines = []
     for name in ("val", "test"):
         shared = int(torch.isin(splits[name].extra["person"], known).sum())
         lines.append(
-            f"{name}: {shared} of {len(splits[name])} cases have their other side in train"
+            f"{name}: {shared} of {len(splits[name])} cases have their partner case in train"
         )
     return tuple(lines)

@@ -101,6 +101,8 @@ class Exercise:
             except Exception as error:  # an answer so odd that it cannot even be looked at
                 text = f"{type(error).__name__}: {feedback.text_of(error)[:300]}"
                 result = Result(False, "not-judged", f"This answer cannot be judged: {text}")
+        if not result.passed:  # a warning need not worry whoever is right
+            printed.write(printed.warned)
         if printed.report():
             print(printed.report())
         print(result.message)
@@ -118,9 +120,12 @@ class Exercise:
 
     def solution(self) -> None:
         """Prints the reference solution and the idea behind it."""
-        print(f"{textwrap.fill(self.why, 88)}\n\n{self.source().rstrip()}")
+        print(f"{textwrap.fill(self.why, 88)}\n")
         if self.make_inputs is None:
-            print(f"\nThe value: {describe(self.reference())}")
+            print("The code below works the value out.\n")
+        print(self.source().rstrip())
+        if self.make_inputs is None:
+            print(f"\n{self.reference.__name__} = {describe(self.reference())}")
 
     def source(self) -> str:
         """The source of the reference solution."""

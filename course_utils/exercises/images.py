@@ -189,7 +189,7 @@ DICE = Exercise(
         "Write dice(prediction, truth), the Dice coefficient of each case of a batch of masks: "
         "twice the overlap divided by the sum of both areas. "
         "Both masks have the same shape (N, ...), N cases with any number of spatial axes (images "
-        "and volumes), and dtype bool or uint8 with values 0 and 1. Return a float32 tensor (N,). "
+        "and volumes), and dtype bool or uint8 with values 0 and 1. Return a float tensor (N,). "
         "Where both masks of a case are empty, its Dice is 1; where only one is, it is 0."
     ),
     reference=dice,
@@ -223,7 +223,7 @@ DICE = Exercise(
         "bool-plus-is-or": (
             dice_of_bool_sum,
             "Some values are above 1 or too large. For bool tensors + means `or`: True + True is "
-            "True, so you divide by the union. (For uint8 masks your code is right.)",
+            "True, so you divide by the union. Convert to float first.",
         ),
         "precision-instead-of-dice": _PRECISION,
         "recall-instead-of-dice": _RECALL,
@@ -248,7 +248,7 @@ IOU = Exercise(
         "Write iou(prediction, truth), the intersection over union of each case of a batch of "
         "masks: the overlap divided by the area that at least one of them covers. "
         "Both masks have the same shape (N, ...), N cases with any number of spatial axes (images "
-        "and volumes), and dtype bool or uint8 with values 0 and 1. Return a float32 tensor (N,). "
+        "and volumes), and dtype bool or uint8 with values 0 and 1. Return a float tensor (N,). "
         "Where both masks of a case are empty, its IoU is 1; where only one is, it is 0."
     ),
     reference=iou,
@@ -353,8 +353,16 @@ def against_the_mean_negative(scores, labels):
     return (scores[labels == 1] > scores[labels == 0].mean()).float().mean().item()
 
 
+def auroc_of_sigmoids(scores, labels):
+    return auroc(scores.sigmoid(), labels)
+
+
+def auroc_as_tensor(scores, labels):
+    return torch.tensor(auroc(scores, labels))
+
+
 def _scores_and_labels(rng: torch.Generator) -> Inputs:
-    """Scores without ties, then scores on a coarse grid: ties between and within the classes."""
+    """Scores without ties, then on a coarse grid with ties, then large logits without ties."""
     cases = []
     for n, grid, dtype in (
         (2, None, torch.float32),
@@ -371,6 +379,8 @@ def _scores_and_labels(rng: torch.Generator) -> Inputs:
             scores = (grid * scores).round() / grid
             scores[0] = scores[1] = scores[2]
         cases.append((scores, labels))
+    scores, labels = cases[2]
+    cases.append((40 + 10 * scores, labels))  # their sigmoid rounds to 1
     return cases
 
 
@@ -431,6 +441,15 @@ AUROC = Exercise(
             against_the_mean_negative,
             "You compare each positive with the mean score of the negatives. Each single negative "
             "is an opponent.",
+        ),
+        "sigmoid-makes-ties": (
+            auroc_of_sigmoids,
+            "Right for small scores. A sigmoid rounds large scores to 1 and makes ties of them. "
+            "Only the order counts: compare the scores as they are.",
+        ),
+        "tensor-instead-of-number": (
+            auroc_as_tensor,
+            "The number is right, but it is still a tensor. .item() makes a Python float of it.",
         ),
     },
     hints=(
@@ -540,6 +559,21 @@ def constant_volume_nan(volumes):
     return result
 
 
+def negatives_as_background(volumes):
+    axes = tuple(range(1, volumes.dim()))
+    return _standardised(volumes, axes, volumes > 0)
+
+
+def small_number_added(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.float(), result, strict=True):
+        inside = volume != 0
+        if inside.any():
+            values = volume[inside]
+            out[inside] = (values - values.mean()) / (values.std(correction=0) + 1e-3)
+    return result
+
+
 def written_into_the_input(volumes):
     result = volumes.float()  # the same tensor, where it is float32 already
     for volume in result:
@@ -567,6 +601,8 @@ def _volume_batches(rng: torch.Generator) -> Inputs:
             volumes[1] = 40.0 * head[1]  # constant inside
             volumes[2] = 0.0  # nothing inside
         cases.append((volumes.short() if i % 2 else volumes,))
+    small = torch.randn((3, 1, 7, 9, 8), generator=rng) / 20 + 0.01  # negative values, too
+    cases.append((small * (torch.rand(small.shape, generator=rng) < 0.7),))
     return cases
 
 
@@ -576,10 +612,10 @@ NORMALISE = Exercise(
         "Write normalise(volumes), which gives each volume of a batch the mean 0 and the standard "
         "deviation 1 over its own non-zero voxels. "
         "`volumes` is a float32 or int16 tensor (N, 1, ...) with two or three spatial axes; voxels "
-        "of value exactly 0 are background. Return a new float32 tensor of the same shape, in "
-        "which the background is still 0. A standard deviation over n or over n - 1 is accepted. "
-        "Where all non-zero voxels of a volume are equal, they become 0; a volume without any "
-        "stays 0. The input must stay as it is."
+        "of value exactly 0 are background, and values may be negative. Return a new float tensor "
+        "of the same shape, in which the background is still 0. A standard deviation over n or "
+        "over n - 1 is accepted. Where all non-zero voxels of a volume are equal, they become 0; "
+        "a volume without any stays 0. The input must stay as it is."
     ),
     reference=normalise,
     make_inputs=_volume_batches,
@@ -633,6 +669,16 @@ NORMALISE = Exercise(
             constant_volume_nan,
             "Right for ordinary volumes. One whose non-zero voxels are all equal has deviation 0, "
             "and you divide by it.",
+        ),
+        "negatives-as-background": (
+            negatives_as_background,
+            "Right for positive values. You take negative voxels for background; only those of "
+            "value exactly 0 are.",
+        ),
+        "small-number-added": (
+            small_number_added,
+            "Right for large values. You add a number to the deviation, which is not small where "
+            "the deviation is small itself. Treat a deviation of 0 by itself.",
         ),
         "input-changed-in-place": (
             written_into_the_input,
@@ -831,6 +877,14 @@ IOU_FROM_DICE = Exercise(
         "square-of-dice": (
             lambda: 0.64,
             "Not a square, though it comes near here. Write both with overlap and areas.",
+        ),
+        "union-alone": (
+            lambda: 0.6,
+            "With areas that sum to 1 this is the union. The IoU divides the overlap by it.",
+        ),
+        "percentage": (
+            lambda: 200 / 3,
+            "This is a percentage. Asked for is a share between 0 and 1.",
         ),
         "one-minus-dice": (lambda: 0.2, "This is the Dice loss, 1 - Dice."),
         "overlap-not-removed": (

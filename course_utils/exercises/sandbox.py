@@ -154,12 +154,16 @@ def seed_all(seed: int) -> None:
 
 
 class Printed(io.TextIOBase):
-    """Takes what the learner's code prints: counts the lines, keeps the first few."""
+    """Takes what the learner's code prints: counts the lines, keeps the first few.
+
+    Warnings stand apart in `warned`, a line for each.
+    """
 
     LINES, CHARACTERS = 8, 800
 
     def __init__(self) -> None:
         self.kept, self.lines, self.cut = "", 0, False
+        self.warned = ""
 
     def writable(self) -> bool:
         return True
@@ -170,6 +174,12 @@ class Printed(io.TextIOBase):
         self.lines += text.count("\n")
         self.cut |= len(text) > room
         return len(text)
+
+    def warn(self, message: Warning | str, category: type[Warning], *where: Any) -> None:
+        """Stands in for `warnings.showwarning`; no file names, which say nothing to a learner."""
+        if self.warned.count("\n") < self.LINES:
+            text = str(message).split(" (Triggered internally at ")[0]
+            self.warned += f"{category.__name__}: {' '.join(text.split())}\n"
 
     def report(self) -> str:
         """What was printed, ready to be shown; empty if nothing was."""
@@ -189,4 +199,5 @@ def captured(printed: Printed) -> Iterator[None]:
         contextlib.redirect_stderr(printed),
         warnings.catch_warnings(),
     ):
+        warnings.showwarning = printed.warn  # type: ignore[assignment]
         yield
