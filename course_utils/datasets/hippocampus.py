@@ -1,8 +1,8 @@
 """MSD Hippocampus: MRI crops of the human hippocampus; which voxels are its two parts?
 
 x: float16 (N, 1, 48, 64, 48), y: uint8 (N, 48, 64, 48) with 0 background, 1 anterior, 2 posterior.
-The axes are stored as right, front and top of the head (every crop lies the same way round, whichever
-side it shows); a voxel is 1 mm wide.
+The axes are stored as right, front and top of the head; every crop lies the same way round,
+whichever side it shows. A voxel is 1 mm wide.
 
 Volumes differ in shape. Each lies in the corner of its row and zeros fill the rest, so that
 batches, 2-D slices with their neighbours (x[i, 0, :, j - 1 : j + 2]) and 3-D patches are plain
