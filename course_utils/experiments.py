@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import augment, ledger, metrics, runtime
-from course_utils.attention import SqueezeExcitation
+from course_utils.attention import CBAM, ECA, SqueezeExcitation
 from course_utils.datasets import Dataset, load
 from course_utils.senet import SEResNet
 from course_utils.training import Fit, fit, predict
@@ -132,13 +133,32 @@ def report_binary(
     }
 
 
-def se_resnet(**size) -> nn.Module:
-    return SEResNet(attention=SqueezeExcitation, **size)
+def resnet(attention: Callable[[int], nn.Module] | None) -> Callable[..., nn.Module]:
+    """What builds a residual network with this attention in each block from its size."""
+    return partial(SEResNet, attention=attention)
 
 
-def plain_resnet(**size) -> nn.Module:
-    return SEResNet(attention=None, **size)
+def squeeze_excitation(reduction: int) -> Callable[[int], nn.Module]:
+    return partial(SqueezeExcitation, reduction=reduction)
 
+
+FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "size": {"width": 16, "blocks": (1, 2, 2)},
+        "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
+        "images": 512,
+    },
+    "standard": {
+        "size": {"width": 16, "blocks": (1, 2, 2)},
+        "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
+        "images": None,
+    },
+    "full": {
+        "size": {"width": 32},
+        "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
+        "images": None,
+    },
+}
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
@@ -148,29 +168,34 @@ EXPERIMENTS: dict[str, Experiment] = {
             title="PneumoniaMNIST, a small SE-ResNet in about a minute",
             dataset="pneumonia",
             chapter="00",
-            arms={"attention": se_resnet, "control": plain_resnet},
+            arms={"attention": resnet(SqueezeExcitation), "control": resnet(None)},
             loss=weighted_bce,
             score=score_binary,
             monitor="auroc",
             augment=augment.xray,
             test=report_binary,
-            profiles={
-                "smoke": {
-                    "size": {"width": 16, "blocks": (1, 2, 2)},
-                    "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
-                    "images": 512,
-                },
-                "standard": {
-                    "size": {"width": 16, "blocks": (1, 2, 2)},
-                    "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
-                    "images": None,
-                },
-                "full": {
-                    "size": {"width": 32},
-                    "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
-                    "images": None,
-                },
+            profiles=FIRST_MODEL_PROFILES,
+        ),
+        Experiment(
+            name="channel_attention",
+            title="PneumoniaMNIST, the same network with other gates on its channels",
+            dataset="pneumonia",
+            chapter="03",
+            arms={
+                "control": resnet(None),
+                "SE r=2": resnet(squeeze_excitation(2)),
+                "SE r=4": resnet(squeeze_excitation(4)),
+                "SE r=8": resnet(squeeze_excitation(8)),
+                "SE r=16": resnet(squeeze_excitation(16)),
+                "ECA": resnet(ECA),
+                "CBAM": resnet(CBAM),
             },
+            loss=weighted_bce,
+            score=score_binary,
+            monitor="auroc",
+            augment=augment.xray,
+            test=report_binary,
+            profiles=FIRST_MODEL_PROFILES,
         ),
     )
 }
