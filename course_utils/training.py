@@ -6,6 +6,7 @@ validation, a stop that says why, and checkpoints from which a killed run goes o
 """
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -93,6 +94,8 @@ def fit(
     _check(train, val, epochs, batch_size, score, monitor)
     where = runtime.device()
     precision = precision or runtime.precision(where)[0]
+    # Fabric announces the number format on stderr; the notebooks say it in their first line.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     fabric = Fabric(accelerator=where.type, devices=1, precision=precision)  # type: ignore[arg-type]
     runtime.set_seed(seed)
     order = torch.Generator().manual_seed(seed)  # of batches, and of the seeds for augmentation

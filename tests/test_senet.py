@@ -83,36 +83,6 @@ def test_norm_is_an_argument_and_the_model_can_be_copied():
     torch.testing.assert_close(copy.deepcopy(model)(x), model(x))
 
 
-def test_squeeze_excitation_weighs_channels_between_zero_and_one():
-    gate = SqueezeExcitation(32)
-    x = torch.randn(3, 32, 7, 9)
-    weights = gate.weights(x)
-    assert weights.shape == (3, 32, 1, 1)
-    assert weights.min() > 0 and weights.max() < 1
-    assert not torch.allclose(weights.sum(1), torch.ones(3, 1, 1)), "gates are no softmax"
-    torch.testing.assert_close(gate(x), x * weights)
-
-
-def test_squeeze_excitation_equals_torchvision_with_its_weights():
-    from torchvision.ops import SqueezeExcitation as Theirs
-
-    ours, theirs = SqueezeExcitation(48, 16), Theirs(48, 3)
-    for name, layer in (("fc1", ours.down), ("fc2", ours.up)):
-        weight = layer.weight[:, :, None, None]  # a 1x1 convolution there, a linear layer here
-        getattr(theirs, name).load_state_dict({"weight": weight, "bias": layer.bias})
-    x = torch.randn(2, 48, 6, 5)
-    torch.testing.assert_close(ours(x), theirs(x))
-    torch.testing.assert_close(
-        ours.double()(x.double()), theirs.double()(x.double()), rtol=0, atol=1e-12
-    )
-
-
-@pytest.mark.parametrize(("channels", "reduction"), [(8, 16), (0, 1), (16, 0)])
-def test_a_reduction_that_leaves_no_hidden_unit_is_refused(channels, reduction):
-    with pytest.raises(ValueError, match=r"leaves no hidden unit.*try reduction="):
-        SqueezeExcitation(channels, reduction)
-
-
 def test_exposure_does_not_matter():
     model = build(SqueezeExcitation).eval()
     x = torch.rand(4, 1, 28, 28)

@@ -1,6 +1,7 @@
 """The training loop: the same seed, the same result; killed runs go on; mistakes are named."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -272,3 +273,17 @@ def test_a_checkpoint_is_safetensors_with_json_and_holds_all_state(tmp_path):
     assert numbers["epoch"] == 3 and len(numbers["history"]) == 3
     assert prefixes == {"model", "average", "optimizer", "random", "best"}
     assert [p.name for p in tmp_path.iterdir()] == ["run.safetensors"], "nothing is left beside it"
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_it_leaves_stderr_alone(precision, capfd):
+    """Fabric's log goes to stderr, which stored notebooks must not hold."""
+    said = []
+    logger, handler = logging.getLogger("lightning_fabric"), logging.Handler()
+    handler.emit = said.append
+    logger.addHandler(handler)
+    try:
+        train(epochs=1, precision=precision)
+    finally:
+        logger.removeHandler(handler)
+    assert said == [] and capfd.readouterr().err == ""
