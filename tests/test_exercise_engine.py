@@ -143,6 +143,51 @@ EXCITE = Exercise(
 )
 
 
+class Gate(nn.Module):
+    """An additive gate of two inputs, as in an Attention U-Net."""
+
+    def __init__(self, x_channels, g_channels, hidden):
+        super().__init__()
+        self.x = nn.Conv2d(x_channels, hidden, 1, bias=False)
+        self.g = nn.Conv2d(g_channels, hidden, 1)
+        self.psi = nn.Conv2d(hidden, 1, 1)
+
+    def forward(self, x, g):
+        return x * self.psi((self.x(x) + self.g(g)).relu()).sigmoid()
+
+
+def _gate_inputs(rng):
+    sizes = ((1, 3, 5, 4, 3, 2), (4, 6, 4, 2, 2, 5), (2, 5, 5, 3, 4, 4))  # once as many in both
+    return [
+        (x, g, f, torch.randn(n, x, h, w, generator=rng), torch.randn(n, g, h, w, generator=rng))
+        for n, x, g, f, h, w in sizes
+    ]
+
+
+def _run_gate(candidate):
+    def run(x_channels, g_channels, hidden, x, g):
+        return module_from(candidate, x_channels, g_channels, hidden)(x, g)
+
+    return run
+
+
+class GateAddsToInput(Gate):
+    def forward(self, x, g):
+        return x + self.psi((self.x(x) + self.g(g)).relu()).sigmoid()
+
+
+GATE = Exercise(
+    name="toy.gate",
+    question="Write the class Gate(x_channels, g_channels, hidden) with forward(x, g).",
+    reference=Gate,
+    make_inputs=_gate_inputs,
+    prepare=_run_gate,
+    wrong={"adds-to-input": (GateAddsToInput, "A gate multiplies.")},
+    hints=("vague",),
+    why="Each pixel has a gate.",
+)
+
+
 def answer():
     return 0.25
 
@@ -162,7 +207,7 @@ def word():
 
 
 WORD = dataclasses.replace(VALUE, name="toy.word", reference=word, wrong={})
-TOYS = [SCALE, EXCITE, VALUE, WORD]
+TOYS = [SCALE, EXCITE, GATE, VALUE, WORD]
 
 
 # Verdicts
@@ -180,6 +225,136 @@ def test_references_pass_and_known_mistakes_are_named():
 def test_modules_written_otherwise_pass():
     for right in (ConvolutionalExcite, SqueezeExcite(8, 2), lambda c, r: SqueezeExcite(c, r)):
         assert EXCITE.check(right).passed
+
+
+class GateOtherwise(nn.Module):
+    """Right: other names of the arguments, other order of creation, linear layers, nested parts."""
+
+    def __init__(self, skip, signal, middle=7):
+        super().__init__()
+        self.last = nn.Sequential(nn.ReLU(), nn.Sequential(nn.Linear(middle, 1), nn.Sigmoid()))
+        self.signal = nn.ModuleDict({"map": nn.Linear(signal, middle)})
+        self.skip = nn.Linear(skip, middle, bias=False)
+
+    def forward(self, skip, signal):
+        last = [t.movedim(1, -1) for t in (skip, signal)]
+        return skip * self.last(self.skip(last[0]) + self.signal["map"](last[1])).movedim(-1, 1)
+
+
+class GateOfParameters(nn.Module):
+    """Right: matrices and vectors of the learner's own."""
+
+    def __init__(self, x_channels, g_channels, hidden):
+        super().__init__()
+        self.offset = nn.Parameter(torch.zeros(1, hidden, 1, 1))
+        self.out = nn.Parameter(torch.zeros(hidden))
+        self.c = nn.Parameter(torch.zeros(()))
+        self.g = nn.Parameter(torch.zeros(hidden, g_channels))
+        self.x = nn.Parameter(torch.zeros(hidden, x_channels))
+
+    def forward(self, x, g):
+        sums = [torch.einsum("fc,nchw->nfhw", m, t) for m, t in ((self.x, x), (self.g, g))]
+        hidden = (sum(sums) + self.offset).relu()
+        return x * (torch.einsum("f,nfhw->nhw", self.out, hidden) + self.c).sigmoid()[:, None]
+
+
+def test_modules_may_be_built_in_another_way_and_order():
+    for right in (
+        GateOtherwise,
+        GateOtherwise(2, 2),
+        GateOfParameters,
+        lambda a, b, c: Gate(a, b, c),
+    ):
+        result = GATE.check(right)
+        assert result.passed, result.message
+
+
+def test_a_mistake_is_named_whatever_the_order_of_the_weights():
+    class Otherwise(GateOtherwise):
+        def forward(self, skip, signal):
+            gate = super().forward(skip, signal) / skip
+            return skip + gate
+
+    assert GATE.check(Otherwise).mistake == "adds-to-input"
+
+
+def _gate_without(layer=None, **biases):
+    class Gate(nn.Module):
+        def __init__(self, x_channels, g_channels, hidden):
+            super().__init__()
+            self.x = nn.Conv2d(x_channels, hidden, 1, bias=biases.get("x", False))
+            self.g = nn.Conv2d(g_channels, hidden, 1, bias=biases.get("g", True))
+            self.norm = nn.BatchNorm2d(hidden) if layer == "norm" else nn.Identity()
+            self.psi = nn.Conv2d(hidden, 1, 1, bias=biases.get("psi", True))
+
+        def forward(self, x, g):
+            return x * self.psi(self.norm(self.x(x) + self.g(g)).relu()).sigmoid()
+
+    return Gate
+
+
+@pytest.mark.parametrize(
+    ("gate", "mistake", "says"),
+    [
+        (_gate_without(g=False), "missing-bias", "A bias is missing, of shape (4,)."),
+        (_gate_without(psi=False), "missing-bias", "A bias is missing, of shape (1,)."),
+        (_gate_without(x=True), "bias-too-many", "a bias too many, of shape (4,)."),
+        (_gate_without("norm"), "other-parameters", "not expected: (4,), (4,)."),
+    ],
+)
+def test_parameters_too_few_or_too_many_are_described(gate, mistake, says):
+    assert GATE.check(_gate_without()).passed
+    result = GATE.check(gate)
+    assert result.mistake == mistake
+    assert says in result.message and "x_channels = 3" in result.message
+
+
+def test_sizes_that_do_not_follow_the_settings_are_described():
+    class Wide(SqueezeExcite):
+        def __init__(self, channels, reduction):
+            super().__init__(channels, 1)
+
+    result = EXCITE.check(Wide)
+    assert result.mistake == "other-parameters"
+    assert "not there: (4,), (4, 8), (8, 4); not expected: (8,)," in result.message
+
+
+def test_an_answer_that_is_no_module_class_is_told_what_to_give():
+    class NoModule:
+        def __init__(self, channels, reduction): ...
+
+    class OneArgument(SqueezeExcite):
+        def __init__(self, channels):
+            super().__init__(channels, 2)
+
+    class OneInput(Gate):
+        def forward(self, x):
+            return x
+
+    fixed = nn.Sequential(nn.Conv2d(8, 8, 1), nn.Sigmoid())
+    for answer_, mistake, says in (
+        (EXCITE.reference(8, 2)(torch.ones(1, 8, 2, 2)), "not-a-function", "check(SqueezeExcite)"),
+        (fixed, "instance-instead-of-class", "from (channels, reduction)"),
+        (lambda c, r: torch.ones(c), "not-a-module", "expected an nn.Module"),
+        (type("Plain", (), {"forward": lambda self, x: x}), "not-a-module", "(nn.Module):"),
+        (OneArgument, "wrong-arguments", "class takes (channels), expected (channels, reduction)"),
+        (OneArgument(8), "wrong-arguments", "class takes (channels)"),
+    ):
+        result = EXCITE.check(answer_)
+        assert (result.mistake, says in result.message) == (mistake, True), result.message
+    assert EXCITE.check(NoModule).mistake == "not-answered"
+    result = GATE.check(OneInput)
+    assert result.mistake == "wrong-arguments"
+    assert "Your `forward` takes (self, x), expected (self, x, g)." in result.message
+
+
+def test_module_from_deals_out_weights_by_shape():
+    a, b = module_from(Gate, 5, 3, 4), module_from(GateOtherwise, 5, 3, 4)
+    assert torch.equal(a.x.weight.flatten(), b.skip.weight.flatten())
+    assert torch.equal(a.g.bias, b.signal["map"].bias)
+    same = module_from(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    assert not torch.equal(same[0].weight, same[1].weight)
+    assert module_from(Gate, 5, 3, 4, train=False).training is False
 
 
 def test_values_are_taken_in_many_forms():
@@ -307,6 +482,82 @@ class StubModule(nn.Module):
 
 
 class StubWithoutForward(nn.Module): ...
+
+
+class StubPass(nn.Module):
+    pass
+
+
+class StubReturn(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+
+    def forward(self, x):
+        return ...
+
+
+class StubOfWeights(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        self.down = nn.Linear(channels, channels // reduction)
+
+    def weights(self, x): ...
+
+    def forward(self, x):
+        return x * self.weights(x)
+
+
+class StubOfAnotherMethod(StubOfWeights):
+    def weights(self, x):
+        return self.pooled(x)
+
+    def pooled(self, x):
+        """The mean over the image."""
+
+
+class StubOfInit(SqueezeExcite):
+    def __init__(self, channels, reduction): ...
+
+
+class StubOfLayers(SqueezeExcite):
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.down = ...
+
+
+class StubOfSizes(SqueezeExcite):
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.down = nn.Linear(channels, ...)
+
+
+class StubOfSequence(SqueezeExcite):
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.down = nn.Sequential(...)
+
+
+MODULE_STUBS = [StubModule, StubWithoutForward, StubPass, StubReturn, StubOfWeights]
+MODULE_STUBS += [StubOfAnotherMethod, StubOfInit, StubOfLayers, StubOfSizes, StubOfSequence]
+
+
+@pytest.mark.parametrize("stub", MODULE_STUBS)
+def test_stubs_of_modules_are_not_answered(stub):
+    assert EXCITE.check(stub).mistake == "not-answered"
+    if stub in (StubModule, StubReturn, StubOfWeights):
+        assert EXCITE.check(stub(8, 2)).mistake == "not-answered"
+
+
+def test_a_misspelt_forward_is_an_answer():
+    class Misspelt(nn.Module):
+        def __init__(self, channels, reduction):
+            super().__init__()
+
+        def froward(self, x):
+            return x
+
+    result = EXCITE.check(Misspelt)
+    assert result.mistake == "raised" and 'missing the required "forward"' in result.message
 
 
 def test_stubs_are_not_answered():
@@ -584,7 +835,7 @@ def test_no_object_makes_check_raise(capsys):
         exercise("images.iou_from_dice"),
     ]
     for i, thing in enumerate(odd):
-        toys = [SCALE, EXCITE, VALUE, WORD, generator.choice(shipped)]
+        toys = [SCALE, EXCITE, GATE, VALUE, WORD, generator.choice(shipped)]
         for toy in toys:
             answers = [thing]
             if toy.make_inputs is not None:

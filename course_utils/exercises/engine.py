@@ -6,6 +6,7 @@ and the reference on the same inputs. If they disagree, it looks for the wrong a
 with the learner's on every input, and names it. No number is compared with a stored one.
 """
 
+import contextlib
 import copy
 import inspect
 import textwrap
@@ -18,7 +19,7 @@ import torch
 
 from . import feedback, solved
 from .comparing import change, describe, difference, snapshot
-from .preparing import as_function, as_value
+from .preparing import Shape, as_function, as_value, orders, trial
 from .sandbox import OutOfTime, Printed, captured, limited, preserved_state, seed_all
 
 SECONDS = 10.0
@@ -134,27 +135,39 @@ class Exercise:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one call: a value or an exception, and which argument had changed."""
+    """What came of one call: a value or an exception, and which argument had changed.
+
+    `parameters` are those of the module that `module_from` built: shapes, and which are biases.
+    """
 
     value: Any = None
     error: BaseException | None = None
     changed: tuple[int, str] | None = None
+    parameters: tuple[tuple[Shape, bool], ...] = ()
 
 
-def attempt(exercise: Exercise, candidate: Any, arguments: tuple[Any, ...]) -> Outcome:
-    """Calls an answer on copies of the arguments; what it raises is part of the outcome."""
+def attempt(
+    exercise: Exercise, candidate: Any, arguments: tuple[Any, ...], order: int = 0
+) -> Outcome:
+    """Calls an answer on copies of the arguments; what it raises is part of the outcome.
+
+    `order` numbers the orders in which a module's weights of one shape are dealt out.
+    """
     seed_all(0)
+    trial.order, trial.parameters = order, ()
     given = copy.deepcopy(arguments)
     try:
         value = snapshot(exercise.prepare(candidate)(*given))
     except (KeyboardInterrupt, OutOfTime):
         raise
     except BaseException as error:  # SystemExit among them: it must not end the kernel
-        return Outcome(error=error)
+        return Outcome(error=error, parameters=trial.parameters)
+    finally:
+        trial.order = 0
     for i, (before, after) in enumerate(zip(arguments, given, strict=True)):
         if what := change(before, after):
-            return Outcome(value, changed=(i, what))
-    return Outcome(value)
+            return Outcome(value, changed=(i, what), parameters=trial.parameters)
+    return Outcome(value, parameters=trial.parameters)
 
 
 def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
@@ -166,7 +179,7 @@ def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
 
 
 def named_mistake(
-    exercise: Exercise, inputs: Inputs, found: list[Outcome], right: int
+    exercise: Exercise, inputs: Inputs, found: list[list[Outcome]], right: int
 ) -> tuple[str | None, bool]:
     """The known mistake that explains an answer, and whether it explains it on every input.
 
@@ -176,8 +189,8 @@ def named_mistake(
     counts = {}
     for mistake, (wrong, _) in exercise.wrong.items():
         agreed = 0
-        for tried, (x, y) in enumerate(zip(inputs, found, strict=True), start=1):
-            agreed += agree(attempt(exercise, wrong, x), y, exercise.tolerance)
+        for tried, (x, outcomes) in enumerate(zip(inputs, found, strict=True), start=1):
+            agreed += any_agrees(outcomes, attempt(exercise, wrong, x), exercise.tolerance)
             if 2 * (tried - agreed) > len(inputs):
                 break  # fewer than half can agree
         if agreed == len(inputs):
@@ -188,6 +201,34 @@ def named_mistake(
     if len(best) == 1 and most > right and 2 * most >= len(inputs):
         return best[0], False
     return None, False
+
+
+def any_agrees(outcomes: list[Outcome], wanted: Outcome, tolerance: float) -> bool:
+    """Whether an answer did what is wanted, in any order of its weights of one shape."""
+    return any(agree(outcome, wanted, tolerance) for outcome in outcomes)
+
+
+def add_other_orders(
+    exercise: Exercise,
+    candidate: Any,
+    inputs: Inputs,
+    found: list[list[Outcome]],
+    expected: list[Outcome],
+) -> None:
+    """Adds what a module does when its weights of one shape are dealt out in other orders.
+
+    Nothing is added where there is one order only, or where the parameters are not the reference's.
+    """
+
+    def run_all() -> None:
+        for arguments, outcomes, wanted in zip(inputs, found, expected, strict=True):
+            shapes = sorted(shape for shape, _ in outcomes[0].parameters)
+            if shapes == sorted(shape for shape, _ in wanted.parameters):
+                for order in range(1, orders(shapes)):
+                    outcomes.append(attempt(exercise, candidate, arguments, order))
+
+    with captured(Printed()), contextlib.suppress(OutOfTime):
+        limited(run_all, SECONDS)
 
 
 NOT_ANSWERED = Result(
@@ -204,11 +245,11 @@ def _judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
         return NOT_ANSWERED if feedback.is_empty(candidate) else Result(False, *problem)
     inputs = exercise.inputs()
     expected = [attempt(exercise, exercise.reference, x) for x in inputs]
-    found: list[Outcome] = []
+    found: list[list[Outcome]] = []  # per input: of a module in every order of its weights
 
     def run_all() -> None:
         for arguments in inputs:
-            found.append(attempt(exercise, candidate, arguments))
+            found.append([attempt(exercise, candidate, arguments)])
 
     try:
         with captured(printed):
@@ -221,23 +262,32 @@ def _judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
             f"Stopped after {SECONDS:g} s. Is there a loop whose condition never becomes false, or "
             f"one over single pixels where a tensor operation would do?{where}",
         )
-    pairs = zip(found, expected, strict=True)
-    right = [agree(f, e, exercise.tolerance) for f, e in pairs]
+
+    def judged() -> list[bool]:
+        pairs = zip(found, expected, strict=True)
+        return [any_agrees(f, e, exercise.tolerance) for f, e in pairs]
+
+    right = judged()
+    if not all(right):
+        if feedback.unanswered(candidate, [outcomes[0] for outcomes in found]):
+            return NOT_ANSWERED
+        add_other_orders(exercise, candidate, inputs, found, expected)
+        right = judged()
     if all(right):
         tried = f": tried on {len(inputs)} different inputs" if len(inputs) > 1 else ""
         return Result(True, None, f"Right{tried}.")
-    if feedback.unanswered(candidate, found):
-        return NOT_ANSWERED
     with captured(Printed()):
         known, alone = named_mistake(exercise, inputs, found, sum(right))
     first = right.index(False)
+    got, wanted = found[first][0], expected[first]
+    where = feedback.inputs_text(exercise, inputs[first])
+    if not alone and (problem := feedback.module_problem(exercise, candidate, got, wanted)):
+        return Result(False, problem[0], f"Not yet. {problem[1]}{where}")
     if known:
         start = "Not yet." if alone else "Not yet, and more than one thing is wrong. One is this:"
-        error = found[first].error
-        end = f"\n{feedback.error_text(error)}" if error else ""
+        end = f"\n{feedback.error_text(got.error)}" if got.error else ""
         return Result(False, known, f"{start} {exercise.wrong[known][1]}{end}")
-    where = feedback.inputs_text(exercise, inputs[first])
-    mistake, text = feedback.first_problem(exercise, found[first], expected[first], where)
+    mistake, text = feedback.first_problem(exercise, got, wanted, where)
     if found_in := feedback.pattern(mistake, inputs, right):
         mistake, text = found_in[0], f"{found_in[1]} {text}"
     return Result(False, mistake, f"Not yet. {text}")

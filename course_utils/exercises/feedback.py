@@ -4,6 +4,7 @@ import inspect
 import linecache
 import sysconfig
 import types
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import torch
 from torch import nn
 
 from .comparing import describe, difference
-from .preparing import as_function
+from .preparing import NotAModule, is_of_torch
 
 if TYPE_CHECKING:
     from .engine import Exercise, Outcome
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 
 
 def is_empty(candidate: Any) -> bool:
-    """Whether a function, or the main method of a module class, still has the body `...`."""
+    """Whether a function, or a method of a module class, still has the body `...`."""
     if isinstance(candidate, nn.Module):
         candidate = type(candidate)
     if isinstance(candidate, type):
-        methods = [vars(candidate).get(name) for name in ("__init__", "weights", "forward")]
-        forward = getattr(candidate, "forward", None)
-        no_forward = issubclass(candidate, nn.Module) and forward is nn.Module.forward
-        return no_forward or any(is_empty(method) for method in methods)
+        own = {name: m for name, m in vars(candidate).items() if isinstance(m, types.FunctionType)}
+        unwritten = issubclass(candidate, nn.Module) and candidate.forward is nn.Module.forward
+        # With other methods but no `forward`, its name may be misspelt: that is an answer.
+        return (unwritten and not own.keys() - {"__init__"}) or any(map(is_empty, own.values()))
     if not isinstance(candidate, types.FunctionType):
         return False
     # A body of `...`, of `pass`, or of a docstring compiles to "return None" and nothing else.
@@ -70,15 +71,36 @@ def not_callable(exercise: "Exercise", candidate: Any) -> tuple[str, str] | None
             f"itself, without parentheses: check({name}), not check({name}(...)).",
         )
     if isinstance(candidate, types.FunctionType):
-        wanted = list(inspect.signature(exercise.reference).parameters)
-        try:
-            inspect.signature(candidate).bind(*wanted)
-        except TypeError:
-            has = inspect.signature(candidate)
+        return _misfit(candidate, exercise.reference, "function")
+    if isinstance(candidate, nn.Module) and not is_of_torch(candidate):
+        candidate = type(candidate)  # an instance stands for its class
+    if kind == "class" and isinstance(candidate, type):
+        if not issubclass(candidate, nn.Module):
             return (
-                "wrong-arguments",
-                f"Not yet. Your function takes {has}, expected ({', '.join(wanted)}).",
+                "not-a-module",
+                f"Not yet. Your class is no nn.Module. Begin it with `class {name}(nn.Module):`.",
             )
+        return _misfit(candidate, exercise.reference, "class") or _misfit(
+            candidate.forward, getattr(exercise.reference, "forward", None), "`forward`"
+        )
+    return None
+
+
+def _misfit(candidate: Any, reference: Any, what: str) -> tuple[str, str] | None:
+    """The mistake if `candidate` cannot take the arguments that `reference` has."""
+    try:
+        has = inspect.signature(candidate)
+        parameters = inspect.signature(reference).parameters.values()
+    except (TypeError, ValueError):  # not every class or builtin tells
+        return None
+    wanted = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    try:
+        has.bind(*wanted)
+    except TypeError:
+        return (
+            "wrong-arguments",
+            f"Not yet. Your {what} takes {has}, expected ({', '.join(wanted)}).",
+        )
     return None
 
 
@@ -91,13 +113,14 @@ def first_problem(
     """An id and a sentence for what is wrong on one input: an exception, a change, a value."""
     if isinstance(found.error, SystemExit):
         return "called-exit", "Your code called exit, which would end the notebook's kernel."
+    if isinstance(found.error, NotAModule):
+        return "not-a-module", text_of(found.error)
     if found.error is not None:
         return "raised", error_text(found.error) + where
     if found.changed and found.changed != expected.changed:
         position, what = found.changed
-        names = list(inspect.signature(exercise.reference).parameters)
-        named = exercise.prepare is as_function and position < len(names)
-        argument = f"`{names[position]}`" if named else "an argument"
+        names = argument_names(exercise)
+        argument = f"`{names[position]}`" if position < len(names) else "an argument"
         return (
             "input-changed-in-place",
             f"Your code changes the {what} of {argument}. The caller still needs it as it was: "
@@ -111,17 +134,69 @@ def first_problem(
     return mistake, text[0].upper() + text[1:] + where
 
 
+def argument_names(exercise: "Exercise") -> list[str]:
+    """The names of the arguments with which a prepared answer is called."""
+    called = exercise.prepare(exercise.reference)
+    called = called.forward if isinstance(called, nn.Module) else called
+    parameters = inspect.signature(called).parameters.values()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+
+
 def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
     """The arguments of a call in a few words, a line for each; empty without arguments."""
     if not arguments:
         return ""
-    names = list(inspect.signature(exercise.reference).parameters)
-    named = exercise.prepare is as_function and len(names) >= len(arguments)
+    names = argument_names(exercise)
+    named = len(names) >= len(arguments)
     parts = [
         (f"{name} = " if named else "") + describe(value)
         for name, value in zip(names if named else arguments, arguments, strict=False)
     ]
     return "\n  ".join(["\nThis was with", *parts])
+
+
+def module_problem(
+    exercise: "Exercise", candidate: Any, found: "Outcome", expected: "Outcome"
+) -> tuple[str, str] | None:
+    """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
+    settings = list(inspect.signature(exercise.reference).parameters)
+    fixed = isinstance(candidate, nn.Module) and is_of_torch(candidate)
+    if fixed and settings and expected.parameters:
+        return (
+            "instance-instead-of-class",
+            "This module has fixed sizes. Give a class, or a function that builds the module "
+            f"from ({', '.join(settings)}), without calling it.",
+        )
+    if found.error is not None:
+        return None
+    has, wants = (Counter(shape for shape, _ in x.parameters) for x in (found, expected))
+    lacking, more = wants - has, has - wants
+    own, asked = (Counter(s for s, bias in x.parameters if bias) for x in (found, expected))
+    if not lacking and not more:
+        return None
+    if not more and lacking <= asked - own:
+        return (
+            "missing-bias",
+            f"A bias is missing, of shape {_shapes(lacking)}. Linear and convolutional layers have "
+            "one unless bias=False is given.",
+        )
+    if not lacking and more <= own - asked:
+        return (
+            "bias-too-many",
+            f"There is a bias too many, of shape {_shapes(more)}. With bias=False a linear or "
+            "convolutional layer has none.",
+        )
+    parts = [f"not there: {_shapes(lacking)}"] if lacking else []
+    parts += [f"not expected: {_shapes(more)}"] if more else []
+    return (
+        "other-parameters",
+        "Your module's parameters have other shapes than those asked for (axes of length one left "
+        f"out); {'; '.join(parts)}.",
+    )
+
+
+def _shapes(counts: Counter[tuple[int, ...]]) -> str:
+    return ", ".join(str(shape or (1,)) for shape in sorted(counts.elements()))
 
 
 PATTERNS: dict[str, tuple[str, Callable[[torch.Size], bool]]] = {

@@ -1,8 +1,12 @@
 """Makes of a learner's answer (function, module, class, value) the function that is called."""
 
 import copy
+import itertools
+import math
 import zlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,33 +36,81 @@ def as_value(candidate: Any) -> Callable[[], Any]:
     return value
 
 
+# Modules ---------------------------------------------------------------------------------------
+
+ORDERS = 24
+"""How many orders of weights of one shape are tried: all of them for up to four weights."""
+
+Shape = tuple[int, ...]
+
+
+class NotAModule(TypeError):
+    """The answer makes something else where a module is asked for."""
+
+
+@dataclass
+class Trial:
+    """What the judge and `module_from` tell each other while an answer is tried.
+
+    Attributes:
+        order: which of the orders of weights of one shape is dealt out; 0 is that of creation.
+        parameters: of the first module built: the shape of each, and whether it is a bias.
+    """
+
+    order: int = 0
+    parameters: tuple[tuple[Shape, bool], ...] = ()
+
+
+trial = Trial()
+
+
+def orders(shapes: Iterable[Shape]) -> int:
+    """In how many orders weights of these shapes can be dealt out, `ORDERS` at most."""
+    counts = Counter(shape for shape in shapes if len(shape) > 1).values()
+    return min(math.prod(math.factorial(min(n, 9)) for n in counts), ORDERS)
+
+
 def module_from(candidate: Any, *settings: Any, train: bool = True) -> nn.Module:
     """A module built from a learner's answer, with weights that follow from their shapes alone.
 
-    For exercises that ask for a module, in `prepare`. Two modules with parameters of the same
-    shapes get the same weights, whatever the parameters are called; axes of length one do not
-    count, so that a 1x1 convolution and a linear layer are alike. Parameters of one shape are
-    told apart by their order: choose `settings` that make the shapes differ.
+    For exercises that ask for a module, in `prepare`. Names do not count, nor axes of length one,
+    so that a 1x1 convolution and a linear layer are alike. All vectors (biases, scales) of one
+    length get the same values. Matrices of one shape differ, in the order in which they were
+    created; if an answer is not right so, the judge tries the other orders too. A bias too many
+    or too few is named.
 
     Args:
         candidate: a module class, a function that returns a module, or a module.
         settings: arguments of the constructor. With none, a module is copied and used as it is.
+            Choose different numbers of channels: a matrix with one row or column is a vector.
         train: the mode it is put in.
     """
     if not isinstance(candidate, nn.Module):
         module = candidate(*settings)
-    elif settings and not type(candidate).__module__.startswith("torch."):
+    elif settings and not is_of_torch(candidate):
         module = type(candidate)(*settings)
     else:  # an nn.Sequential is not built from these settings
         module = copy.deepcopy(candidate)
     if not isinstance(module, nn.Module):
-        raise TypeError(f"expected a torch nn.Module, got {describe(module)}")
-    seen: dict[tuple[int, ...], int] = {}
-    for parameter in module.parameters():
-        shape = tuple(size for size in parameter.shape if size != 1)
-        seen[shape] = seen.get(shape, 0) + 1
-        generator = torch.Generator().manual_seed(zlib.crc32(repr((shape, seen[shape])).encode()))
+        raise NotAModule(f"The answer gives {describe(module)}, expected an nn.Module.")
+    named = [
+        (name, parameter, tuple(size for size in parameter.shape if size != 1))
+        for name, parameter in module.named_parameters()
+    ]
+    trial.parameters = trial.parameters or tuple((s, n.endswith("bias")) for n, _, s in named)
+    places, rest = {}, trial.order
+    for shape, count in Counter(shape for _, _, shape in named if len(shape) > 1).items():
+        rest, number = divmod(rest, math.factorial(count))
+        permutations = itertools.permutations(range(count))
+        places[shape] = iter(next(itertools.islice(permutations, number, None)))
+    for _, parameter, shape in named:
+        place = next(places[shape]) if shape in places else 0
+        generator = torch.Generator().manual_seed(zlib.crc32(repr((shape, place)).encode()))
         values = torch.randn(shape, generator=generator).view(parameter.shape)
-        inputs = max(parameter[0].numel(), 1) if parameter.dim() > 1 else 1
-        parameter.data.copy_(values / inputs**0.5)
+        parameter.data.copy_(values / max(math.prod(shape[1:] or shape), 1) ** 0.5)
     return module.train(train)
+
+
+def is_of_torch(module: nn.Module) -> bool:
+    """Whether a module's class is torch's own, and not written by the learner."""
+    return type(module).__module__.startswith("torch.")
