@@ -878,12 +878,12 @@ def test_hints_go_on_to_the_last_and_start_anew(capsys):
     ex = exercise("images.dice")
     for _ in range(len(ex.hints) + 1):
         ex.hint()
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert all(hint in shown for hint in ex.hints)
     assert shown.index(ex.hints[0]) < shown.index(ex.hints[1]) < shown.index(ex.hints[2])
     assert shown.count(ex.hints[-1]) == 2
     exercise("images.dice").hint()
-    assert ex.hints[0] in capsys.readouterr().out
+    assert ex.hints[0] in " ".join(capsys.readouterr().out.split())
 
 
 def test_solution_shows_code_and_idea(capsys):
@@ -920,8 +920,38 @@ def test_unknown_name_lists_near_ones(name, near):
         exercise(name)
 
 
-def test_repr_shows_the_question():
-    assert "Dice coefficient" in repr(exercise("images.dice"))
+def test_question_is_text_in_a_terminal_and_markdown_in_a_notebook():
+    ex = exercise("images.dice")
+    assert "Dice coefficient" in repr(ex) and "**" not in repr(ex) and "`" not in repr(ex)
+    shown = ex._repr_markdown_()
+    assert shown.startswith("**Exercise images.dice**\n\nWrite `dice(prediction, truth)`, the Dice")
+    assert "Write the class `SqueezeExcite(channels, reduction)`." in EXCITE._repr_markdown_()
+    twice = dataclasses.replace(SCALE, question="Write `scale(images, factor)`.")
+    assert twice._repr_markdown_().endswith("\n\nWrite `scale(images, factor)`.")
+    assert VALUE._repr_markdown_() == "**Exercise toy.answer**\n\nWhat is a quarter?"
+
+
+def test_printed_prose_is_wrapped_and_code_is_not(capsys):
+    def broken(images, factor):
+        return images.sum(dim="a name which is no axis of the images", out=images * 2 * factor)
+
+    long = "Prose that goes on and on, `with_code` and a half-way word. " * 5
+    toy = dataclasses.replace(SCALE, hints=(long,), why=long, wrong={"all": (lambda x, f: x, long)})
+    toy.check(lambda x, f: x)
+    toy.hint()
+    toy.solution()
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 88 and " ".join(lines).count("half-way") == 15
+    result = toy.check(broken)
+    lines = capsys.readouterr().out.splitlines()
+    code = next(line for line in lines if line.startswith("in line"))
+    assert code.endswith("out=images * 2 * factor)") and len(code) > 88
+    assert code in result.message.splitlines()
+    assert any(line.startswith("  images = a float32 tensor") for line in lines)
+    values = dataclasses.replace(SCALE, make_inputs=lambda rng: [(torch.rand(1, 3, 4), 2.0)])
+    values.check(lambda x, f: x)
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("  images = ") and len(line) > 88 for line in lines)
 
 
 # Progress

@@ -9,10 +9,12 @@ with the learner's on every input, and names it. No number is compared with a st
 import contextlib
 import copy
 import inspect
+import re
 import textwrap
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -77,7 +79,13 @@ class Exercise:
             self.prepare = as_value
 
     def __repr__(self) -> str:
-        return f"Exercise {self.name}\n{textwrap.fill(self.question, 88)}"
+        return f"Exercise {self.name}\n{textwrap.fill(self.question, feedback.WIDTH)}"
+
+    def _repr_markdown_(self) -> str:
+        """The question as a notebook shows it: the name bold, code as code."""
+        called = f"{self.reference.__name__}({', '.join(signature(self.reference).parameters)})"
+        question = re.sub(rf"(?<!`){re.escape(called)}", f"`{called}`", self.question, count=1)
+        return f"**Exercise {self.name}**\n\n{question}"
 
     def inputs(self, seed: int | None = None) -> Inputs:
         """The tuples of arguments to try: always the same ones, unless a seed is given."""
@@ -106,7 +114,7 @@ class Exercise:
             printed.write(printed.warned)
         if printed.report():
             print(printed.report())
-        print(result.message)
+        print(feedback.wrapped(result.message))
         if result.passed and (problem := solved.remember(self.name)):
             print(problem)
         return result
@@ -115,13 +123,14 @@ class Exercise:
         """Prints the next hint, from vague to nearly there."""
         last = len(self.hints)
         self.hints_given = min(self.hints_given + 1, last)
-        print(f"Hint {self.hints_given} of {last}: {self.hints[self.hints_given - 1]}")
+        text = f"Hint {self.hints_given} of {last}: {self.hints[self.hints_given - 1]}"
+        print(feedback.wrapped(text))
         if self.hints_given == last:
             print("That was the last hint; .solution() shows a solution.")
 
     def solution(self) -> None:
         """Prints the reference solution and the idea behind it."""
-        print(f"{textwrap.fill(self.why, 88)}\n")
+        print(f"{feedback.wrapped(self.why)}\n")
         if self.make_inputs is None:
             print("The code below works the value out.\n")
         print(self.source().rstrip())

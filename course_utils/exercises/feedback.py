@@ -3,6 +3,7 @@
 import inspect
 import linecache
 import sysconfig
+import textwrap
 import types
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +18,17 @@ from .preparing import NotAModule, is_of_torch
 
 if TYPE_CHECKING:
     from .engine import Exercise, Outcome
+
+WIDTH = 88
+"""Characters in a line of prose. JupyterLab breaks longer ones in the middle of a word."""
+
+
+def wrapped(text: str) -> str:
+    """A message in lines of at most `WIDTH`; lines of code and of values stay as they are."""
+    fold = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False).fill
+    lines = text.split("\n")
+    return "\n".join(x if x.startswith((" ", "in line ")) else fold(x) for x in lines)
+
 
 # Nothing to judge yet --------------------------------------------------------------------------
 
