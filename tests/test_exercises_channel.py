@@ -1,0 +1,443 @@
+"""Chapter 03: right answers written differently pass, half-right ones are caught, facts hold."""
+
+import math
+
+import pytest
+import torch
+from einops import rearrange, reduce
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils.attention import CBAM, ECA, ChannelAttention, SqueezeExcitation
+from course_utils.exercises import channel, exercise
+from course_utils.exercises.sandbox import preserved_state
+from course_utils.senet import ResidualBlock
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+# Right answers written differently ---------------------------------------------------------------
+
+
+def squeeze_einsum(x):
+    return torch.einsum("nchw->nc", x) / (x.shape[2] * x.shape[3])
+
+
+def squeeze_pooled(x):
+    return nn.AdaptiveAvgPool2d(1)(x).flatten(1)
+
+
+def squeeze_einops(x):
+    return reduce(x, "n c h w -> n c", "mean")
+
+
+def squeeze_in_two_steps(x):
+    return x.mean(-1).mean(-1)
+
+
+def squeeze_by_loop(x):
+    return torch.stack([torch.stack([plane.mean() for plane in image]) for image in x])
+
+
+class SqueezeModule(nn.Module):
+    def forward(self, x):
+        return F.avg_pool2d(x, x.shape[2:])[..., 0, 0]
+
+
+class SEConvolutional(nn.Module):
+    def __init__(self, channels, reduction=16):
+        super().__init__()
+        hidden = max(1, channels // reduction)
+        self.gate = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(channels, hidden, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(hidden, channels, 1),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, x):
+        return self.gate(x) * x
+
+
+class SEInEinsum(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = channels // reduction or 1
+        self.w1 = nn.Parameter(torch.zeros(hidden, channels))
+        self.b1 = nn.Parameter(torch.zeros(hidden))
+        self.w2 = nn.Parameter(torch.zeros(channels, hidden))
+        self.b2 = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x):
+        z = F.relu(F.linear(reduce(x, "n c h w -> n c", "mean"), self.w1, self.b1))
+        s = 1 / (1 + torch.exp(-F.linear(z, self.w2, self.b2)))
+        return torch.einsum("nchw,nc->nchw", x, s)
+
+
+class SECreatedBackwards(nn.Module):
+    """The layers are created in the other order; their shapes tell them apart."""
+
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.second = nn.Linear(hidden, channels)
+        self.first = nn.Linear(channels, hidden)
+
+    def forward(self, x):
+        n, c, _, _ = x.shape
+        s = self.second(F.relu(self.first(x.view(n, c, -1).mean(2)))).sigmoid()
+        return x * s.view(n, c, 1, 1).expand_as(x)
+
+
+class SEByConv1d(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.down, self.up = nn.Conv1d(channels, hidden, 1), nn.Conv1d(hidden, channels, 1)
+
+    def forward(self, x):
+        z = x.flatten(2).mean(2, keepdim=True)
+        return x * self.up(self.down(z).relu()).sigmoid()[..., None]
+
+
+def se_factory(channels, reduction):
+    return SEInEinsum(channels, reduction)
+
+
+class MeanMaxConvolutional(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.mlp = nn.Sequential(
+            nn.Conv2d(channels, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, channels, 1)
+        )
+
+    def forward(self, x):
+        mean, peak = F.adaptive_avg_pool2d(x, 1), F.adaptive_max_pool2d(x, 1)
+        return x * torch.sigmoid(self.mlp(mean) + self.mlp(peak))
+
+
+class MeanMaxStacked(nn.Module):
+    """Both pooled rows go through the perceptron in one batch."""
+
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.mlp = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
+
+    def forward(self, x):
+        pooled = torch.stack([reduce(x, "n c h w -> n c", kind) for kind in ("max", "mean")])
+        return x * rearrange(self.mlp(pooled).sum(0).sigmoid(), "n c -> n c 1 1")
+
+
+class MeanMaxHiddenSummed(nn.Module):
+    """The second layer is linear: the hidden units may be added before it, with its bias twice."""
+
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.down, self.up = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, x):
+        hidden = self.down(x.mean((2, 3))).relu() + self.down(x.amax((2, 3))).relu()
+        return x * (self.up(hidden) + self.up.bias).sigmoid()[:, :, None, None]
+
+
+def kernel_by_loop(x):
+    t, k = (math.log(x.shape[1], 2) + 1) / 2, 1
+    while k + 1 <= t + 1e-9:
+        k += 2
+    return k
+
+
+def kernel_by_bits(x):
+    return int((math.log2(x.size(1)) + 1) // 2) | 1
+
+
+class ECAUnfolded(nn.Module):
+    def __init__(self, channels, kernel_size):
+        super().__init__()
+        self.kernel = nn.Parameter(torch.zeros(kernel_size))
+
+    def forward(self, x):
+        k = len(self.kernel)
+        row = F.pad(x.mean((2, 3)), (k // 2, k // 2))
+        return x * (row.unfold(1, k, 1) @ self.kernel).sigmoid()[..., None, None]
+
+
+class ECAConv2d(nn.Module):
+    def __init__(self, channels, kernel_size):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, (1, kernel_size), padding="same", bias=False)
+
+    def forward(self, x):
+        row = rearrange(x.mean((2, 3)), "n c -> n 1 1 c")
+        return x * rearrange(self.conv(row).sigmoid(), "n 1 1 c -> n c 1 1")
+
+
+class ECATransposed(nn.Module):
+    """As the authors write it."""
+
+    def __init__(self, channels, k_size=3):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, k_size, padding=(k_size - 1) // 2, bias=False)
+
+    def forward(self, x):
+        y = F.adaptive_avg_pool2d(x, 1)
+        y = self.conv(y.squeeze(-1).transpose(-1, -2)).transpose(-1, -2).unsqueeze(-1)
+        return x * torch.sigmoid(y).expand_as(x)
+
+
+def reweigh_linear(x, down, up):
+    return x * F.linear(F.linear(x.mean((2, 3)), down).relu(), up).sigmoid()[..., None, None]
+
+
+def reweigh_columns(x, down, up):
+    squeezed = x.flatten(2).mean(2).unsqueeze(-1)
+    return x * torch.sigmoid(up @ (down @ squeezed).clamp(min=0))[..., None]
+
+
+def reweigh_einsum(x, down, up):
+    hidden = torch.einsum("hc,nc->nh", down, x.mean((2, 3))).relu()
+    return x * torch.einsum("ch,nh->nc", up, hidden).sigmoid()[:, :, None, None]
+
+
+def reweigh_by_loop(x, down, up):
+    weighed = []
+    for image in x:
+        gates = (up @ (down @ image.mean((1, 2))).relu()).sigmoid()
+        weighed.append(image * gates[:, None, None])
+    return torch.stack(weighed)
+
+
+class GatedBlockModule(nn.Module):
+    def forward(self, x, branch, gate, shortcut):
+        return F.relu(shortcut(x) + gate(branch(x)))
+
+
+def gated_block_clamped(x, branch, gate, shortcut):
+    y = branch(x)
+    y = gate(y)
+    y = y + shortcut(x)
+    return y.clamp(min=0)
+
+
+RIGHT = {
+    "channel.squeeze": [
+        squeeze_einsum,
+        squeeze_pooled,
+        squeeze_einops,
+        squeeze_in_two_steps,
+        squeeze_by_loop,
+        SqueezeModule,
+    ],
+    "channel.SEGate": [
+        SEConvolutional,
+        SEInEinsum,
+        SECreatedBackwards,
+        SEByConv1d,
+        se_factory,
+    ],
+    "channel.se_parameters": [
+        (8192, 272),
+        [8192, 272],
+        (2 * 256**2 / 16, 16 + 256),
+        torch.tensor([8192, 272]),
+    ],
+    "channel.MeanMaxGate": [MeanMaxConvolutional, MeanMaxStacked, MeanMaxHiddenSummed],
+    "channel.eca_kernel": [kernel_by_bits, kernel_by_loop],
+    "channel.ECAGate": [ECAUnfolded, ECAConv2d, ECATransposed],
+    "channel.gated_block": [GatedBlockModule, gated_block_clamped],
+    "channel.reweigh": [reweigh_linear, reweigh_columns, reweigh_einsum, reweigh_by_loop],
+}
+
+
+@pytest.mark.parametrize("name", [ex.name for ex in channel.EXERCISES])
+def test_right_answers_written_differently_pass(name):
+    for answer in RIGHT[name]:
+        result = exercise(name).check(answer)
+        assert result.passed, (answer, result.message)
+
+
+# Half-right answers and combinations -------------------------------------------------------------
+
+
+def test_a_bias_forgotten_is_named():
+    class WithoutBias(channel.SEGate):
+        def __init__(self, channels, reduction):
+            super().__init__(channels, reduction)
+            hidden = max(channels // reduction, 1)
+            self.down = nn.Linear(channels, hidden, bias=False)
+
+    result = exercise("channel.SEGate").check(WithoutBias)
+    assert result.mistake == "missing-bias"
+
+
+def test_two_mistakes_at_once_are_not_right():
+    class SoftmaxWithoutReduction(channel.SoftmaxGate):
+        def __init__(self, channels, reduction):
+            super().__init__(channels, 1)
+
+    class TwoPerceptronsSummedLate(channel.TwoPerceptrons):
+        def forward(self, x):
+            both = self.judge(x.mean((2, 3))).sigmoid() + self.other(x.amax((2, 3))).sigmoid()
+            return x * both[:, :, None, None]
+
+    for name, answer in (
+        ("channel.SEGate", SoftmaxWithoutReduction),
+        ("channel.MeanMaxGate", TwoPerceptronsSummedLate),
+    ):
+        result = exercise(name).check(answer)
+        assert not result.passed and result.mistake == "other-parameters", result.message
+
+
+def test_numpy_and_gates_without_a_gradient_are_not_right():
+    class ThroughNumpy(channel.SEGate):
+        def forward(self, x):
+            return (x * self.weights(x)).detach().numpy()
+
+    class WithoutGraph(channel.SEGate):
+        def forward(self, x):
+            with torch.no_grad():
+                return x * self.weights(x)
+
+    class Reread(channel.ECAGate):
+        def forward(self, x):
+            return x * super().forward(torch.ones_like(x)).data
+
+    assert exercise("channel.SEGate").check(ThroughNumpy).mistake == "numpy-instead-of-tensor"
+    assert exercise("channel.SEGate").check(WithoutGraph).mistake == "gate-cut-off"
+    assert not exercise("channel.ECAGate").check(Reread).passed
+
+
+def test_dropout_or_a_norm_too_many_is_not_right():
+    class Dropped(channel.SEGate):
+        def weights(self, x):
+            return F.dropout(super().weights(x), 0.5, self.training)
+
+    class Normed(channel.MeanMaxGate):
+        def __init__(self, channels, reduction):
+            super().__init__(channels, reduction)
+            self.norm = nn.BatchNorm2d(channels)
+
+        def forward(self, x):
+            return self.norm(super().forward(x))
+
+    assert not exercise("channel.SEGate").check(Dropped).passed
+    assert not exercise("channel.MeanMaxGate").check(Normed).passed
+
+
+def test_right_for_some_sizes_only():
+    def square(x, down, up):
+        squeezed = x.flatten(2).sum(2) / x.shape[-1] ** 2
+        return x * (squeezed @ down.T).relu().matmul(up.T).sigmoid()[:, :, None, None]
+
+    def for_one(x):
+        return x[0].mean((1, 2))[None]
+
+    assert not exercise("channel.reweigh").check(square).passed
+    assert exercise("channel.squeeze").check(for_one).mistake == "right-only-for-batch-of-one"
+
+
+def test_the_kernel_as_a_tensor_or_a_float():
+    as_tensor = exercise("channel.eca_kernel").check(lambda x: torch.tensor(kernel_by_bits(x)))
+    assert as_tensor.mistake == "tensor-instead-of-number"
+    assert not exercise("channel.eca_kernel").check(lambda x: kernel_by_bits(x) + 0.5).passed
+
+
+@pytest.mark.parametrize("name", [ex.name for ex in channel.EXERCISES if ex.make_inputs])
+def test_whatever_an_answer_raises_or_returns_the_check_survives(name):
+    class Odd(nn.Module):
+        def __init__(self, *settings):
+            super().__init__()
+
+        def forward(self, *inputs):
+            raise KeyboardInterrupt if len(inputs) > 9 else SystemExit
+
+    def strange(*inputs):
+        return {"x": inputs}
+
+    for answer in (Odd, strange, lambda *inputs: object(), 7, "text", torch.rand(3), nn.Linear):
+        assert not exercise(name).check(answer).passed
+
+
+def test_unfinished_classes_are_not_answered():
+    class Stub(nn.Module):
+        def __init__(self, channels, reduction):
+            super().__init__()
+            ...
+
+        def forward(self, x): ...
+
+    for name in ("channel.SEGate", "channel.MeanMaxGate", "channel.ECAGate"):
+        assert exercise(name).check(Stub).mistake == "not-answered"
+
+
+# The references and the chapter's facts ----------------------------------------------------------
+
+
+def test_references_agree_with_the_course():
+    torch.manual_seed(0)
+    x = torch.randn(3, 12, 5, 4)
+    pairs = [
+        (channel.SEGate(12, 4), SqueezeExcitation(12, 4)),
+        (channel.MeanMaxGate(12, 4), ChannelAttention(12, 4)),
+        (channel.ECAGate(12, 3), ECA(12, 3)),
+    ]
+    for ours, theirs in pairs:
+        theirs.load_state_dict(
+            dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True))
+        )
+        torch.testing.assert_close(ours(x), theirs(x))
+    for channels in (1, 2, 6, 16, 24, 32, 48, 64, 128, 256, 512, 1024, 2048):
+        kernel = channel.eca_kernel(torch.empty(1, channels, 1, 1))
+        assert kernel == ECA(channels).conv.kernel_size[0]
+        assert kernel % 2 == 1
+
+
+def test_the_gate_of_the_courses_block_stands_where_the_exercise_puts_it():
+    torch.manual_seed(0)
+    block = ResidualBlock(4, 6, attention=lambda c: SqueezeExcitation(c, 2)).eval()
+    x = torch.randn(2, 4, 7, 5)
+    branch = nn.Sequential(block.conv1, block.norm1, nn.ReLU(), block.conv2, block.norm2)
+    expected = channel.gated_block(x, branch, block.attention, block.shortcut)
+    torch.testing.assert_close(block(x), expected)
+    after = channel.gate_after_the_addition(x, branch, block.attention, block.shortcut)
+    assert not torch.allclose(after, expected)
+
+
+def test_se_holds_two_c_squared_by_r_weights():
+    for channels, reduction in ((64, 16), (64, 2), (256, 16), (96, 8), (32, 1)):
+        module = SqueezeExcitation(channels, reduction)
+        weights = sum(p.numel() for p in module.parameters() if p.ndim == 2)
+        biases = sum(p.numel() for p in module.parameters() if p.ndim == 1)
+        assert weights == 2 * channels**2 // reduction
+        assert biases == channels // reduction + channels
+    module = SqueezeExcitation(256, 16)
+    found = tuple(sum(p.numel() for p in module.parameters() if p.ndim == n) for n in (2, 1))
+    assert found == channel.se_parameters()
+
+
+def test_gates_are_sigmoids_of_shape_n_c_1_1():
+    torch.manual_seed(0)
+    x = 3 * torch.randn(2, 8, 5, 4)
+    for module in (SqueezeExcitation(8, 2), ECA(8), ChannelAttention(8, 2)):
+        gates = module.weights(x)
+        assert gates.shape == (2, 8, 1, 1)
+        assert bool(((gates > 0) & (gates < 1)).all())
+        torch.testing.assert_close(module(x), x * gates)
+    assert CBAM(8, 2).weights(x).shape == x.shape
+
+
+def test_checks_leave_the_random_stream_alone():
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    with preserved_state():
+        exercise("channel.SEGate").check(channel.SEGate)
+    assert torch.equal(torch.get_rng_state(), before)
