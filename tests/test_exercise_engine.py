@@ -890,7 +890,7 @@ def test_solution_shows_code_and_idea(capsys):
     ex = exercise("start.accuracy")
     ex.solution()
     shown = " ".join(capsys.readouterr().out.split())
-    assert "def accuracy(logits, labels): predicted = logits.squeeze(1) > 0" in shown
+    assert "def accuracy(logits, labels): predicted = logits.squeeze(1) >= 0" in shown
     assert ex.why in shown
     exercise("start.untrained_loss").solution()
     shown = capsys.readouterr().out

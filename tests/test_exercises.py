@@ -11,9 +11,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils.exercises import exercise, exercises, solution_source
+from course_utils.exercises import CHAPTERS, exercise, exercises, solution_source
 from course_utils.exercises.engine import agree, attempt
 from course_utils.exercises.sandbox import preserved_state
+from course_utils.metrics import accuracy as course_accuracy
+from course_utils.notebooks import chapters
 
 NAMES = list(exercises().index)
 CODING = [name for name in NAMES if exercise(name).make_inputs is not None]
@@ -70,6 +72,15 @@ def test_each_exercise_is_complete(name):
         assert call in ex.question
         shapes = {x.shape for args in ex.inputs() for x in args if isinstance(x, torch.Tensor)}
         assert len(shapes) >= 4
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS.values())
+def test_exercises_are_listed_in_the_order_of_the_notebook(notebook):
+    source = chapters.NOTEBOOKS / "source" / f"{notebook}.md"
+    if not source.exists():
+        pytest.skip("no such chapter yet")
+    asked = [n for cell in chapters.assemble(notebook).cells for n in chapters.exercise_names(cell)]
+    assert list(exercises(notebook).index) == asked
 
 
 def test_chapters_have_enough_exercises():
@@ -153,12 +164,12 @@ def step_with_autograd(model, loss_function, optimizer, images, labels):
 def accuracy_by_loop(logits, labels):
     right = 0
     for (logit,), label in zip(logits.tolist(), labels.tolist(), strict=True):
-        right += (1 / (1 + math.exp(-logit)) > 0.5) == (label == 1)
+        right += (1 / (1 + math.exp(-logit)) >= 0.5) == (label == 1)
     return right / len(labels)
 
 
 def accuracy_in_numpy(logits, labels):
-    return np.mean((logits.numpy()[:, 0] > 0) == (labels.numpy() > 0))
+    return np.mean((logits.numpy()[:, 0] >= 0) == (labels.numpy() > 0))
 
 
 def weight_by_count(labels):
@@ -313,6 +324,86 @@ def test_right_answers_written_differently_pass(name):
         assert result.passed, (answer, result.message)
 
 
+# The training step, accuracy and prediction of chapter 00 -------------------------------------
+
+
+def test_a_loss_that_the_learner_chose_is_named():
+    def own_loss(model, loss_function, optimizer, images, labels):
+        optimizer.zero_grad()
+        loss = nn.BCEWithLogitsLoss()(model.train()(images), labels)
+        loss.backward()
+        optimizer.step()
+        return float(loss.detach())
+
+    assert exercise("start.training_step").check(own_loss).mistake == "loss-function-ignored"
+
+
+def test_a_probability_of_exactly_one_half_is_class_1():
+    ex = exercise("start.accuracy")
+    question = " ".join(ex.question.split())
+    assert "at least one half" in question and "above one half" not in question
+    for seed in (None, 1, 2):
+        assert any((logits == 0).any() for logits, _ in ex.inputs(seed))
+        for logits, labels in ex.inputs(seed):
+            expected = course_accuracy(logits[:, 0].sigmoid(), labels)
+            assert ex.reference(logits, labels) == pytest.approx(expected)
+    for almost in (
+        lambda logits, labels: ((logits[:, 0] > 0) == labels).double().mean().item(),
+        lambda logits, labels: (logits[:, 0].sigmoid().round() == labels).double().mean().item(),
+    ):
+        result = ex.check(almost)
+        assert result.mistake == "exactly-a-half-left-out" and "Nearly" in result.message
+    result = ex.check(lambda logits, labels: ((logits > 0) == labels).double().mean().item())
+    assert result.mistake == "broadcast-to-a-square"
+
+
+SAYS = {
+    "mode": "train mode",
+    "graph": "graph",
+    "softmax": "softmax",
+    "rest": "missing at the end",
+    "at once": "all images at once",
+}
+LEFT = [c for n in (1, 2, 3, 4) for c in itertools.combinations(SAYS, n)]
+LEFT = [c for c in LEFT if not {"rest", "at once"}.issubset(c) and c != tuple(SAYS)[:4]]
+
+
+@pytest.mark.parametrize("bugs", LEFT, ids="-".join)
+def test_half_mended_prediction_names_a_bug_that_is_left(bugs):
+    def predict(model, images, batch_size):
+        if "mode" not in bugs:
+            model.eval()
+        if "rest" in bugs:
+            images = images[: max(len(images) // batch_size, 1) * batch_size]
+        batches = [images] if "at once" in bugs else images.split(batch_size)
+        with torch.set_grad_enabled("graph" in bugs):
+            logits = torch.cat([model(batch) for batch in batches])
+            result = logits.softmax(1) if "softmax" in bugs else logits.sigmoid()
+            return result.flatten()
+
+    message = exercise("start.predict").check(predict).message
+    assert any(SAYS[bug] in message for bug in bugs), message
+    assert ("more than one bug" in message) == (len(bugs) > 1)
+
+
+def test_prediction_without_batches_is_named():
+    def predict(model, images, batch_size):
+        model.eval()
+        with torch.no_grad():
+            return model(images)[:, 0].sigmoid()
+
+    ex = exercise("start.predict")
+    assert ex.check(predict).mistake == "all-at-once"
+    message = ex.check(lambda model, images, batch_size: torch.rand(len(images))).message
+    assert "images = a float32 tensor of shape" in message and "batch_size = " in message
+
+
+def test_a_value_rounded_too_far_is_told_so():
+    for name, value in (("start.untrained_loss", 0.7), ("start.majority_accuracy", 0.6)):
+        result = exercise(name).check(value)
+        assert result.mistake == "rounded-too-far" and "two decimals" in result.message
+
+
 # Answers that are wrong in ways nobody listed -----------------------------------------------------
 
 
@@ -371,7 +462,7 @@ def test_references_agree_with_scikit_learn():
             )
     ex = exercise("start.accuracy")
     for logits, labels in ex.inputs(seed=5):
-        predicted = (logits.sigmoid() > 0.5).long()[:, 0]
+        predicted = (logits.sigmoid() >= 0.5).long()[:, 0]
         expected = metrics.accuracy_score(labels, predicted)
         assert ex.reference(logits, labels) == pytest.approx(expected)
 

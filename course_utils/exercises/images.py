@@ -979,12 +979,13 @@ EMPTY_MASK_SCORES = Exercise(
 )
 
 
+# In the order in which the chapter asks them.
 EXERCISES = (
+    NORMALISE,
+    IOU_FROM_DICE,
     DICE,
     IOU,
-    AUROC,
-    NORMALISE,
-    SHARED_IMAGES,
-    IOU_FROM_DICE,
     EMPTY_MASK_SCORES,
+    AUROC,
+    SHARED_IMAGES,
 )

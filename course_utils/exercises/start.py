@@ -3,6 +3,7 @@
 # The right and the wrong answers are code as a learner would write it in a notebook: they import
 # what they need besides torch themselves, and a solution is shown as it stands here.
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,15 @@ def loss_after_the_step(model, loss_function, optimizer, images, labels):
     return loss_function(model(images), labels).item()
 
 
+def loss_function_ignored(model, loss_function, optimizer, images, labels):
+    model.train()
+    optimizer.zero_grad()
+    loss = torch.nn.functional.binary_cross_entropy_with_logits(model(images), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
 def _batches(rng: torch.Generator) -> Inputs:
     return [
         (
@@ -144,7 +154,8 @@ def _two_steps(step: Any) -> Callable[..., Any]:
         first_weight = next(model.parameters())
         first_weight.register_hook(lambda gradient: backward_passes.append(1))
         optimizer.register_step_post_hook(lambda *_: passes_at_step.append(len(backward_passes)))
-        loss_function = nn.BCEWithLogitsLoss()
+        # Not the loss that everybody knows by heart: the one that was given is to be used.
+        loss_function = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.5))
         losses = [step(model, loss_function, optimizer, images, labels) for _ in range(2)]
         return {
             "loss of the first step": losses[0],
@@ -224,6 +235,12 @@ TRAINING_STEP = Exercise(
             "The update is right, but the loss returned was computed a second time, with the "
             "updated weights. Asked for is the loss before the update.",
         ),
+        "loss-function-ignored": (
+            loss_function_ignored,
+            "You have chosen the loss yourself: plain binary cross-entropy. The caller hands over "
+            "a `loss_function`, and the one of this check is another (it weighs positive images "
+            "more).",
+        ),
     },
     hints=(
         "Five things have to happen besides choosing the mode: clear, predict, compare, "
@@ -244,16 +261,20 @@ TRAINING_STEP = Exercise(
 
 
 def accuracy(logits, labels):
-    predicted = logits.squeeze(1) > 0  # the sigmoid of 0 is one half
+    predicted = logits.squeeze(1) >= 0  # the sigmoid of 0 is one half
     return (predicted == labels).float().mean().item()
 
 
+def exactly_a_half_left_out(logits, labels):
+    return ((logits.squeeze(1) > 0) == labels).float().mean().item()
+
+
 def logits_against_a_half(logits, labels):
-    return ((logits.squeeze(1) > 0.5) == labels).float().mean().item()
+    return ((logits.squeeze(1) >= 0.5) == labels).float().mean().item()
 
 
 def broadcast_to_a_square(logits, labels):
-    return ((logits > 0) == labels).float().mean().item()
+    return ((logits >= 0) == labels).float().mean().item()
 
 
 def argmax_over_one_column(logits, labels):
@@ -265,7 +286,7 @@ def percentage(logits, labels):
 
 
 def count_of_right_answers(logits, labels):
-    return float(((logits.squeeze(1) > 0) == labels).sum())
+    return float(((logits.squeeze(1) >= 0) == labels).sum())
 
 
 def rounded_logits(logits, labels):
@@ -273,7 +294,7 @@ def rounded_logits(logits, labels):
 
 
 def sigmoid_twice(logits, labels):
-    predicted = logits.squeeze(1).sigmoid().sigmoid() > 0.5
+    predicted = logits.squeeze(1).sigmoid().sigmoid() >= 0.5
     return (predicted == labels).float().mean().item()
 
 
@@ -282,11 +303,12 @@ def share_of_errors(logits, labels):
 
 
 def recall_only(logits, labels):
-    predicted = logits.squeeze(1) > 0
+    predicted = logits.squeeze(1) >= 0
     return (predicted & (labels == 1)).sum().item() / max((labels == 1).sum().item(), 1)
 
 
 def _logits_and_labels(rng: torch.Generator) -> Inputs:
+    """Some of the larger ones hold a logit of exactly 0, on an image of class 1."""
     cases = []
     for n, dtype in (
         (5, torch.float32),
@@ -297,7 +319,10 @@ def _logits_and_labels(rng: torch.Generator) -> Inputs:
     ):
         labels = _some_labels(n, rng)
         noise = torch.randn(n, 1, generator=rng, dtype=dtype)
-        cases.append((1.5 * noise + 0.6 * labels[:, None], labels))
+        logits = 1.5 * noise + 0.6 * labels[:, None]
+        if n in (8, 33):
+            logits[labels.argmax()] = 0
+        cases.append((logits, labels))
     return cases
 
 
@@ -307,11 +332,16 @@ ACCURACY = Exercise(
         "Write accuracy(logits, labels), the share of images that are classified correctly. "
         "`logits` is a float tensor (N, 1), any real numbers; `labels` is an int64 tensor (N,) of "
         "0 and 1. An image counts as class 1 when its probability, the sigmoid of the logit, is "
-        "above one half. Return a plain Python float between 0 and 1."
+        "at least one half. Return a plain Python float between 0 and 1."
     ),
     reference=accuracy,
     make_inputs=_logits_and_labels,
     wrong={
+        "exactly-a-half-left-out": (
+            exactly_a_half_left_out,
+            "Nearly. Only a logit of exactly 0 is judged otherwise: its probability is one half, "
+            "and that is at least one half, so class 1. (round() takes one half to 0.)",
+        ),
         "logits-against-a-half": (
             logits_against_a_half,
             "You compare the logits with one half. One half is the threshold for the probability; "
@@ -357,7 +387,7 @@ ACCURACY = Exercise(
         "too many. And a mean needs floating-point numbers.",
     ),
     why=(
-        "The sigmoid exceeds one half exactly where the logit exceeds 0. The column axis goes "
+        "The sigmoid is at least one half where the logit is at least 0. The column axis goes "
         "first, or the comparison would be one of all pairs."
     ),
 )
@@ -536,6 +566,12 @@ def last_batch_dropped(model, images, batch_size):
 
 
 @torch.no_grad()
+def all_at_once(model, images, batch_size):
+    model.eval()
+    return model(images).squeeze(1).sigmoid()
+
+
+@torch.no_grad()
 def logits_returned(model, images, batch_size):
     model.eval()
     return torch.cat([model(batch).squeeze(1) for batch in images.split(batch_size)])
@@ -567,6 +603,23 @@ def column_squeezed_with_the_batch(model, images, batch_size):
     return torch.cat(batches)
 
 
+def _half_mended(bugs: tuple[str, ...]) -> Callable[..., torch.Tensor]:
+    """The code that the learner starts from, with some of its bugs left in."""
+
+    def predict(model, images, batch_size):
+        if "still-in-train-mode" not in bugs:
+            model.eval()
+        batches = [images] if "all-at-once" in bugs else list(images.split(batch_size))
+        if "last-batch-dropped" in bugs:
+            batches = batches[: max(len(images) // batch_size, 1)]
+        with torch.set_grad_enabled("graph-kept" in bugs):
+            logits = torch.cat([model(batch) for batch in batches])
+            softmax = "softmax-over-one-column" in bugs
+            return (logits.softmax(dim=1) if softmax else logits.sigmoid())[:, 0]
+
+    return predict
+
+
 def _image_stacks(rng: torch.Generator) -> Inputs:
     sizes = ((4, 3, 5, 4), (7, 4, 6, 3), (5, 5, 5, 8), (1, 4, 3, 4), (9, 2, 7, 4))
     return [
@@ -580,22 +633,70 @@ def _on_a_trained_model(predict_function: Any) -> Callable[..., Any]:
 
     def run(images: torch.Tensor, batch_size: int) -> dict[str, Any]:
         model = _small_network().train()
+        seen: list[int] = []
         model(2 * torch.randn(16, 1, 5, 6) + 1)
         for parameter in model.parameters():
             parameter.data += 0.3 * torch.randn(parameter.shape)
         before = {name: value.clone() for name, value in model.state_dict().items()}
+        model.register_forward_pre_hook(lambda _, given: seen.extend(map(len, given)))
         probabilities = predict_function(model, images, batch_size)
+        # In this order they are compared: what is the matter comes before the wrong values.
         return {
-            "probabilities": probabilities,
-            "result still attached to the graph": probabilities.requires_grad
-            if isinstance(probabilities, torch.Tensor)
-            else False,
+            "never more than batch_size images at once": max(seen, default=0) <= batch_size,
             "model's weights and statistics left alone": all(
                 bool((value == before[name]).all()) for name, value in model.state_dict().items()
             ),
+            "result still attached to the graph": probabilities.requires_grad
+            if isinstance(probabilities, torch.Tensor)
+            else False,
+            "probabilities": probabilities,
         }
 
     return run
+
+
+_BUGS: dict[str, tuple[Callable[..., torch.Tensor], str]] = {
+    "softmax-over-one-column": (
+        softmax_over_one_column,
+        "Every probability is 1. A softmax makes the values along an axis sum to one, and "
+        "this axis has one value only.",
+    ),
+    "last-batch-dropped": (
+        last_batch_dropped,
+        "Images are missing at the end: when N is no multiple of the batch size, the last, "
+        "smaller batch is dropped.",
+    ),
+    "all-at-once": (
+        all_at_once,
+        "The model gets all images at once, whatever `batch_size` says. That works until they no "
+        "longer fit into memory: hand them over in batches.",
+    ),
+    "still-in-train-mode": (
+        still_in_train_mode,
+        "The model predicts in train mode: batch norm uses the statistics of the batch, so an "
+        "image's probability depends on its neighbours, and each prediction changes the "
+        "stored statistics.",
+    ),
+    "graph-kept": (
+        graph_kept,
+        "The probabilities are still attached to the graph: the memory of every batch is held "
+        "until the result is gone. No gradient is needed here.",
+    ),
+}
+"""The four bugs of the code that the learner starts from, and a careless way to mend the third."""
+
+
+def _several_bugs() -> dict[str, tuple[Callable[..., torch.Tensor], str]]:
+    """Two or more of the bugs together; the message names the first."""
+    found = {}
+    for number in (2, 3, 4):
+        for bugs in itertools.combinations(_BUGS, number):
+            contradict = {"last-batch-dropped", "all-at-once"}.issubset(bugs)
+            all_four = number == 4 and "all-at-once" not in bugs  # has a message of its own
+            if not contradict and not all_four:
+                text = f"There is more than one bug left. One of them: {_BUGS[bugs[0]][1]}"
+                found[" and ".join(bugs)] = (_half_mended(bugs), text)
+    return found
 
 
 PREDICT = Exercise(
@@ -620,30 +721,11 @@ PREDICT = Exercise(
             "values, at the number of results, at the model's mode, and at what the result still "
             "holds on to.",
         ),
-        "still-in-train-mode": (
-            still_in_train_mode,
-            "The model predicts in train mode: batch norm uses the statistics of the batch, so an "
-            "image's probability depends on its neighbours, and each prediction changes the "
-            "stored statistics.",
-        ),
-        "graph-kept": (
-            graph_kept,
-            "The probabilities are right, but they are still attached to the graph: the memory of "
-            "every batch is held until the result is gone. No gradient is needed here.",
-        ),
-        "last-batch-dropped": (
-            last_batch_dropped,
-            "Images are missing at the end: when N is no multiple of the batch size, the last, "
-            "smaller batch is dropped.",
-        ),
+        **_BUGS,
+        **_several_bugs(),
         "logits-returned": (
             logits_returned,
             "These are logits: they run over all real numbers. Asked for are probabilities.",
-        ),
-        "softmax-over-one-column": (
-            softmax_over_one_column,
-            "Every probability is 1. A softmax makes the values along an axis sum to one, and "
-            "this axis has one value only.",
         ),
         "column-kept": (
             column_kept,
@@ -694,6 +776,10 @@ UNTRAINED_LOSS = Exercise(
     reference=untrained_loss,
     tolerance=0.006,
     wrong={
+        "rounded-too-far": (
+            lambda: 0.7,
+            "Nearly: it is rounded too far. Asked for are two decimals.",
+        ),
         "probability-not-loss": (
             lambda: 0.5,
             "One half is the probability that the model gives to each class. The loss is a "
@@ -758,6 +844,10 @@ MAJORITY_ACCURACY = Exercise(
     reference=majority_accuracy,
     tolerance=0.006,
     wrong={
+        "rounded-too-far": (
+            lambda: 0.6,
+            "Nearly: it is rounded too far. Asked for are two decimals.",
+        ),
         "training-set-counted": (
             lambda: 3494 / 4708,
             "This is the share of pneumonia in the training set. The accuracy is measured on the "
@@ -802,11 +892,12 @@ MAJORITY_ACCURACY = Exercise(
 )
 
 
+# In the order in which the chapter asks them.
 EXERCISES = (
-    TRAINING_STEP,
-    ACCURACY,
-    POSITIVE_WEIGHT,
-    PREDICT,
-    UNTRAINED_LOSS,
     MAJORITY_ACCURACY,
+    UNTRAINED_LOSS,
+    TRAINING_STEP,
+    POSITIVE_WEIGHT,
+    ACCURACY,
+    PREDICT,
 )
