@@ -29,6 +29,7 @@ from course_utils.exercises import (
     sandbox,
     solution_source,
 )
+from course_utils.exercises.comparing import describe
 from course_utils.exercises.preparing import module_from
 
 
@@ -394,6 +395,18 @@ def test_message_names_the_input_on_which_an_answer_fails():
     message = SCALE.check(lambda x, f: scale(x, f) + (len(x) > 3)).message
     assert "images = a float32 tensor of shape (4, 2, 2)" in message
     assert "factor = 2" in message
+
+
+def test_a_tensor_without_axes_is_described_in_words():
+    assert describe(torch.tensor(0.0)) == "a float32 tensor without axes: 0"
+    assert describe(torch.tensor(3)) == "an int64 tensor without axes: 3"
+    assert describe(torch.tensor(1 / 3)) == "a float32 tensor without axes: 0.333333"
+    assert describe(torch.tensor([0.5])) == "a float32 tensor of shape (1,) [0.5]"
+    assert describe(torch.tensor([[1], [2]])) == "an int64 tensor of shape (2, 1) [[1], [2]]"
+    weight = exercise("start.positive_weight")
+    assert "expected (), a tensor without axes." in weight.check(lambda y: y.float()).message
+    message = weight.check(lambda y: 2.0).message
+    assert "number 2, expected a torch tensor without axes." in message
 
 
 @pytest.mark.parametrize(

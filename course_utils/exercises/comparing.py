@@ -98,7 +98,7 @@ def _kind_name(expected: Any) -> str:
 def _tensor_difference(
     got: Any, expected: torch.Tensor, tolerance: float, where: str
 ) -> Difference | None:
-    wanted = f"a torch tensor of shape {tuple(expected.shape)}"
+    wanted = f"a torch tensor {_of_shape(expected)}"
     if got is None:
         return "returned-none", f"{where} is None, expected {wanted}. Is a `return` missing?"
     if isinstance(got, np.ndarray | np.generic):
@@ -122,7 +122,8 @@ def _tensor_difference(
     if got.shape != expected.shape:
         return (
             "wrong-shape",
-            f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}.",
+            f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+            f"{'' if expected.dim() else ', a tensor without axes'}.",
         )
     if _dtype_kind(got) != _dtype_kind(expected):
         return (
@@ -155,6 +156,10 @@ def _value_difference(
     )
 
 
+def _of_shape(tensor: torch.Tensor) -> str:
+    return f"of shape {tuple(tensor.shape)}" if tensor.dim() else "without axes"
+
+
 def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
@@ -177,8 +182,9 @@ def describe(value: Any, longest: int = 160) -> str:
     try:
         if isinstance(value, torch.Tensor):
             values = f" {value.tolist()}" if value.numel() <= 12 else ""
+            values = f": {_number(value)}" if value.dim() == 0 else _short(values)
             article = "an" if _dtype(value).startswith("int") else "a"
-            text = f"{article} {_dtype(value)} tensor of shape {tuple(value.shape)}{_short(values)}"
+            text = f"{article} {_dtype(value)} tensor {_of_shape(value)}{values}"
         elif isinstance(value, np.ndarray):
             text = f"a {value.dtype} NumPy array of shape {value.shape}"
         elif isinstance(value, float):
