@@ -1,8 +1,10 @@
 """MSD Hippocampus: MRI crops of the human hippocampus; which voxels are its two parts?
 
 x: float16 (N, 1, 48, 64, 48), y: uint8 (N, 48, 64, 48) with 0 background, 1 anterior, 2 posterior.
-The axes are stored as right, front and top of the head; every crop lies the same way round,
-whichever side it shows. A voxel is 1 mm wide.
+By the header the axes run to the right, the front and the top of the head. The labels bear out
+front and top: in every case the anterior part lies in front of the posterior one, and below it. To
+which side the first axis runs cannot be told: all crops lie the same way round, so if they show
+both sides of heads, one side was mirrored. A voxel is 1 mm wide.
 
 Volumes differ in shape. Each lies in the corner of its row and zeros fill the rest, so that
 batches, 2-D slices with their neighbours (x[i, 0, :, j - 1 : j + 2]) and 3-D patches are plain
