@@ -1,12 +1,12 @@
 # Each target is one line over the `course` command; on Windows type that command (see README.md).
-PROFILE ?= standard
+PROFILE ?= $(or $(COURSE_PROFILE),standard)
 PYTHON ?= python3
 
 course: .venv/course
 	.venv/bin/course run --profile $(PROFILE)
 
 lab: .venv/course
-	.venv/bin/course lab
+	.venv/bin/course lab --profile $(PROFILE)
 
 check: .venv/course
 	.venv/bin/course check
@@ -19,7 +19,7 @@ notebooks: .venv/test
 
 help:
 	@echo "make course [PROFILE=smoke|standard|full]  set up, fetch data, run every notebook"
-	@echo "make lab        JupyterLab on your own copies in my_course/"
+	@echo "make lab [PROFILE=...]   JupyterLab on your own copies in my_course/"
 	@echo "make check      is this machine ready? what to do if not"
 	@echo "make test       pytest, and every notebook through nbval"
 	@echo "make notebooks  for authors: build notebooks/ from notebooks/source/"

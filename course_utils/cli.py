@@ -36,7 +36,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "execute the notebooks and show the scoreboard", profile=True)
     run.add_argument("chapters", nargs="*", help="for instance 00 03; default: all")
-    lab = command("lab", _lab, "open JupyterLab on your own copies in my_course/")
+    lab = command("lab", _lab, "open JupyterLab on your own copies in my_course/", profile=True)
     lab.add_argument("--no-browser", action="store_true", help="only print the address")
     command("check", _check, "is this machine ready? what to do if not")
     data = command("data", _data, "list, fetch and verify the data sets")

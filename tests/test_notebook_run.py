@@ -1,15 +1,18 @@
 """Running the course: pages, scoreboard, failures, what is not done twice, Ctrl-C; own copies."""
 
 import html
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
@@ -331,7 +334,7 @@ def test_copies_are_made_once_and_never_overwritten(folder, tmp_path):
 def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_path):
     commands = []
     monkeypatch.setattr(lab, "copy_notebooks", lambda mine: [])
-    monkeypatch.setattr(subprocess, "call", lambda command, cwd: commands.append(command) or 0)
+    monkeypatch.setattr(lab, "_run", lambda command, environment: commands.append(command) or 0)
     assert lab.open_lab() == 0 and lab.open_lab(open_browser=False) == 0
     for command in commands:
         assert command[:3] == [sys.executable, "-m", "jupyterlab"]
@@ -340,13 +343,40 @@ def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_pat
     assert ["--no-browser" in command for command in commands] == [False, True]
 
 
+@pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
+def test_make_lab_hands_the_profile_on(monkeypatch):
+    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    for variables, profile in (([], "standard"), (["PROFILE=smoke"], "smoke")):
+        command = ["make", "-n", "-o", ".venv/course", "lab", *variables]
+        said = subprocess.check_output(command, cwd=lab.ROOT, text=True)
+        assert said.strip() == f".venv/bin/course lab --profile {profile}"
+    monkeypatch.setenv("COURSE_PROFILE", "full")
+    command = ["make", "-n", "-o", ".venv/course", "lab"]
+    assert "--profile full" in subprocess.check_output(command, cwd=lab.ROOT, text=True)
+
+
+def processes():
+    """Parent, command line and environment of each process of this machine, by its number."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "cmdline").read_text()
+            found[int(folder.name)] = parent, words, (folder / "environ").read_text()
+        except OSError:
+            continue  # it has ended, or belongs to somebody else
+    return found
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="127.0.0.2 is there on Linux only")
 def test_lab_really_starts_for_this_machine_only(tmp_path):
     script = (
-        "from pathlib import Path; from course_utils.notebooks import lab\n"
+        "import sys; from pathlib import Path\n"
+        "from course_utils import cli; from course_utils.notebooks import lab\n"
         "lab.copy_notebooks = lambda mine: mine.mkdir(exist_ok=True) or []\n"
         f"lab.ROOT = Path({str(tmp_path)!r})\n"
-        f"lab.open_lab(open_browser=False, mine=Path({str(tmp_path / 'my_course')!r}))"
+        f"lab.open_lab.__defaults__ = (True, Path({str(tmp_path / 'my_course')!r}))\n"
+        "sys.exit(cli.main(['lab', '--no-browser', '--profile', 'smoke']))"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", script],
@@ -357,7 +387,9 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
     )
     try:
         for line in process.stderr:
-            if found := re.search(r"http://([\d.]+):(\d+)/lab/tree/my_course\?token=\w{20,}", line):
+            if found := re.search(
+                r"http://([\d.]+):(\d+)/lab/tree/my_course\?token=(\w{20,})", line
+            ):
                 break
         else:
             pytest.fail("JupyterLab did not start")
@@ -372,6 +404,55 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
             urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=20)
         with pytest.raises(ConnectionRefusedError):  # all of 127.* is this machine on Linux
             socket.create_connection(("127.0.0.2", port), timeout=20)
+
+        def ask(path, **more):
+            headers = {"Authorization": f"token {found.group(3)}"}
+            request = Request(f"http://127.0.0.1:{port}/{path}", headers=headers, **more)
+            with urlopen(request, timeout=60) as answer:
+                return json.load(answer)
+
+        # It does not ask whether it may fetch news.
+        settings = ask("lab/api/settings/@jupyterlab/apputils-extension:notification")
+        assert settings["schema"]["properties"]["fetchNews"]["default"] == "false"
+
+        # Kernels get the profile.
+        ask("api/kernels", data=b"{}", method="POST")
+        (server,) = [n for n, (parent, _, _) in processes().items() if parent == process.pid]
+        kernels = {n: p for n, p in processes().items() if p[0] == server and "ipykernel" in p[1]}
+        assert kernels
+        assert all("COURSE_PROFILE=smoke\0" in variables for _, _, variables in kernels.values())
+
+        # Whoever ends `course lab` ends JupyterLab and its kernels with it.
+        process.terminate()
+        process.communicate(timeout=30)
+        assert process.returncode == 128 + signal.SIGTERM
+        assert not {server, *kernels} & processes().keys()
     finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.communicate(timeout=20)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.communicate(timeout=20)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGTERM to catch")
+def test_ctrl_c_ends_lab_with_status_0_and_a_program_that_does_not_listen_is_killed(
+    monkeypatch, tmp_path
+):
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+    monkeypatch.setattr(lab, "copy_notebooks", lambda mine: [])
+    waits = []
+
+    class Impatient(subprocess.Popen):
+        def wait(self, timeout=None):
+            waits.append(timeout)
+            if len(waits) == 1:
+                time.sleep(0.5)
+                raise KeyboardInterrupt
+            return super().wait(timeout and 0.1)
+
+    monkeypatch.setattr(subprocess, "Popen", Impatient)
+    run_it = lab._run
+    monkeypatch.setattr(lab, "_run", lambda _, e: run_it([sys.executable, "-c", deaf], dict(e)))
+    before = signal.getsignal(signal.SIGTERM)
+    assert lab.open_lab(mine=tmp_path) == 0
+    assert waits == [None, 10, None]
+    assert signal.getsignal(signal.SIGTERM) is before

@@ -1,15 +1,21 @@
 """JupyterLab on a learner's own copies, which an update of the course never touches."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
 
 from ..runtime import ROOT
 from .chapters import NOTEBOOKS
+
+_NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+"""JupyterLab asks each new user whether it may fetch news, unless the default says no."""
 
 
 def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) -> list[str]:
@@ -65,7 +71,34 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         command.append("--allow-root")  # as in a container
+    before = signal.signal(signal.SIGTERM, _stop)
     try:
-        return subprocess.call(command, cwd=ROOT)
+        with tempfile.TemporaryDirectory() as scratch:
+            defaults = Path(scratch, "labconfig", "default_setting_overrides.json")
+            defaults.parent.mkdir()
+            defaults.write_text(json.dumps(_NO_NEWS), encoding="utf-8")
+            paths = [scratch, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
+            environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+            return _run(command, environment)
     except KeyboardInterrupt:
         return 0  # Ctrl-C is how JupyterLab is ended
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stop(*_) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def _run(command: list[str], environment: dict[str, str]) -> int:
+    """Run a program to its end; it does not outlive this one, and may end its kernels first."""
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        return process.wait()
+    finally:
+        process.terminate()  # nothing happens if it has ended
+        try:
+            process.wait(10)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt):
+            process.kill()
+            process.wait()
