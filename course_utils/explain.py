@@ -29,7 +29,7 @@ def attention_maps(
         and `AttentionGate`, (N, C, 1, 1) of `SqueezeExcitation`.
 
     Raises:
-        ValueError: the model holds no module of that kind.
+        ValueError: the model holds no module of that kind, does not call one, or calls one twice.
     """
     from course_utils.training import predict
 
@@ -53,11 +53,25 @@ def attention_maps(
     finally:
         for handle in handles:
             handle.remove()
+    batches = -(-len(x) // batch_size)
+    for name, parts in found.items():
+        if len(parts) != batches:
+            often = "more than once" if parts else "not"
+            raise ValueError(f"The module {name} is {often} called for a batch: no single map.")
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def at_size(maps: Tensor, height: int, width: int) -> Tensor:
-    """Maps (N, 1, h, w) or (N, h, w) interpolated to an image's size: (N, height, width)."""
+    """Maps (N, 1, h, w) or (N, h, w) interpolated to an image's size: (N, height, width).
+
+    Raises:
+        ValueError: the maps have another form, for instance one for each channel.
+    """
+    if maps.ndim not in (3, 4) or (maps.ndim == 4 and maps.shape[1] != 1):
+        raise ValueError(
+            f"Maps have shape {tuple(maps.shape)}. Expected one map per image: (N, 1, h, w) or "
+            "(N, h, w)."
+        )
     maps = maps.unsqueeze(1) if maps.ndim == 3 else maps
     resized = F.interpolate(maps.float(), (height, width), mode="bilinear", align_corners=False)
     return resized[:, 0]
@@ -77,7 +91,7 @@ def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
         in the mask, which is what a random one of them would hit. NaN where the mask is empty.
 
     Raises:
-        ValueError: the shapes differ, or a map is not finite.
+        ValueError: the shapes differ, a map is not finite, or a mask holds other values.
     """
     _same_shape(maps, masks)
     highest = maps == maps.amax((1, 2), keepdim=True)  # (N, H, W)
@@ -99,7 +113,7 @@ def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
         (N,) in [0, 1]. NaN where the mask is empty, or the map is zero everywhere.
 
     Raises:
-        ValueError: the shapes differ, or a map is not finite or has negative values.
+        ValueError: as `pointing_game`, or a map has negative values.
     """
     _same_shape(maps, masks)
     if bool((maps < 0).any()):
@@ -150,14 +164,25 @@ def scores(maps: dict[str, Tensor], masks: Tensor):
     Returns:
         A `pandas.DataFrame` of texts, a row per name, with the columns "pointing game" and
         "enrichment" (mean and interval) and "cases".
+
+    Raises:
+        ValueError: as `energy_share`, or every mask is empty.
     """
     import pandas as pd
 
     from course_utils.metrics import bootstrap
 
     inside = masks.bool().any(2).any(1)
-    masks = masks[inside]
+    if not bool(inside.any()):
+        raise ValueError("There is nothing to score: every mask is empty.")
     rows = {}
+    for name, found in maps.items():
+        if found.shape[-2:] != masks.shape[1:] or found.shape[:-2] not in ((), (len(masks),)):
+            raise ValueError(
+                f"The map {name!r} has shape {tuple(found.shape)}. Expected {tuple(masks.shape)}, "
+                f"or {tuple(masks.shape[1:])} for a map that is the same for every case."
+            )
+    masks = masks[inside]
     for name, found in maps.items():
         shown = found.expand(len(masks), -1, -1) if found.ndim == 2 else found[inside]
         row = {}
@@ -177,3 +202,5 @@ def _same_shape(maps: Tensor, masks: Tensor) -> None:
         )
     if not bool(torch.isfinite(maps).all()):
         raise ValueError("A map is not finite. Expected a number at each pixel.")
+    if not bool(((masks == 0) | (masks == 1)).all()):
+        raise ValueError("A mask holds values other than 0 and 1. Threshold it first.")
