@@ -349,6 +349,15 @@ def test_an_answer_that_is_no_module_class_is_told_what_to_give():
     assert "Your `forward` takes (self, x), expected (self, x, g)." in result.message
 
 
+def test_what_the_reference_takes_if_it_likes_is_not_asked_for():
+    class Reference(SqueezeExcite):
+        def __init__(self, channels, reduction, norm=None):
+            super().__init__(channels, reduction)
+
+    toy = dataclasses.replace(EXCITE, reference=Reference)
+    assert toy.check(SqueezeExcite).passed and toy.check(ConvolutionalExcite).passed
+
+
 def test_module_from_deals_out_weights_by_shape():
     a, b = module_from(Gate, 5, 3, 4), module_from(GateOtherwise, 5, 3, 4)
     assert torch.equal(a.x.weight.flatten(), b.skip.weight.flatten())

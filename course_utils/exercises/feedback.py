@@ -105,7 +105,10 @@ def _misfit(candidate: Any, reference: Any, what: str) -> tuple[str, str] | None
         parameters = inspect.signature(reference).parameters.values()
     except (TypeError, ValueError):  # not every class or builtin tells
         return None
-    wanted = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    # What the reference takes if it likes (`norm=None`) need not be in the question.
+    wanted = [
+        p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty
+    ]
     try:
         has.bind(*wanted)
     except TypeError:
@@ -171,7 +174,8 @@ def module_problem(
     exercise: "Exercise", candidate: Any, found: "Outcome", expected: "Outcome"
 ) -> tuple[str, str] | None:
     """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
-    settings = list(inspect.signature(exercise.reference).parameters)
+    parameters = inspect.signature(exercise.reference).parameters.values()
+    settings = [p.name for p in parameters if p.default is p.empty]
     fixed = isinstance(candidate, nn.Module) and is_of_torch(candidate)
     if fixed and settings and expected.parameters:
         return (
