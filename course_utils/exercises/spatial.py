@@ -1,0 +1,1089 @@
+"""Exercises of chapter 04: pooling over channels, spatial attention, CBAM, scores of a map."""
+
+# The right and the wrong answers are code as a learner would write it in a notebook: they import
+# what they need besides torch themselves, and a solution is shown as it stands here.
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from .engine import Exercise, Inputs
+from .preparing import module_from
+
+
+def _features(rng: torch.Generator) -> Inputs:
+    """Features (N, C, H, W): wide and high ones, one of a single channel, one of a single image."""
+    shapes = ((1, 2, 3, 3), (2, 3, 4, 4), (3, 5, 6, 4), (2, 4, 5, 7), (1, 1, 4, 6), (4, 4, 4, 4))
+    return [(2 * torch.randn(shape, generator=rng),) for shape in shapes]
+
+
+# Pooling over channels ---------------------------------------------------------------------------
+
+
+def pool_channels(x):
+    mean = x.mean(dim=1, keepdim=True)
+    peak = x.amax(dim=1, keepdim=True)
+    return torch.cat([mean, peak], dim=1)
+
+
+def pooled_over_places(x):
+    return torch.cat([x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)], 1)
+
+
+def pooled_over_the_batch(x):
+    return torch.stack([x.mean(0), x.amax(0)], 1)
+
+
+def peak_then_mean(x):
+    return torch.stack([x.amax(1), x.mean(1)], 1)
+
+
+def axis_lost(x):
+    return torch.cat([x.mean(1), x.amax(1)], dim=1)
+
+
+def stacked_in_front(x):
+    return torch.stack([x.mean(1), x.amax(1)])
+
+
+def cut_into_the_batch(x):
+    return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=0)
+
+
+def indices_of_the_peak(x):
+    return torch.stack([x.mean(1), x.max(1).indices.float()], 1)
+
+
+def summed_channels(x):
+    return torch.stack([x.sum(1), x.amax(1)], 1)
+
+
+def largest_amount(x):
+    return torch.stack([x.mean(1), x.abs().amax(1)], 1)
+
+
+def maps_added(x):
+    return x.mean(1, keepdim=True) + x.amax(1, keepdim=True)
+
+
+def one_peak_for_the_image(x):
+    peak = x.amax((1, 2, 3), keepdim=True).expand(-1, 1, *x.shape[2:])
+    return torch.cat([x.mean(1, keepdim=True), peak], 1)
+
+
+_OVER_PLACES = (
+    "This pools over height and width: one number per channel, which is what channel attention "
+    "needs. Spatial attention asks `where`, so the places must stay."
+)
+_ORDER = (
+    "Both maps are right, in the wrong order: asked for is the mean first. The authors' code has "
+    "it the other way round, so this slip is common when weights are carried over."
+)
+_INDICES = (
+    "One map holds the indices of the largest channels, 0 to C - 1, and not their values: "
+    "torch.max along an axis returns both."
+)
+
+POOL_CHANNELS = Exercise(
+    name="spatial.pool_channels",
+    question=(
+        "Write pool_channels(x), which keeps of all channels two maps: at each place their mean "
+        "and their maximum. "
+        "`x` is a float32 tensor (N, C, H, W) with values of both signs; C may be 1. Return a "
+        "float tensor (N, 2, H, W): channel 0 holds the mean, channel 1 the maximum."
+    ),
+    reference=pool_channels,
+    make_inputs=_features,
+    wrong={
+        "pooled-over-places": (pooled_over_places, _OVER_PLACES),
+        "pooled-over-the-batch": (
+            pooled_over_the_batch,
+            "Axis 0 is the batch: you mix different images. Which axis holds the channels?",
+        ),
+        "order-swapped": (peak_then_mean, _ORDER),
+        "axis-lost": (
+            axis_lost,
+            "The channel axis is gone before the two maps are joined, so that axis 1 is the height "
+            "by then: one map stands below the other. Keep an axis of length one, or stack.",
+        ),
+        "stacked-in-front": (
+            stacked_in_front,
+            "The two maps stand on a new first axis, (2, N, H, W). They belong on axis 1, behind "
+            "the batch.",
+        ),
+        "joined-along-the-batch": (
+            cut_into_the_batch,
+            "The maps are joined along the batch: twice as many images of one channel. Asked for "
+            "are N images of two channels.",
+        ),
+        "indices-instead-of-values": (indices_of_the_peak, _INDICES),
+        "sum-instead-of-mean": (
+            summed_channels,
+            "Channel 0 is the sum: it grows with the number of channels. Asked for is the mean.",
+        ),
+        "largest-amount": (
+            largest_amount,
+            "Channel 1 ignores the sign: the maximum of -3 and 1 is 1, not 3.",
+        ),
+        "added-instead-of-joined": (
+            maps_added,
+            "The two maps are added into one. Then nobody can tell a place where one channel is "
+            "high from one where all are a little higher.",
+        ),
+        "one-peak-per-image": (
+            one_peak_for_the_image,
+            "Channel 1 is the same at all places: the maximum of the whole image. Take it at each "
+            "place by itself.",
+        ),
+    },
+    hints=(
+        "Which axis do you want to lose, and which should be as long as before?",
+        "mean and amax both take dim and keepdim. With keepdim=True the result is (N, 1, H, W).",
+        "Two tensors (N, 1, H, W) are joined along axis 1 with torch.cat; two of shape (N, H, W) "
+        "with torch.stack.",
+    ),
+    why=(
+        "Pooling over axis 1 leaves two numbers per place, however many channels there are. "
+        "amax gives values only, where max along an axis gives values and indices."
+    ),
+)
+
+
+# Find the bug: the copied snippet -----------------------------------------------------------------
+
+
+class CopiedGate(torch.nn.Module):
+    def __init__(self, kernel_size):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
+
+    def forward(self, x):
+        mean = x.mean(dim=1, keepdim=True)
+        peak = x.amax(dim=1, keepdim=True)
+        return torch.sigmoid(self.conv(torch.cat([mean, peak], dim=1)))
+
+
+class Unmended(nn.Module):
+    def __init__(self, kernel_size):
+        super().__init__()
+        padding = 3 if kernel_size == 7 else 1
+        self.conv = nn.Conv2d(1, 1, kernel_size, padding=padding)
+
+    def forward(self, x):
+        mean = torch.mean(x, dim=1, keepdim=True)
+        peak, _ = torch.max(x, dim=1, keepdim=True)
+        return torch.sigmoid(self.conv(torch.cat([mean, peak], dim=1)))
+
+
+class PaddingForTwoSizes(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=3 if kernel_size == 7 else 1)
+
+
+class OneChannel(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(1, 1, kernel_size, padding=kernel_size // 2)
+
+
+class OnlyMean(OneChannel):
+    def forward(self, x):
+        return self.conv(x.mean(1, keepdim=True)).sigmoid()
+
+
+class OnlyPeak(OneChannel):
+    def forward(self, x):
+        return self.conv(x.amax(1, keepdim=True)).sigmoid()
+
+
+class MapsAdded(OneChannel):
+    def forward(self, x):
+        return self.conv(x.mean(1, keepdim=True) + x.amax(1, keepdim=True)).sigmoid()
+
+
+class JoinedAlongTheBatch(OneChannel):
+    def forward(self, x):
+        joined = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 0)
+        return self.conv(joined).sigmoid()
+
+
+class GroupsOfOne(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 2, kernel_size, padding=kernel_size // 2, groups=2)
+
+
+class TwoMaps(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 2, kernel_size, padding=kernel_size // 2)
+
+
+class OrderSwapped(CopiedGate):
+    def forward(self, x):
+        return self.conv(torch.stack([x.amax(1), x.mean(1)], 1)).sigmoid()
+
+
+class PeakIndices(CopiedGate):
+    def forward(self, x):
+        return self.conv(torch.stack([x.mean(1), x.argmax(1).float()], 1)).sigmoid()
+
+
+def _built(candidate: Any) -> Callable[..., Any]:
+    def run(kernel_size: int, x: torch.Tensor) -> Any:
+        return module_from(candidate, kernel_size)(x)
+
+    return run
+
+
+def _kernels_and_features(rng: torch.Generator) -> Inputs:
+    kernels = (3, 7, 5, 1, 9, 5)
+    shapes = ((1, 2, 6, 6), (2, 3, 8, 8), (3, 5, 8, 6), (2, 4, 5, 8), (1, 1, 7, 6), (4, 3, 7, 7))
+    return [(k, torch.randn(s, generator=rng)) for k, s in zip(kernels, shapes, strict=True)]
+
+
+_PADDING = (
+    "The convolution fits its input now. But its padding was chosen for two kernel sizes only: "
+    "with others the map comes out smaller or larger than the features. What does a kernel of "
+    "any odd size need?"
+)
+
+COPIED_GATE = Exercise(
+    name="spatial.CopiedGate",
+    question=(
+        "Mend the class CopiedGate(kernel_size), whose forward(x) gives the weights of spatial "
+        "attention. "
+        "`kernel_size` is any odd number from 1 to 9. `x` is a float32 tensor (N, C, H, W) with "
+        "any number of channels, larger or smaller than the kernel. Return the weights "
+        "(N, 1, H, W): the sigmoid of one convolution, with a bias and zeros as padding, of the "
+        "mean over channels and the maximum over channels, in this order. There are two bugs; one "
+        "raises, one does not always."
+    ),
+    reference=CopiedGate,
+    make_inputs=_kernels_and_features,
+    prepare=_built,
+    wrong={
+        "unmended": (
+            Unmended,
+            "This behaves like the code you started from. The message names two numbers of "
+            "channels: which one is in the layer, which in the tensor?",
+        ),
+        "padding-for-two-sizes": (PaddingForTwoSizes, _PADDING),
+        "only-mean": (
+            OnlyMean,
+            "It runs, because the maximum has been dropped: the mean alone is one channel. That "
+            "is another mechanism. Let the layer fit the data, not the data the layer.",
+        ),
+        "only-maximum": (
+            OnlyPeak,
+            "It runs, because the mean has been dropped: the maximum alone is one channel. That "
+            "is another mechanism. Let the layer fit the data, not the data the layer.",
+        ),
+        "maps-added": (
+            MapsAdded,
+            "It runs, because mean and maximum are added into one channel. Then the convolution "
+            "cannot weigh them differently.",
+        ),
+        "joined-along-the-batch": (
+            JoinedAlongTheBatch,
+            "It runs, because the maps are joined along the batch: there are twice as many maps "
+            "as images now.",
+        ),
+        "two-maps": (
+            TwoMaps,
+            "The convolution puts out two channels, so that there are two weights for each place. "
+            "Asked for is one.",
+        ),
+        "groups": (
+            GroupsOfOne,
+            "With groups, mean and maximum never meet: each gets a map of its own, and there are "
+            "two weights for each place.",
+        ),
+        "order-swapped": (OrderSwapped, _ORDER),
+        "indices-instead-of-values": (PeakIndices, _INDICES),
+    },
+    hints=(
+        "Read the message from behind: what did the convolution get, what did it expect?",
+        "Print the shape of what goes into the convolution. Its axis 1 is as long as the layer's "
+        "in_channels has to be.",
+        "That is one bug. For the other, try kernel_size=5 and compare the shapes of map and "
+        "features: an odd kernel of size k reaches k // 2 places to each side.",
+    ),
+    why=(
+        "Two maps joined along axis 1 are two channels, and the convolution takes two. A kernel of "
+        "odd size k needs k // 2 zeros at each side, whatever k is."
+    ),
+)
+
+
+# How many numbers it learns -----------------------------------------------------------------------
+
+
+def gate_parameters():
+    channels_in, channels_out, kernel_size = 2, 1, 7
+    weights = channels_in * channels_out * kernel_size**2
+    biases = channels_out
+    return float(weights + biases)
+
+
+GATE_PARAMETERS = Exercise(
+    name="spatial.gate_parameters",
+    question=(
+        "How many numbers, biases included, does spatial attention learn whose convolution has a "
+        "kernel of seven by seven, in a layer of 256 channels? "
+        "Mean and maximum are pooled as in this chapter; no norm. Answer with a number before you "
+        "run anything."
+    ),
+    reference=gate_parameters,
+    tolerance=1e-3,
+    wrong={
+        "one-channel": (
+            lambda: 50.0,
+            "This is a convolution with one input channel, as in the broken snippet. How many maps "
+            "go in?",
+        ),
+        "bias-forgotten": (
+            lambda: 98.0,
+            "These are the weights of the kernel. One number that is added at every place is "
+            "missing.",
+        ),
+        "one-channel-no-bias": (
+            lambda: 49.0,
+            "This is the area of the kernel. It has that many weights for each input channel.",
+        ),
+        "all-channels": (
+            lambda: 256.0 * 49 + 1,
+            "This is a convolution over all channels. But they were pooled before: how many maps "
+            "does the convolution see?",
+        ),
+        "all-channels-out": (
+            lambda: 256.0 * 98 + 256,
+            "This would give a map for every channel. There is one map, shared by all of them.",
+        ),
+        "kernel-not-squared": (
+            lambda: 15.0,
+            "The kernel is a square: it has a height and a width.",
+        ),
+        "two-maps-out": (
+            lambda: 198.0,
+            "Two channels go in, and you let two come out. There is one weight for each place.",
+        ),
+        "channel-attention": (
+            lambda: 2.0 * 256**2 / 16,
+            "This is what squeeze-and-excitation learns with a reduction of 16: it does depend on "
+            "the number of channels.",
+        ),
+    },
+    hints=(
+        "What is the shape of the convolution's weight?",
+        "It is (channels out, channels in, height, width). Which of these depend on the features?",
+        "One channel comes out, two go in, and the kernel has a height and a width. Add one bias.",
+    ),
+    why=(
+        "The channels are pooled to two maps first, so their number does not matter: two kernels "
+        "and one bias. That is next to nothing beside the layers around it."
+    ),
+)
+
+
+# Spatial attention as a module --------------------------------------------------------------------
+
+
+class SpatialGate(torch.nn.Module):
+    def __init__(self, kernel_size):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2)
+
+    def weights(self, x):
+        pooled = torch.stack([x.mean(dim=1), x.amax(dim=1)], dim=1)
+        return torch.sigmoid(self.conv(pooled))
+
+    def forward(self, x):
+        return x * self.weights(x)
+
+
+class SoftmaxOverPlaces(SpatialGate):
+    def weights(self, x):
+        logits = self.conv(torch.stack([x.mean(1), x.amax(1)], 1))
+        return logits.flatten(2).softmax(2).view_as(logits)
+
+
+class SoftmaxOverOneChannel(SpatialGate):
+    def weights(self, x):
+        return self.conv(torch.stack([x.mean(1), x.amax(1)], 1)).softmax(1)
+
+
+class NoSigmoid(SpatialGate):
+    def weights(self, x):
+        return self.conv(torch.stack([x.mean(1), x.amax(1)], 1))
+
+
+class SigmoidTwice(SpatialGate):
+    def weights(self, x):
+        return super().weights(x).sigmoid()
+
+
+class ReluBehind(SpatialGate):
+    def weights(self, x):
+        return self.conv(torch.stack([x.mean(1), x.amax(1)], 1)).relu().sigmoid()
+
+
+class WeightsReturned(SpatialGate):
+    def forward(self, x):
+        return self.weights(x)
+
+
+class WeightsExpanded(SpatialGate):
+    def forward(self, x):
+        return self.weights(x).expand_as(x)
+
+
+class AddedToItself(SpatialGate):
+    def forward(self, x):
+        return x + x * self.weights(x)
+
+
+class WeightsAdded(SpatialGate):
+    def forward(self, x):
+        return x + self.weights(x)
+
+
+class PooledMultiplied(SpatialGate):
+    def forward(self, x):
+        return x.mean(1, keepdim=True) * self.weights(x)
+
+
+class InPlace(SpatialGate):
+    def forward(self, x):
+        x *= self.weights(x)
+        return x
+
+
+class PaddingForgotten(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size)
+
+
+class PaddingFixed(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=3)
+
+
+class BorderReflected(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+
+
+class KernelIgnored(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(7)
+
+
+class BiasForgotten(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False)
+
+
+class PooledOverHeight(SpatialGate):
+    def weights(self, x):
+        pooled = torch.stack([x.mean(2), x.amax(2)], 1)
+        return torch.sigmoid(self.conv(pooled))
+
+
+class PooledOverPlaces(SpatialGate):
+    def weights(self, x):
+        pooled = torch.cat([x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)], 0)
+        return torch.sigmoid(self.conv(pooled.transpose(0, 1).reshape(-1, 2, 1, 1)))[: len(x)]
+
+
+class GateOrderSwapped(SpatialGate):
+    def weights(self, x):
+        return torch.sigmoid(self.conv(torch.stack([x.amax(1), x.mean(1)], 1)))
+
+
+class GateOfIndices(SpatialGate):
+    def weights(self, x):
+        return torch.sigmoid(self.conv(torch.stack([x.mean(1), x.argmax(1).float()], 1)))
+
+
+class MeanTwice(SpatialGate):
+    def weights(self, x):
+        return torch.sigmoid(self.conv(torch.stack([x.mean(1), x.mean(1)], 1)))
+
+
+SPATIAL_GATE = Exercise(
+    name="spatial.SpatialGate",
+    question=(
+        "Write the module class SpatialGate(kernel_size), whose forward(x) multiplies the features "
+        "by the weights of spatial attention. "
+        "`kernel_size` is an odd number; `x` is a float32 tensor (N, C, H, W), not always square. "
+        "The weights are the sigmoid of one convolution, with a bias and zeros as padding, of the "
+        "mean and the maximum over channels, in this order: one weight for each place, shared by "
+        "all channels. Return the weighted features (N, C, H, W); leave `x` as it was."
+    ),
+    reference=SpatialGate,
+    make_inputs=_kernels_and_features,
+    prepare=_built,
+    wrong={
+        "softmax-over-places": (
+            SoftmaxOverPlaces,
+            "The weights sum to one over the image, so in a large image each is tiny. A gate asks "
+            "of each place by itself whether it may pass: it needs another function.",
+        ),
+        "softmax-over-one-channel": (
+            SoftmaxOverOneChannel,
+            "Every weight is 1: a softmax over an axis of length one can give nothing else.",
+        ),
+        "no-sigmoid": (
+            NoSigmoid,
+            "The weights are the bare output of the convolution: they can be negative or large. "
+            "What brings any number into (0, 1)?",
+        ),
+        "sigmoid-twice": (
+            SigmoidTwice,
+            "All weights lie above one half: a sigmoid of a sigmoid. One is enough.",
+        ),
+        "relu-before-sigmoid": (
+            ReluBehind,
+            "No weight is below one half: a ReLU has cut off what the sigmoid would have made "
+            "small.",
+        ),
+        "weights-returned": (
+            WeightsReturned,
+            "These are the weights alone, (N, 1, H, W). Asked for are the features weighed by "
+            "them.",
+        ),
+        "weights-expanded": (
+            WeightsExpanded,
+            "The shape is right, but these are the weights themselves, repeated for each channel: "
+            "the features are gone.",
+        ),
+        "added-to-itself": (
+            AddedToItself,
+            "This adds the weighed features to the features, as a residual block does around the "
+            "gate. The gate itself only multiplies.",
+        ),
+        "weights-added": (
+            WeightsAdded,
+            "The weights are added to the features. A gate lets through a share: which operation "
+            "does that?",
+        ),
+        "pooled-features-weighed": (
+            PooledMultiplied,
+            "The weights multiply the pooled mean. The mean only helps to find the weights; what "
+            "is weighed are all channels of `x`.",
+        ),
+        "input-changed-in-place": (
+            InPlace,
+            "The result is right, but `x` itself was changed: a shortcut that still needs `x` "
+            "would get the weighed one.",
+        ),
+        "padding-forgotten": (
+            PaddingForgotten,
+            "Without padding the map is smaller than the features and cannot multiply them.",
+        ),
+        "padding-fixed": (
+            PaddingFixed,
+            "The padding is always 3: right for a kernel of 7 and for no other. It has to follow "
+            "from the size of the kernel.",
+        ),
+        "border-repeated": (
+            BorderReflected,
+            "The border of the maps is repeated outside. The question asks for zeros.",
+        ),
+        "kernel-size-ignored": (
+            KernelIgnored,
+            "The kernel always has size 7: the argument is not used.",
+        ),
+        "bias-forgotten": (
+            BiasForgotten,
+            "The convolution has no bias. A convolution of torch has one unless it is told not to.",
+        ),
+        "pooled-over-height": (
+            PooledOverHeight,
+            "You pool over axis 2, the height. The axes are (N, C, H, W): channels are axis 1.",
+        ),
+        "pooled-over-places": (PooledOverPlaces, _OVER_PLACES),
+        "order-swapped": (GateOrderSwapped, _ORDER),
+        "indices-instead-of-values": (GateOfIndices, _INDICES),
+        "mean-twice": (
+            MeanTwice,
+            "Both maps are the mean. The second one has to be the maximum.",
+        ),
+    },
+    hints=(
+        "Four steps: pool, convolve, squash, multiply. You have all of them above.",
+        "One layer is made in __init__: a convolution of two channels to one, with a padding that "
+        "keeps the size. The rest stands in forward.",
+        "The weights have shape (N, 1, H, W): they multiply (N, C, H, W) by broadcasting. Write "
+        "the product as a new tensor.",
+    ),
+    why=(
+        "Pooling leaves two maps, the convolution makes one number per place of a neighbourhood, "
+        "the sigmoid makes it a share, and broadcasting gives each channel the same share."
+    ),
+)
+
+
+# The order of channel and spatial attention -------------------------------------------------------
+
+
+def seen_in_both_orders():
+    spot, flat = 8.0, 1.0
+    weighed = spot * 0.5, flat * 1.0
+    channel_first = sum(weighed) / 2, max(weighed)
+    spatial_first = (spot + flat) / 2, max(spot, flat)
+    return (*channel_first, *spatial_first)
+
+
+SEEN_IN_BOTH_ORDERS = Exercise(
+    name="spatial.seen_in_both_orders",
+    question=(
+        "What does the spatial half of CBAM see at the brightest place of `spot`, mean and maximum "
+        "over channels, if the channel half comes first, and what if the spatial half comes first? "
+        "The features are the channels `spot` and `flat` of this chapter, and the channel half "
+        "gives one half to `spot` and one to `flat`. Answer with four numbers before you run "
+        "anything: (mean, maximum) with the channel half first, then (mean, maximum) with the "
+        "spatial half first."
+    ),
+    reference=seen_in_both_orders,
+    tolerance=1e-3,
+    wrong={
+        "orders-swapped": (
+            lambda: (4.5, 8.0, 2.5, 4.0),
+            "All four are right, but the two pairs are swapped: the channel half changes what the "
+            "spatial half sees only if it comes before it.",
+        ),
+        "no-difference": (
+            lambda: (4.5, 8.0, 4.5, 8.0),
+            "The second pair is right. In the first order the features have been weighed already "
+            "when they are pooled.",
+        ),
+        "always-weighed": (
+            lambda: (2.5, 4.0, 2.5, 4.0),
+            "The first pair is right. If the spatial half comes first, nothing has been weighed "
+            "yet.",
+        ),
+        "mean-and-maximum-swapped": (
+            lambda: (4.0, 2.5, 8.0, 4.5),
+            "The numbers are right, but the mean comes before the maximum in each pair.",
+        ),
+        "both-channels-halved": (
+            lambda: (2.25, 4.0, 4.5, 8.0),
+            "The second pair is right, and the first maximum. In the first mean you have halved "
+            "both channels, but `flat` gets a whole one.",
+        ),
+        "sum-instead-of-mean": (
+            lambda: (5.0, 4.0, 9.0, 8.0),
+            "The maxima are right. The other two are sums over the channels: there are two "
+            "channels.",
+        ),
+        "whole-image-pooled": (
+            lambda: (1.0, 4.0, 1.5, 8.0),
+            "The maxima are right. Your means are over the whole image; asked for is one place.",
+        ),
+        "weights-not-features": (
+            lambda: (0.75, 1.0, 4.5, 8.0),
+            "The second pair is right. The first one pools the channel weights; what is pooled are "
+            "the features times these weights.",
+        ),
+    },
+    hints=(
+        "Which two values stand at the brightest place, one in each channel?",
+        "If the channel half comes first, multiply each value by its channel's weight before you "
+        "pool. If it comes second, do not.",
+        "One pair is the mean and the maximum of the two values as they are, the other one of half "
+        "of `spot` and the whole of `flat`.",
+    ),
+    why=(
+        "The half that comes second sees what the first has left. With the channel half first, the "
+        "spatial half looks at weighed features; so the order matters, in numbers at least."
+    ),
+)
+
+
+# Pointing game ------------------------------------------------------------------------------------
+
+
+def pointing_game(maps, masks):
+    inside = masks.bool()
+    highest = maps == maps.amax(dim=(1, 2), keepdim=True)
+    hits = (highest & inside).sum(dim=(1, 2)) / highest.sum(dim=(1, 2))
+    return torch.where(inside.any(dim=2).any(dim=1), hits, torch.nan)
+
+
+def _empty(masks: torch.Tensor) -> torch.Tensor:
+    return masks.flatten(1).sum(1) == 0
+
+
+def first_of_ties(maps, masks):
+    hits = masks.flatten(1).gather(1, maps.flatten(1).argmax(1, keepdim=True))[:, 0].float()
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def argmax_only(maps, masks):
+    return masks.flatten(1).gather(1, maps.flatten(1).argmax(1, keepdim=True))[:, 0].float()
+
+
+def ties_won(maps, masks):
+    highest = maps == maps.amax((1, 2), keepdim=True)
+    hits = (highest & masks.bool()).flatten(1).any(1).float()
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def ties_lost(maps, masks):
+    highest = maps == maps.amax((1, 2), keepdim=True)
+    hits = 1 - (highest & ~masks.bool()).flatten(1).any(1).float()
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def empty_is_a_miss(maps, masks):
+    highest = maps == maps.amax((1, 2), keepdim=True)
+    return (highest & masks.bool()).sum((1, 2)) / highest.sum((1, 2))
+
+
+def hits_averaged(maps, masks):
+    return pointing_game(maps, masks).nanmean()
+
+
+def highest_of_the_batch(maps, masks):
+    highest = maps == maps.max()
+    hits = (highest & masks.bool()).sum((1, 2)) / highest.sum((1, 2)).clamp(min=1)
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def highest_of_each_row(maps, masks):
+    highest = maps == maps.amax(2, keepdim=True)
+    hits = (highest & masks.bool()).sum((1, 2)) / highest.sum((1, 2))
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def lowest(maps, masks):
+    return pointing_game(-maps, masks)
+
+
+def masked_by_multiplying(maps, masks):
+    hits = (maps * masks).amax((1, 2)) == maps.amax((1, 2))
+    return hits.float().masked_fill(_empty(masks), torch.nan)
+
+
+def above_half(maps, masks):
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    bright = maps >= (low + high) / 2
+    hits = (bright & masks.bool()).sum((1, 2)) / bright.sum((1, 2))
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def by_size_of_the_mask(maps, masks):
+    highest = maps == maps.amax((1, 2), keepdim=True)
+    return (highest & masks.bool()).sum((1, 2)) / masks.bool().sum((1, 2))
+
+
+def _maps_and_masks(rng: torch.Generator) -> Inputs:
+    """Maps of both signs and masks; with ties, constant maps, all-negative maps, empty masks."""
+    shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8))
+    cases = []
+    for i, shape in enumerate(shapes):
+        maps = torch.randn(shape, generator=rng)
+        masks = torch.rand(shape, generator=rng) < 0.4
+        masks[:, 0, 0], masks[:, -1, -1] = True, False
+        if i in (3, 5):
+            maps = (1.5 * maps).round()  # ties
+        if len(maps) > 1:
+            maps[1, 0, 0] = maps[1].max() + 1  # a hit, on a map that is negative everywhere
+            maps[1] -= maps[1].max() + 1
+        if len(maps) > 3:
+            masks[3] = False
+            maps[2], maps[4:] = 0.25, -1  # all pixels are equally high
+            masks[2, 0, 0] = False
+        cases.append((maps, masks.to(torch.uint8) if i % 3 else masks))
+    return cases
+
+
+POINTING_GAME = Exercise(
+    name="spatial.pointing_game",
+    question=(
+        "Write pointing_game(maps, masks), which says for each map whether its highest pixel lies "
+        "in the mask. "
+        "`maps` is a float tensor (N, H, W) of any finite values, negative ones too; `masks` has "
+        "the same shape, dtype bool or uint8, values 0 and 1. Return a float tensor (N,): 1 for a "
+        "hit, 0 for a miss. If several pixels of a map are equally high, the value is the share of "
+        "them that lies in the mask. Where the mask is empty, it is NaN: no map could hit."
+    ),
+    reference=pointing_game,
+    make_inputs=_maps_and_masks,
+    wrong={
+        "first-of-ties": (
+            first_of_ties,
+            "Right without ties. If several pixels are equally high, argmax takes the first, which "
+            "favours the upper left corner: a constant map would always point there.",
+        ),
+        "argmax-only": (
+            argmax_only,
+            "Right in the plain case, and two special ones are missing: several pixels that are "
+            "equally high, of which argmax takes the first, and masks without a pixel.",
+        ),
+        "ties-won": (
+            ties_won,
+            "Right without ties. If several pixels are equally high, one in the mask is enough for "
+            "you: a constant map would always win.",
+        ),
+        "ties-lost": (
+            ties_lost,
+            "Right without ties. If several pixels are equally high, you demand that all of them "
+            "lie in the mask. Asked for is their share.",
+        ),
+        "empty-is-a-miss": (
+            empty_is_a_miss,
+            "Right except for empty masks: they count as a miss, although nothing could be hit. "
+            "The question says which value they get.",
+        ),
+        "averaged-over-the-batch": (
+            hits_averaged,
+            "This is the mean over the batch. Asked for are the N values themselves.",
+        ),
+        "highest-of-the-batch": (
+            highest_of_the_batch,
+            "You look for the highest pixel of the whole batch. Each map has one of its own.",
+        ),
+        "highest-of-each-row": (
+            highest_of_each_row,
+            "You take the maximum over one axis only: that is a highest pixel in each row. A map "
+            "has two spatial axes.",
+        ),
+        "lowest-pixel": (lowest, "You point at the lowest pixel of each map."),
+        "masked-by-multiplying": (
+            masked_by_multiplying,
+            "You multiply map and mask first. That puts zeros outside, and where the map is "
+            "negative a zero is the highest value; and ties count as hits.",
+        ),
+        "bright-half": (
+            above_half,
+            "You count all pixels of the brighter half of the range. The pointing game looks at "
+            "the highest value only.",
+        ),
+        "divided-by-the-mask": (
+            by_size_of_the_mask,
+            "You divide by the size of the mask. The share asked for is of the highest pixels: by "
+            "how many of them must you divide?",
+        ),
+    },
+    hints=(
+        "Which pixels are as high as the highest? A comparison gives all of them at once.",
+        "amax takes two axes and keepdim=True, so that the result can be compared with the maps. "
+        "How many of these pixels are in the mask, and how many are there?",
+        "Divide the two counts, then put NaN where a mask holds no pixel: torch.where or "
+        "masked_fill.",
+    ),
+    why=(
+        "Comparing with the maximum finds all highest pixels, so that ties cost nothing extra. An "
+        "empty mask says nothing about a map, and NaN says so."
+    ),
+)
+
+
+# Enrichment ---------------------------------------------------------------------------------------
+
+
+def enrichment(maps, masks):
+    inside = masks.flatten(1).float()
+    energy = maps.flatten(1)
+    energy_share = (energy * inside).sum(dim=1) / energy.sum(dim=1)
+    area_share = inside.mean(dim=1)
+    return energy_share / area_share
+
+
+def _parts(maps, masks):
+    return maps.flatten(1), masks.flatten(1).float()
+
+
+def share_without_area(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / m.sum(1)
+
+
+def area_of_the_image_forgotten(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / m.sum(1) / s.sum(1)
+
+
+def mean_inside(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / s.sum(1)
+
+
+def inside_by_outside(maps, masks):
+    m, s = _parts(maps, masks)
+    return ((m * s).sum(1) / s.sum(1)) / ((m * (1 - s)).sum(1) / (1 - s).sum(1))
+
+
+def map_cut_at_half(maps, masks):
+    return enrichment((maps >= 0.5 * maps.amax((1, 2), keepdim=True)).float(), masks)
+
+
+def highest_pixel_only(maps, masks):
+    return enrichment((maps == maps.amax((1, 2), keepdim=True)).float(), masks)
+
+
+def lowest_value_removed(maps, masks):
+    return enrichment(maps - 0.999 * maps.amin((1, 2), keepdim=True), masks)
+
+
+def pooled_area(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / m.sum(1) / s.mean()
+
+
+def pooled_energy(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / m.sum() / s.mean(1)
+
+
+def empty_is_zero(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / m.sum(1) / s.mean(1).clamp(min=1e-9)
+
+
+def multiplied_by_area(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * s).sum(1) / m.sum(1) * s.mean(1)
+
+
+def outside_the_mask(maps, masks):
+    m, s = _parts(maps, masks)
+    return (m * (1 - s)).sum(1) / m.sum(1) / (1 - s).mean(1)
+
+
+def enrichment_averaged(maps, masks):
+    return enrichment(maps, masks).nanmean()
+
+
+def softmax_first(maps, masks):
+    return enrichment(maps.flatten(1).softmax(1).view_as(maps), masks)
+
+
+def _weights_and_masks(rng: torch.Generator) -> Inputs:
+    """Maps in (0, 1) and masks of many sizes; from four cases on, one of the masks is empty."""
+    shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (3, 8, 3), (6, 4, 4))
+    cases = []
+    for i, shape in enumerate(shapes):
+        maps = torch.sigmoid(2 * torch.randn(shape, generator=rng))
+        size = 0.15 + 0.6 * torch.rand(shape[0], 1, 1, generator=rng)
+        masks = torch.rand(shape, generator=rng) < size
+        masks[:, 0, 0], masks[:, -1, -1] = True, False
+        if len(maps) > 3:
+            masks[2] = False
+            maps[3] = 0.25
+        cases.append((maps, masks.to(torch.uint8) if i % 2 else masks))
+    return cases
+
+
+ENRICHMENT = Exercise(
+    name="spatial.enrichment",
+    question=(
+        "Write enrichment(maps, masks): the share of each map's sum that lies in its mask, divided "
+        "by the share of the image that the mask covers. "
+        "`maps` is a float32 tensor (N, H, W) of values above 0; `masks` has the same shape, dtype "
+        "bool or uint8, values 0 and 1. Return a float tensor (N,): 1 means that the mask gets "
+        "what it would get from a uniform map. Where the mask is empty, the value is NaN."
+    ),
+    reference=enrichment,
+    make_inputs=_weights_and_masks,
+    wrong={
+        "share-without-area": (
+            share_without_area,
+            "This is the share of the energy alone. A mask of half the image gets half of any "
+            "uniform map: the area has to be taken into account.",
+        ),
+        "image-area-forgotten": (
+            area_of_the_image_forgotten,
+            "You divide by the number of pixels in the mask. Asked for is the share of the image "
+            "that it covers: how large is the image?",
+        ),
+        "mean-inside": (
+            mean_inside,
+            "This is the mean weight inside the mask. If the map is high everywhere, so is your "
+            "value.",
+        ),
+        "inside-by-outside": (
+            inside_by_outside,
+            "This compares inside with outside. A sensible score, but another one: asked for is "
+            "the comparison with the whole image.",
+        ),
+        "map-cut": (
+            map_cut_at_half,
+            "The map has been cut at half of its maximum first. Then the score depends on where "
+            "one cuts; use the weights as they are.",
+        ),
+        "highest-pixel-only": (
+            highest_pixel_only,
+            "Only the highest pixel counts in yours: that is the pointing game by area. All "
+            "weights belong into the sum.",
+        ),
+        "stretched-first": (
+            lowest_value_removed,
+            "The lowest value of each map has been subtracted first, as one does to draw it. That "
+            "makes any map look sharper than it is; use the weights as they are.",
+        ),
+        "softmax-first": (
+            softmax_first,
+            "A softmax has been put on the map. The weights are positive already: dividing by "
+            "their sum is enough.",
+        ),
+        "area-over-the-batch": (
+            pooled_area,
+            "The area is that of all masks together. Each case has its own.",
+        ),
+        "energy-over-the-batch": (
+            pooled_energy,
+            "You divide by the sum of all maps together. Each case has its own.",
+        ),
+        "empty-is-zero": (
+            empty_is_zero,
+            "Right except for empty masks: a small number below the line, or a rule of yours, "
+            "makes 0 of them. No map can score on an empty mask; the question says its value.",
+        ),
+        "multiplied-by-area": (
+            multiplied_by_area,
+            "You multiply by the area. A large mask gets much of any map, so its size must count "
+            "against it.",
+        ),
+        "outside-the-mask": (
+            outside_the_mask,
+            "This is the enrichment of the background: mask and rest are swapped.",
+        ),
+        "averaged-over-the-batch": (
+            enrichment_averaged,
+            "This is the mean over the batch. Asked for are the N values themselves.",
+        ),
+    },
+    hints=(
+        "Two shares, each a number per case: of the map's sum, and of the image's area.",
+        "flatten(1) makes (N, H W) of both. The sum of the map times the mask is the energy "
+        "inside; by what do you divide it?",
+        "The mean of a mask of 0 and 1 is the share of the area. Divide the one share by the "
+        "other; zero by zero is NaN by itself.",
+    ),
+    why=(
+        "Both shares are ratios within one case, so neither the brightness of the map nor the size "
+        "of the image counts. It equals the mean weight inside the mask by the mean of the map."
+    ),
+)
+
+
+EXERCISES = (
+    POOL_CHANNELS,
+    COPIED_GATE,
+    GATE_PARAMETERS,
+    SPATIAL_GATE,
+    SEEN_IN_BOTH_ORDERS,
+    POINTING_GAME,
+    ENRICHMENT,
+)
