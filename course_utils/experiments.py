@@ -12,13 +12,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from course_utils import augment, ledger, metrics, runtime
-from course_utils.attention import CBAM, ECA, SqueezeExcitation
+from course_utils import augment, ledger, runtime, tasks
+from course_utils.attention import CBAM, ECA, AttentionGate, SqueezeExcitation
 from course_utils.datasets import Dataset, load
 from course_utils.senet import SEResNet
-from course_utils.training import Fit, fit, predict
+from course_utils.training import Fit, fit
+from course_utils.unet import UNet
+from course_utils.yolo import YOLO
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,13 @@ class Experiment:
 
     Attributes:
         arms: name to what builds its network from a size; "control" has no attention.
-        loss: built from the training labels, as class weights depend on them.
-        score: validation outputs and labels to numbers; `monitor` names the one that chooses.
-        test: outputs and labels of validation and test to the metrics of the ledger.
-        profiles: per profile `size` (arguments of the network), `fit` (arguments of `fit`) and
-            `images` (at most so many training images; None for all).
+        arrays: a split to images and targets, as `fit` takes them (see `tasks`).
+        loss: built from the training targets, as class weights depend on them.
+        score: validation outputs and targets to numbers; `monitor` names the one that chooses.
+        report: the model and the data to the metrics of the ledger.
+        profiles: per profile `size` (arguments of the network), `fit` (arguments of `fit`),
+            `images` (at most so many training images; None for all), and where images are shrunk
+            `side` (their width in pixels).
     """
 
     name: str
@@ -39,12 +42,14 @@ class Experiment:
     dataset: str
     chapter: str
     arms: dict[str, Callable[..., nn.Module]]
-    loss: Callable[[Tensor], Callable[[Tensor, Tensor], Tensor]]
-    score: Callable[[Tensor, Tensor], dict[str, float]]
+    loss: Callable[..., tasks.Loss]
+    score: Callable[..., dict[str, float]]
     monitor: str
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
-    test: Callable[[Tensor, Tensor, Tensor, Tensor], dict[str, float]]
+    report: Callable[..., dict[str, float]]
     profiles: dict[str, dict[str, Any]]
+    arrays: Callable[..., tuple[Tensor, Tensor]] = tasks.whole
+    shown: tuple[str, ...] = ("auroc", "accuracy")  # in tables
 
     def model(self, arm: str = "attention", seed: int = 0, profile: str | None = None) -> nn.Module:
         """A new network of one arm. The same seed gives all arms equal shared weights.
@@ -63,10 +68,17 @@ class Experiment:
 
     def training_images(self, data: Dataset, profile: str | None = None) -> tuple[Tensor, Tensor]:
         """Images and labels to train on: all, or in the smoke profile a few spread over the set."""
-        train = data.splits["train"]
-        limit = self.profiles[profile or runtime.profile()]["images"] or len(train)
-        chosen = torch.linspace(0, len(train) - 1, min(limit, len(train))).long()
-        return train.x[chosen], train.y[chosen]
+        x, y = self.arrays(data.train, **self.options(profile))
+        limit = self.profiles[profile or runtime.profile()]["images"] or len(x)
+        if limit >= len(x):
+            return x, y
+        chosen = torch.linspace(0, len(x) - 1, limit).long()
+        return x[chosen], y[chosen]
+
+    def options(self, profile: str | None = None) -> dict[str, Any]:
+        """What `arrays`, `loss`, `score` and `report` take beside the data: `side`, or nothing."""
+        chosen = self.profiles[profile or runtime.profile()]
+        return {"side": chosen["side"]} if "side" in chosen else {}
 
     def fit(
         self,
@@ -77,60 +89,20 @@ class Experiment:
         **more: Any,
     ) -> Fit:
         """Train a network of this experiment; `more` goes to `training.fit` (`checkpoint`, say)."""
-        train, val = self.training_images(data, profile), data.splits["val"]
-        arguments = self.settings(profile) | more
+        train = self.training_images(data, profile)
+        val = self.arrays(data.val, **self.options(profile))
+        options, arguments = self.options(profile), self.settings(profile) | more
         return fit(
             model,
-            self.loss(train[1]),
+            self.loss(train[1], **options),
             train,
-            (val.x, val.y),
-            score=self.score,
+            val,
+            score=partial(self.score, **options),
             monitor=self.monitor,
             augment=self.augment,
             seed=seed,
             **arguments,
         )
-
-
-def weighted_bce(labels: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
-    """Binary cross-entropy on logits in which both classes weigh the same in sum.
-
-    Args:
-        labels: (N,) of 0 and 1, the training labels. A class that is absent leaves the loss
-            unweighted.
-    """
-    positive = int(labels.sum())
-    negative = len(labels) - positive
-    weight = negative / positive if positive and negative else 1.0
-
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:  # (B, 1), (B,)
-        pos_weight = torch.tensor(weight, device=logits.device)
-        return F.binary_cross_entropy_with_logits(
-            logits[:, 0], labels.to(logits.dtype), pos_weight=pos_weight
-        )
-
-    return loss
-
-
-def score_binary(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """AUROC, and accuracy at threshold 0.5, of logits (N, 1)."""
-    return {
-        "auroc": metrics.auroc(logits[:, 0], labels),
-        "accuracy": metrics.accuracy(logits[:, 0].sigmoid(), labels),
-    }
-
-
-def report_binary(
-    val_logits: Tensor, val: Tensor, logits: Tensor, labels: Tensor
-) -> dict[str, float]:
-    """`score_binary` on test, and accuracy at the threshold that was best on validation."""
-    threshold = metrics.best_threshold(val_logits[:, 0].sigmoid(), val)
-    tuned = metrics.accuracy(logits[:, 0].sigmoid(), labels, threshold)
-    return score_binary(logits, labels) | {
-        "accuracy_at_val_threshold": tuned,
-        "val_threshold": threshold,
-        "val_auroc": metrics.auroc(val_logits[:, 0], val),
-    }
 
 
 def resnet(attention: Callable[[int], nn.Module] | None) -> Callable[..., nn.Module]:
@@ -140,6 +112,20 @@ def resnet(attention: Callable[[int], nn.Module] | None) -> Callable[..., nn.Mod
 
 def squeeze_excitation(reduction: int) -> Callable[[int], nn.Module]:
     return partial(SqueezeExcitation, reduction=reduction)
+
+
+def detector(attention: Callable[[int], nn.Module] | None) -> Callable[..., nn.Module]:
+    """What builds a detector of blood cells from its width and that of its images."""
+
+    def build(width: int, side: int) -> nn.Module:
+        return YOLO(3, tasks.cell_anchors(side), width, attention)
+
+    return build
+
+
+def unet(gate: Callable[[int, int], nn.Module] | None) -> Callable[..., nn.Module]:
+    """What builds a U-Net with this gate on each skip from its size."""
+    return partial(UNet, gate=gate)
 
 
 FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
@@ -169,11 +155,11 @@ EXPERIMENTS: dict[str, Experiment] = {
             dataset="pneumonia",
             chapter="00",
             arms={"attention": resnet(SqueezeExcitation), "control": resnet(None)},
-            loss=weighted_bce,
-            score=score_binary,
+            loss=tasks.weighted_bce,
+            score=tasks.score_binary,
             monitor="auroc",
             augment=augment.xray,
-            test=report_binary,
+            report=tasks.report_binary,
             profiles=FIRST_MODEL_PROFILES,
         ),
         Experiment(
@@ -190,15 +176,126 @@ EXPERIMENTS: dict[str, Experiment] = {
                 "ECA": resnet(ECA),
                 "CBAM": resnet(CBAM),
             },
-            loss=weighted_bce,
-            score=score_binary,
+            loss=tasks.weighted_bce,
+            score=tasks.score_binary,
             monitor="auroc",
             augment=augment.xray,
-            test=report_binary,
+            report=tasks.report_binary,
             profiles=FIRST_MODEL_PROFILES,
+        ),
+        Experiment(
+            name="hippocampus",
+            title="Hippocampus fold 0, U-Net on slices with their neighbours",
+            dataset="hippocampus",
+            chapter="06",
+            arms={"attention": unet(AttentionGate), "control": unet(None)},
+            arrays=tasks.slices,
+            loss=tasks.dice_and_cross_entropy,
+            score=tasks.score_slices,
+            monitor="dice",
+            augment=augment.mri,
+            report=tasks.report_hippocampus,
+            shown=("dice_anterior", "dice_posterior"),
+            profiles={
+                "smoke": {
+                    "size": {"in_channels": 3, "outputs": 3, "width": 8, "levels": 3},
+                    "fit": {"epochs": 1, "batch_size": 16, "lr": 3e-3},
+                    "images": 64,
+                },
+                "standard": {
+                    "size": {"in_channels": 3, "outputs": 3, "width": 16, "levels": 5},
+                    "fit": {"epochs": 8, "batch_size": 32, "lr": 3e-3},
+                    "images": None,
+                },
+                "full": {
+                    "size": {"in_channels": 3, "outputs": 3, "width": 32, "levels": 5},
+                    "fit": {"epochs": 60, "batch_size": 32, "lr": 3e-3},
+                    "images": None,
+                },
+            },
+        ),
+        Experiment(
+            name="isic2017",
+            title="ISIC 2017 skin lesions, U-Net",
+            dataset="isic2017",
+            chapter="06",
+            arms={"attention": unet(AttentionGate), "control": unet(None)},
+            arrays=tasks.skin,
+            loss=tasks.dice_and_cross_entropy,
+            score=tasks.score_lesion,
+            monitor="jaccard",
+            augment=augment.skin,
+            report=tasks.report_lesion,
+            shown=("jaccard", "dice"),
+            profiles={
+                "smoke": {
+                    "size": {"in_channels": 3, "width": 8, "levels": 4},
+                    "fit": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
+                    "images": 32,
+                    "side": 64,
+                },
+                "standard": {
+                    "size": {"in_channels": 3, "width": 16, "levels": 5},
+                    "fit": {"epochs": 12, "batch_size": 16, "lr": 3e-3},
+                    "images": None,
+                    "side": 112,
+                },
+                "full": {
+                    "size": {"in_channels": 3, "width": 32, "levels": 6},
+                    "fit": {"epochs": 80, "batch_size": 16, "lr": 2e-3},
+                    "images": None,
+                    "side": 256,
+                },
+            },
+        ),
+        Experiment(
+            name="bccd",
+            title="BCCD blood smears, YOLO with later improvements",
+            dataset="bccd",
+            chapter="08",
+            arms={"attention": detector(CBAM), "control": detector(None)},
+            arrays=tasks.smears,
+            loss=tasks.yolo_later,
+            score=tasks.score_cells,
+            monitor="map",
+            augment=augment.smears,
+            report=tasks.report_cells,
+            shown=("map50", "map"),
+            profiles={
+                "smoke": {
+                    "size": {"width": 8, "side": 160},
+                    "fit": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
+                    "images": 16,
+                    "side": 160,
+                },
+                "standard": {
+                    "size": {"width": 12, "side": 320},
+                    "fit": {"epochs": 60, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
+                    "images": None,
+                    "side": 320,
+                },
+                "full": {
+                    "size": {"width": 24, "side": 640},
+                    "fit": {"epochs": 200, "batch_size": 8, "lr": 2e-3, "ema": 0.998},
+                    "images": None,
+                    "side": 640,
+                },
+            },
         ),
     )
 }
+
+
+NAMES = {
+    "auroc": "AUROC",
+    "dice_anterior": "Dice anterior",
+    "dice_posterior": "Dice posterior",
+    "jaccard": "Jaccard",
+    "dice": "Dice",
+    "map50": "mAP50",
+    "map": "mAP",
+}
+"""How the tables call a metric of the ledger."""
 
 
 def get(name: str) -> Experiment:
@@ -229,10 +326,7 @@ def run(
     if fitted.interrupted:
         raise KeyboardInterrupt
     began = time.perf_counter()
-    val, test = data.splits["val"], data.splits["test"]
-    found = experiment.test(
-        predict(fitted.model, val.x), val.y, predict(fitted.model, test.x), test.y
-    )
+    found = experiment.report(fitted.model, data, **experiment.options(profile))
     checkpoint.unlink(missing_ok=True)
     return {
         "experiment": name,
@@ -288,9 +382,9 @@ def readme(text: str) -> str:
     _, end, after = rest.partition("<!-- end of results -->")
     if not mark or not end:
         raise ValueError("README.md lacks the marks between which the table of results stands.")
-    lines = ["| task | arm | AUROC | accuracy | seconds a run |", "|---|---|---|---|---|"]
+    lines = ["| task | arm | test metrics | seconds a run |", "|---|---|---|---|"]
     for name, experiment in EXPERIMENTS.items():
-        for arm, row in ledger.table(name, ["auroc", "accuracy"]).iterrows():
-            cells = (experiment.title, arm, row["auroc"], row["accuracy"], row["seconds"])
-            lines.append("| " + " | ".join(cells) + " |")
+        for arm, row in ledger.table(name, list(experiment.shown)).iterrows():
+            found = "; ".join(f"{NAMES.get(key, key)} {row[key]}" for key in experiment.shown)
+            lines.append(f"| {experiment.title} | {arm} | {found} | {row['seconds']} |")
     return before + mark + "\n".join(lines) + "\n" + end + after

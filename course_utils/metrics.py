@@ -4,6 +4,8 @@ Chapter 01 builds Dice, IoU and AUROC by hand and compares them with these.
 """
 
 import math
+import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -91,6 +93,76 @@ def iou(prediction: Tensor, truth: Tensor) -> Tensor:
     found = compute_iou(prediction, truth, ignore_empty=False)[:, 0]
     both_empty = (prediction.flatten(1).sum(1) + truth.flatten(1).sum(1)) == 0
     return torch.where(both_empty, torch.ones_like(found), found)
+
+
+def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
+    """Dice over all cases together, as if they were one: large objects weigh more than small.
+
+    Args:
+        prediction, truth: bool masks of equal shape.
+
+    Returns:
+        A number in [0, 1]; 1 when both are empty everywhere.
+    """
+    total = int(prediction.sum()) + int(truth.sum())
+    return 2 * int((prediction & truth).sum()) / total if total else 1.0
+
+
+def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
+    """95th percentile of the distance between two surfaces, per case, in voxels, by MONAI.
+
+    Args:
+        prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape.
+
+    Returns:
+        (N,), 0 or above. NaN where either mask is empty: there is no surface to measure from.
+    """
+    from monai.metrics import compute_hausdorff_distance
+
+    prediction, truth = _masks(prediction, truth)
+    found = torch.full((len(prediction),), math.nan)
+    both = prediction.flatten(1).any(1) & truth.flatten(1).any(1)
+    if bool(both.any()):  # MONAI warns of empty masks
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of MONAI about its own arguments
+            distance = compute_hausdorff_distance(
+                prediction[both], truth[both], include_background=True, percentile=95
+            )
+        found[both] = distance[:, 0].float()
+    return found
+
+
+def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """COCO average precision of boxes, by torchmetrics and pycocotools.
+
+    Lin et al. 2014, https://arxiv.org/abs/1405.0312. Precision is averaged over 101 recalls.
+
+    Args:
+        found: for each image boxes (n, 4), scores (n,) and labels (n,), as `yolo.Detections`.
+        boxes: (N, room, 5) truth, rows (class, x1, y1, x2, y2), class -1 for no box.
+        classes: their names.
+
+    Returns:
+        "map50" (at IoU .5), "map" (mean over IoU .5 to .95), and "ap50_NAME" for each class that
+        the truth holds.
+    """
+    from torchmetrics.detection import MeanAveragePrecision
+
+    # 100 must be among the thresholds: without it `map` is -1.
+    measure = MeanAveragePrecision(max_detection_thresholds=[1, 10, 100], extended_summary=True)
+    truth = [rows[rows[:, 0] >= 0] for rows in boxes]
+    measure.update(
+        [{"boxes": b, "scores": s, "labels": k} for b, s, k in found],
+        [{"boxes": rows[:, 1:], "labels": rows[:, 0].long()} for rows in truth],
+    )
+    result = measure.compute()
+    precision = result["precision"]  # (10 IoU, 101 recalls, classes, 4 areas, 3 thresholds)
+    report = {"map50": result["map_50"].item(), "map": result["map"].item()}
+    for place, label in enumerate(result["classes"].reshape(-1).tolist()):
+        curve = precision[0, :, place, 0, -1]
+        if bool((curve >= 0).all()):  # -1 where the truth holds no box of the class
+            report[f"ap50_{classes[label]}"] = curve.mean().item()
+    return report
 
 
 def bootstrap(

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from course_utils.experiments import EXPERIMENTS
+
 from course_utils import checks, cli, datasets
 
 
@@ -31,7 +33,8 @@ def test_help_names_every_command_and_loads_nothing_heavy():
 def test_a_mistake_is_one_line_and_a_status(tmp_path):
     done = course("experiment", "nothing")
     assert done.returncode == 1
-    assert done.stderr.strip() == "course: No experiment 'nothing'. Expected one of: first_model."
+    listed = ", ".join(EXPERIMENTS)
+    assert done.stderr.strip() == f"course: No experiment 'nothing'. Expected one of: {listed}."
     done = course("run", "77")
     assert done.returncode == 1 and "No chapter begins with '77'" in done.stderr
     done = course("results", COURSE_PROFILE="fast")

@@ -1,0 +1,128 @@
+"""U-Net whose skips take a gate, or none. Taught in chapters 05 and 06.
+
+`UNet(gate=None)` is the matched control of `UNet(gate=AttentionGate)`: Attention U-Net is U-Net
+plus gates, and with the same seed all shared weights start equal.
+"""
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from course_utils.attention import Norm, own_random_stream
+
+
+class DoubleConv(nn.Sequential):
+    """Two 3x3 convolutions, each followed by a norm and a ReLU; the size stays."""
+
+    def __init__(self, in_channels: int, channels: int, conv: type, norm: Norm):
+        super().__init__(
+            conv(in_channels, channels, 3, padding=1, bias=False),
+            norm(channels),
+            nn.ReLU(inplace=True),
+            conv(channels, channels, 3, padding=1, bias=False),
+            norm(channels),
+            nn.ReLU(inplace=True),
+        )
+
+
+class UNet(nn.Module):
+    """Encoder, decoder, and skips that carry fine detail from one to the other.
+
+    Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597, with padded convolutions, so that the
+    output is as large as the input. With a gate on each skip it is the Attention U-Net of Oktay et
+    al. 2018, https://arxiv.org/abs/1804.03999; the gate asks the next coarser level of the decoder.
+    In the authors' network the finest skip has no gate: `gate_finest=False`, and
+    `gate=partial(AttentionGate, authors=True)`.
+
+    Args:
+        in_channels: channels of the image.
+        outputs: numbers per pixel: 1 for a yes-or-no question, else one per class.
+        width: channels of the finest level; each coarser level doubles them.
+        levels: of resolution, at least 2; each after the first halves the image.
+        gate: called with the channels of a skip and of the coarser level; None for the plain U-Net.
+        gate_finest: whether the finest skip has a gate too.
+        deep_supervision: in training mode return outputs of all decoder levels, finest first.
+        norm: called with a number of channels; None for batch norm.
+        spatial_dims: 2 for images, 3 for volumes.
+
+    Shapes: (N, in_channels, H, W) to (N, outputs, H, W), logits. Any H and W: the image is padded
+    to a multiple of 2^(levels - 1) by repeating its border, and the output is cut back.
+
+    Raises:
+        ValueError: fewer than two levels, or `spatial_dims` is neither 2 nor 3.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        outputs: int = 1,
+        width: int = 32,
+        levels: int = 4,
+        gate: Callable[[int, int], nn.Module] | None = None,
+        gate_finest: bool = True,
+        deep_supervision: bool = False,
+        norm: Norm | None = None,
+        spatial_dims: int = 2,
+    ):
+        super().__init__()
+        if levels < 2 or spatial_dims not in (2, 3):
+            raise ValueError(
+                f"UNet(levels={levels}, spatial_dims={spatial_dims}): expected at least 2 levels, "
+                "and spatial_dims 2 (images) or 3 (volumes)."
+            )
+        flat = spatial_dims == 2
+        conv = nn.Conv2d if flat else nn.Conv3d
+        up = nn.ConvTranspose2d if flat else nn.ConvTranspose3d
+        norm = norm or (nn.BatchNorm2d if flat else nn.BatchNorm3d)
+        widths = [width * 2**level for level in range(levels)]
+        pairs = list(pairwise(widths))  # (finer, coarser), finest first
+        self.pool = nn.MaxPool2d(2) if flat else nn.MaxPool3d(2)
+        # Separate levels, not one nn.Sequential: forward must get hold of what each level found.
+        self.down = nn.ModuleList(
+            DoubleConv(a, b, conv, norm)
+            for a, b in zip([in_channels, *widths], widths, strict=False)
+        )
+        self.up = nn.ModuleList(up(coarse, fine, 2, stride=2) for fine, coarse in pairs)
+        self.merge = nn.ModuleList(DoubleConv(2 * fine, fine, conv, norm) for fine, _ in pairs)
+        self.heads = nn.ModuleList(
+            conv(w, outputs, 1) for w in (widths[:-1] if deep_supervision else widths[:1])
+        )
+        with own_random_stream():
+            self.gates = nn.ModuleList(
+                gate(fine, coarse) if gate and (level or gate_finest) else _Open()
+                for level, (fine, coarse) in enumerate(pairs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:  # (N, in_channels, H, W)
+        size = x.shape[2:]
+        x = self._padded(x)
+        skips = []
+        for level, block in enumerate(self.down):
+            x = block(self.pool(x) if level else x)  # (N, width 2^level, H / 2^level, ...)
+            skips.append(x)
+        found = []
+        skips.pop()  # the coarsest level is where the decoder starts
+        for level in reversed(range(len(skips))):
+            skip = self.gates[level](skips[level], x)  # weighed by what the coarser level knows
+            x = self.merge[level](torch.cat([skip, self.up[level](x)], 1))
+            if level < len(self.heads):
+                found.append(self.heads[level](x))
+        whole = found[-1][(..., *(slice(n) for n in size))]  # (N, outputs, H, W)
+        return (whole, *reversed(found[:-1])) if self.training and len(found) > 1 else whole
+
+    def _padded(self, x: Tensor) -> Tensor:
+        step = 2 ** (len(self.down) - 1)
+        missing = [-n % step for n in x.shape[2:]]
+        if not any(missing):
+            return x
+        return F.pad(x, [n for m in reversed(missing) for n in (0, m)], mode="replicate")
+
+
+class _Open(nn.Module):
+    """The skip of the plain U-Net: nothing is weighed."""
+
+    def forward(self, x: Tensor, g: Tensor) -> Tensor:
+        return x

@@ -1,0 +1,409 @@
+"""A YOLO-style detector: network, anchors, assignment, loss, decoding. Taught in chapter 08.
+
+The course begins with YOLOv3 (Redmon and Farhadi 2018, https://arxiv.org/abs/1804.02767): three
+scales, nine anchors, independent logistic units for objectness and classes, one anchor per object.
+What came later is a switch of the loss and bears the name of its origin. YOLOv3 has no attention;
+`attention=...` puts it before each head and is a modification of our own.
+
+Boxes are (x1, y1, x2, y2) in pixels of the image. A batch of them is (B, room, 5), rows
+(class, x1, y1, x2, y2), class -1 for a row without a box, as the data set gives them.
+"""
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import batched_nms, box_iou, complete_box_iou_loss
+
+from course_utils.attention import own_random_stream
+
+STRIDES = (8, 16, 32)
+"""Pixels from one cell to the next at each scale, finest first; three anchors belong to each."""
+
+
+class Grid(NamedTuple):
+    """Where each of the M predictions of an image stands: its cell and its anchor, in pixels."""
+
+    corner: Tensor  # (M, 2) x and y of the upper left corner of the cell
+    stride: Tensor  # (M, 1)
+    anchor: Tensor  # (M, 2) width and height
+    start: tuple[int, ...]  # the row at which each scale begins
+    shape: tuple[tuple[int, int], ...]  # rows and columns of cells of each scale
+
+
+def grid(height: int, width: int, anchors: Tensor) -> Grid:
+    """The predictions of an image of that size: for each scale, anchor, row and column.
+
+    Args:
+        height, width: of the image in pixels.
+        anchors: (9, 2) widths and heights in pixels, smallest first.
+    """
+    corners, strides, sizes, shapes, start = [], [], [], [], [0]
+    for scale, stride in enumerate(STRIDES):
+        rows, columns = -(-height // stride), -(-width // stride)  # the last cell may stick out
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride  # (rows columns, 2)
+        corners.append(cells.repeat(3, 1))
+        strides.append(torch.full((3 * len(cells), 1), float(stride)))
+        sizes.append(anchors[3 * scale : 3 * scale + 3].repeat_interleave(len(cells), 0))
+        shapes.append((rows, columns))
+        start.append(start[-1] + 3 * len(cells))
+    return Grid(
+        torch.cat(corners), torch.cat(strides), torch.cat(sizes), tuple(start[:-1]), tuple(shapes)
+    )
+
+
+def decode(raw: Tensor, cells: Grid) -> Tensor:
+    """Four numbers of the network to a box: b_x = sigmoid(t_x) + c_x, b_w = p_w exp(t_w).
+
+    YOLOv3, section 2.1, in pixels. exp is held below e^4, which no box of use exceeds.
+
+    Args:
+        raw: (..., M, 4) t_x, t_y, t_w, t_h.
+
+    Returns:
+        (..., M, 4) boxes x1, y1, x2, y2.
+    """
+    centre = torch.sigmoid(raw[..., :2]) * cells.stride + cells.corner
+    half = cells.anchor * torch.exp(raw[..., 2:4].clamp(max=4)) / 2
+    return torch.cat([centre - half, centre + half], -1)
+
+
+def encode(boxes: Tensor, cells: Grid, rows: Tensor) -> Tensor:
+    """The numbers with which these rows would predict these boxes exactly; inverse of `decode`.
+
+    Args:
+        boxes: (n, 4), each with its centre inside the cell of its row.
+        rows: (n,) of the grid.
+
+    Returns:
+        (n, 4) t_x, t_y, t_w, t_h.
+    """
+    centre, size = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    within = (centre - cells.corner[rows]) / cells.stride[rows]  # (n, 2) in [0, 1)
+    return torch.cat([torch.logit(within, eps=1e-6), torch.log(size / cells.anchor[rows])], 1)
+
+
+def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
+    """IoU of boxes laid over each other at one corner: (n, 2) and (k, 2) to (n, k)."""
+    smaller = torch.minimum(sizes[:, None], anchors[None]).prod(2)
+    return smaller / (sizes.prod(1)[:, None] + anchors.prod(1)[None] - smaller)
+
+
+def kmeans_anchors(sizes: Tensor, count: int, seed: int = 0, rounds: int = 100) -> Tensor:
+    """Typical widths and heights by k-means, with 1 - IoU as the distance.
+
+    Redmon and Farhadi 2017 (YOLO9000), https://arxiv.org/abs/1612.08242, section 2. The best of
+    ten starts.
+
+    Args:
+        sizes: (n, 2) widths and heights, n at least `count`.
+        count: number of anchors.
+
+    Returns:
+        (count, 2), smallest area first.
+
+    Raises:
+        ValueError: fewer sizes than anchors.
+    """
+    if len(sizes) < count:
+        raise ValueError(f"{len(sizes)} boxes cannot give {count} anchors. Ask for fewer.")
+    generator = torch.Generator().manual_seed(seed)
+    best, anchors = -1.0, sizes[:count]
+    for _ in range(10):
+        centres = sizes[torch.randperm(len(sizes), generator=generator)[:count]]
+        for _ in range(rounds):
+            nearest = shape_iou(sizes, centres).argmax(1)
+            moved = torch.stack(
+                [
+                    sizes[nearest == k].mean(0) if bool((nearest == k).any()) else centres[k]
+                    for k in range(count)
+                ]
+            )
+            if torch.equal(moved, centres):
+                break
+            centres = moved
+        fit = shape_iou(sizes, centres).amax(1).mean().item()
+        if fit > best:
+            best, anchors = fit, centres
+    return anchors[anchors.prod(1).argsort()]
+
+
+def anchors_by_class(boxes: Tensor, counts: Sequence[int]) -> Tensor:
+    """k-means within each class, so that a frequent class does not take all anchors.
+
+    Args:
+        boxes: (N, room, 5), rows (class, x1, y1, x2, y2).
+        counts: anchors for each class.
+
+    Returns:
+        (sum of counts, 2), smallest area first.
+    """
+    found = []
+    for kind, count in enumerate(counts):
+        rows = boxes[boxes[:, :, 0] == kind]  # (n, 5)
+        found.append(kmeans_anchors(rows[:, 3:] - rows[:, 1:3], count))
+    every = torch.cat(found)
+    return every[every.prod(1).argsort()]
+
+
+def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    """Convolution, batch norm, leaky ReLU: the brick of Darknet."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.LeakyReLU(0.1, inplace=True),
+    )
+
+
+class DarknetBlock(nn.Module):
+    """1x1 to half the channels, 3x3 back, and a shortcut (YOLOv3, table 1)."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            _conv(channels, channels // 2, 1), _conv(channels // 2, channels, 3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+class YOLO(nn.Module):
+    """Backbone, top-down neck and three heads, in the shape of YOLOv3 but much smaller.
+
+    Args:
+        classes: K.
+        anchors: (9, 2) widths and heights in pixels, smallest first.
+        width: channels of the stem; the stages have 2, 4, 8, 16, 16 times as many.
+        attention: called with a number of channels, before each head; None for YOLOv3's own form.
+
+    Shapes: (N, 3, H, W) in [0, 1] to (N, M, 5 + K): t_x, t_y, t_w, t_h, logit of objectness,
+    logits of the classes, for each row of `grid(H, W, anchors)`.
+
+    Raises:
+        ValueError: not nine anchors; in `forward`, an image smaller than the largest stride.
+    """
+
+    def __init__(
+        self,
+        classes: int,
+        anchors: Tensor,
+        width: int = 16,
+        attention: Callable[[int], nn.Module] | None = None,
+    ):
+        super().__init__()
+        if anchors.shape != (9, 2):
+            raise ValueError(
+                f"anchors have shape {tuple(anchors.shape)}. Expected (9, 2): three for each of "
+                "the scales, widths and heights in pixels."
+            )
+        self.register_buffer("anchors", anchors.clone().float())
+        widths = [width * k for k in (1, 2, 4, 8, 16, 16)]
+        self.stem = _conv(3, width, 3)
+        self.stages = nn.ModuleList(
+            nn.Sequential(_conv(a, b, 3, stride=2), DarknetBlock(b)) for a, b in pairwise(widths)
+        )
+        neck = 4 * width
+        self.lateral = nn.ModuleList(_conv(w, neck, 1) for w in widths[-3:])  # strides 8, 16, 32
+        self.merge = nn.ModuleList(
+            nn.Sequential(_conv(c, neck, 1), _conv(neck, 2 * neck, 3), _conv(2 * neck, neck, 1))
+            for c in (2 * neck, 2 * neck, neck)
+        )
+        self.heads = nn.ModuleList(nn.Conv2d(neck, 3 * (5 + classes), 1) for _ in STRIDES)
+        for head in self.heads:  # almost all cells are empty: start near what is usual
+            head.bias.data.view(3, -1)[:, 4] = -5.0  # type: ignore[operator]
+        with own_random_stream():
+            self.attention = nn.ModuleList(
+                attention(neck) if attention else nn.Identity() for _ in STRIDES
+            )
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W)
+        if min(x.shape[2:]) < STRIDES[-1]:
+            raise ValueError(
+                f"The image has {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
+                f"{STRIDES[-1]} each way, the largest stride: enlarge it first."
+            )
+        x = self.stem(x)
+        levels = []
+        for stage in self.stages:
+            x = stage(x)
+            levels.append(x)  # strides 2, 4, 8, 16, 32
+        found, above = [], None
+        for scale in (2, 1, 0):  # coarse to fine: what is known of the whole helps the detail
+            level = self.lateral[scale](levels[scale + 2])
+            if above is not None:
+                level = torch.cat([level, F.interpolate(above, level.shape[2:])], 1)
+            above = self.merge[scale](level)  # (N, 4 width, H / stride, W / stride)
+            raw = self.heads[scale](self.attention[scale](above))
+            raw = raw.unflatten(1, (3, -1)).permute(0, 1, 3, 4, 2)  # (N, 3, rows, columns, 5 + K)
+            found.append(raw.flatten(1, 3))
+        return torch.cat(found[::-1], 1)  # (N, M, 5 + K), finest scale first
+
+
+def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = None):
+    """Which predictions answer for which boxes.
+
+    YOLOv3, section 2.1: the cell in which the centre lies, with the anchor of the best shape.
+
+    Args:
+        boxes: (n, 4).
+        cells: of the image.
+        anchors: (9, 2).
+        several: also every other anchor whose shape IoU is above this (YOLOv4's configuration has
+            0.213). None for YOLOv3.
+
+    Returns:
+        rows (m,) of the grid and box (m,), the index of the box each answers for. Of two boxes
+        that fall on one row, the later keeps it.
+    """
+    overlap = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors)  # (n, 9)
+    chosen = F.one_hot(overlap.argmax(1), len(anchors)).bool()
+    if several is not None:
+        chosen |= overlap > several
+    box, anchor = chosen.nonzero(as_tuple=True)
+    scale, place = anchor // 3, anchor % 3
+    centre = (boxes[box, :2] + boxes[box, 2:]) / 2
+    device = boxes.device
+    stride = torch.tensor(STRIDES, device=device)[scale]
+    shape = torch.tensor(cells.shape, device=device)[scale]  # (m, 2) rows, columns
+    column = (centre[:, 0] / stride).long().clamp(min=0).minimum(shape[:, 1] - 1)
+    row = (centre[:, 1] / stride).long().clamp(min=0).minimum(shape[:, 0] - 1)
+    start = torch.tensor(cells.start, device=device)[scale]
+    rows = start + (place * shape[:, 0] + row) * shape[:, 1] + column
+    owner = torch.full((len(cells.stride),), -1, device=device)
+    owner[rows] = box
+    rows = (owner >= 0).nonzero()[:, 0]
+    return rows, owner[rows]
+
+
+class YOLOLoss:
+    """YOLOv3's loss; each switch adds a later improvement and names its origin.
+
+    As YOLOv3: squared error of sigmoid(t_x), sigmoid(t_y), t_w, t_h, heavier for small boxes;
+    binary cross-entropy for objectness and for each class. A prediction that answers for no box,
+    yet overlaps one by more than `ignore`, is not told that it is wrong.
+
+    Args:
+        anchors: (9, 2).
+        height, width: of the image in pixels.
+        ciou: the box term is 1 - CIoU (Zheng et al. 2020, https://arxiv.org/abs/1911.08287; in
+            YOLOv4).
+        several: more than one anchor may answer for a box (YOLOv4; see `assign`).
+        iou_objectness: the objectness of an answer aims at its IoU with the box (YOLOv1's
+            confidence, again in YOLOv5), not at 1.
+        ignore: .7 in YOLOv3's configuration, .5 in its paper.
+    """
+
+    def __init__(
+        self,
+        anchors: Tensor,
+        height: int,
+        width: int,
+        ciou: bool = False,
+        several: float | None = None,
+        iou_objectness: bool = False,
+        ignore: float = 0.7,
+    ):
+        self.anchors, self.area = anchors, float(height * width)
+        self.cells = grid(height, width, anchors)
+        self.ciou, self.several = ciou, several
+        self.iou_objectness, self.ignore = iou_objectness, ignore
+
+    def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
+        return sum(self.terms(raw, boxes).values(), raw.new_zeros(()))
+
+    def terms(self, raw: Tensor, boxes: Tensor) -> dict[str, Tensor]:
+        """Box, objectness and class term, each a sum divided by the number of answers.
+
+        An answer is a prediction that is to give a box; YOLOv3 has one for each box.
+
+        Args:
+            raw: (B, M, 5 + K), of the network.
+            boxes: (B, room, 5).
+
+        Raises:
+            ValueError: a class is K or more, or the image has another size than was announced.
+        """
+        raw, (cells, anchors) = raw.float(), self._on(raw.device)
+        self._check(raw, boxes)
+        predicted = decode(raw[..., :4], cells)  # (B, M, 4)
+        target = torch.zeros_like(raw[..., 4])
+        counts = torch.ones_like(target)  # 0 where objectness is ignored
+        place = raw.new_zeros(())
+        kinds, number = raw.new_zeros(()), 0
+        for i, rows in enumerate(boxes):
+            rows = rows[rows[:, 0] >= 0]
+            truth = rows[:, 1:]
+            if not len(rows):
+                continue
+            with torch.no_grad():
+                counts[i] = (box_iou(predicted[i], truth).amax(1) <= self.ignore).float()
+            answers, owner = assign(truth, cells, anchors, self.several)
+            counts[i, answers], number = 1.0, number + len(answers)
+            ours, wanted = predicted[i, answers], truth[owner]
+            overlap = 1 - complete_box_iou_loss(ours, wanted)  # CIoU, (m,)
+            target[i, answers] = overlap.detach().clamp(0, 1) if self.iou_objectness else 1.0
+            if self.ciou:
+                place = place + (1 - overlap).sum()
+            else:
+                place = place + self._squared(raw[i, answers, :4], wanted, cells, answers)
+            labels = F.one_hot(rows[owner, 0].long(), raw.shape[2] - 5).float()
+            kinds = kinds + F.binary_cross_entropy_with_logits(
+                raw[i, answers, 5:], labels, reduction="sum"
+            )
+        seen = F.binary_cross_entropy_with_logits(raw[..., 4], target, reduction="none")
+        terms = {"box": place, "objectness": (seen * counts).sum(), "class": kinds}
+        return {name: term / max(number, 1) for name, term in terms.items()}
+
+    def _squared(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:
+        aim = encode(wanted, cells, rows)
+        error = torch.cat([raw[:, :2].sigmoid() - aim[:, :2].sigmoid(), raw[:, 2:] - aim[:, 2:]], 1)
+        share = (wanted[:, 2:] - wanted[:, :2]).prod(1) / self.area  # of the image
+        return ((2 - share)[:, None] * error.square()).sum()
+
+    def _on(self, device: torch.device) -> tuple[Grid, Tensor]:
+        moved = {k: getattr(self.cells, k).to(device) for k in ("corner", "stride", "anchor")}
+        return self.cells._replace(**moved), self.anchors.to(device)
+
+    def _check(self, raw: Tensor, boxes: Tensor) -> None:
+        if raw.shape[1] != len(self.cells.stride):
+            raise ValueError(
+                f"The network gave {raw.shape[1]} predictions for an image, the loss expected "
+                f"{len(self.cells.stride)}: the image has another size than the loss was built for."
+            )
+        if boxes[:, :, 0].max() >= raw.shape[2] - 5:
+            raise ValueError(
+                f"A box has class {int(boxes[:, :, 0].max())}. Expected 0 to {raw.shape[2] - 6}, "
+                "or -1 for a row without a box."
+            )
+
+
+class Detections(NamedTuple):
+    """What was found in one image, surest first."""
+
+    boxes: Tensor  # (n, 4)
+    scores: Tensor  # (n,) objectness times probability of the class
+    labels: Tensor  # (n,)
+
+
+def detect(
+    raw: Tensor, cells: Grid, score: float = 0.05, overlap: float = 0.5, most: int = 100
+) -> Detections:
+    """The boxes of one image: decode, keep what is likely, suppress doubles within a class.
+
+    Args:
+        raw: (M, 5 + K), of the network.
+        cells: of the image.
+        score: below it a box is not given.
+        overlap: of two boxes of a class with more IoU than this, the less likely one goes.
+        most: so many boxes at most.
+    """
+    likely = raw[:, 4:5].sigmoid() * raw[:, 5:].sigmoid()  # (M, K)
+    row, label = (likely > score).nonzero(as_tuple=True)
+    boxes, scores = decode(raw[:, :4], cells)[row], likely[row, label]
+    keep = batched_nms(boxes, scores, label, overlap)[:most]
+    return Detections(boxes[keep], scores[keep], label[keep])

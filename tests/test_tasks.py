@@ -1,0 +1,193 @@
+"""What each task trains on and how it is scored, on phantoms: shapes, alignment, edge cases."""
+
+import pytest
+import torch
+from torch import nn
+
+from course_utils import augment, metrics, tasks, yolo
+from course_utils.datasets.phantoms import phantom
+
+
+@pytest.fixture(scope="module")
+def brain():
+    return phantom("hippocampus")
+
+
+def test_slices_hold_their_neighbours_and_come_back_as_volumes(brain):
+    part = brain.test.take(range(3))
+    x, y = tasks.slices(part)
+    depths = part.extra["shape"][:, 2].tolist()
+    assert x.shape == (sum(depths), 3, 48, 64) and y.shape == (sum(depths), 48, 64)
+    volume, first = part.x[1, 0], depths[0]
+    assert torch.equal(x[first + 4], volume[:, :, 3:6].permute(2, 0, 1))
+    assert torch.equal(x[first, 0], volume[:, :, 0]) and torch.equal(x[first, 1], volume[:, :, 0])
+    last = first + depths[1] - 1
+    assert torch.equal(x[last, 2], volume[:, :, depths[1] - 1])
+    again = torch.stack(list(y.split(depths)[1]), -1)
+    assert torch.equal(again, part.y[1, :, :, : depths[1]])
+
+
+class Oracle(nn.Module):
+    """Answers with the truth it was given, in order; `shift` moves it by some pixels."""
+
+    def __init__(self, logits, shift=0):
+        super().__init__()
+        self.logits, self.at = logits.roll(shift, -1), 0
+        self.anything = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x):
+        self.at += len(x)
+        return self.logits[self.at - len(x) : self.at]
+
+
+def test_report_of_the_hippocampus_is_a_mean_over_volumes(brain):
+    _, y = tasks.slices(brain.test)
+    logits = nn.functional.one_hot(y.long(), 3).permute(0, 3, 1, 2).float()
+    report = tasks.report_hippocampus(Oracle(logits), brain)
+    assert report == pytest.approx(
+        {"dice_anterior": 1, "hd95_anterior": 0, "dice_posterior": 1, "hd95_posterior": 0}
+    )
+    shifted = tasks.report_hippocampus(Oracle(logits, shift=2), brain)
+    assert 0.3 < shifted["dice_anterior"] < 0.95 and 0 < shifted["hd95_anterior"] <= 2.01
+
+
+def test_skin_is_averaged_down_and_masks_stay_masks():
+    part = phantom("isic2017").test.take(range(4))
+    for side in (64, 112, 256):
+        x, y = tasks.skin(part, side)
+        assert x.shape == (4, 3, side, side) and x.dtype == torch.uint8
+        assert y.shape == (4, side, side) and set(y.unique().tolist()) <= {0, 1}
+        share = y.float().mean((1, 2)) / part.y.float().mean((1, 2))
+        assert ((share - 1).abs() < 0.1).all()
+
+
+def test_report_of_lesions_is_taken_at_full_resolution():
+    data = phantom("isic2017")
+    logits = data.test.y[:, None].float() * 10 - 5
+    report = tasks.report_lesion(Oracle(logits), data, side=64)
+    assert report == pytest.approx({"jaccard": 1, "dice": 1})
+
+
+def test_loss_of_a_mask_falls_towards_the_truth_and_survives_empty_masks():
+    y = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    y[0, 2:6, 2:6] = 1
+    loss = tasks.dice_and_cross_entropy(y)
+    right = y[:, None].float() * 20 - 10
+    assert loss(right, y) < 0.05 < loss(torch.zeros_like(right), y) < loss(-right, y)
+    empty = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    assert torch.isfinite(loss(torch.zeros(2, 1, 8, 8), empty))
+
+
+def test_loss_of_several_classes_and_of_deep_supervision():
+    y = torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
+    loss = tasks.dice_and_cross_entropy(y)
+    right = nn.functional.one_hot(y.long(), 3).permute(0, 3, 1, 2).float() * 20
+    assert loss(right, y) < 0.05
+    coarse = nn.functional.interpolate(right, (4, 4), mode="nearest")
+    both = loss((right, coarse), y)
+    assert both < 0.1
+    wrong = loss((right, -coarse), y)
+    assert wrong > loss((right, coarse), y) + 1
+
+
+def test_pooled_dice_weighs_large_objects_more():
+    a, b = torch.zeros(2, 10, dtype=torch.bool), torch.zeros(2, 10, dtype=torch.bool)
+    a[0], b[0] = True, True
+    a[1, 0], b[1, 1] = True, True
+    assert metrics.pooled_dice(a, b) == pytest.approx(20 / 22)
+    assert metrics.dice(a.float(), b.float()).mean().item() == pytest.approx(0.5)
+    assert metrics.pooled_dice(a & False, b & False) == 1.0
+
+
+def test_hd95_is_a_distance_in_voxels_and_nan_without_a_surface():
+    a, b = torch.zeros(3, 12, 12), torch.zeros(3, 12, 12)
+    a[0, 4:8, 2:5], b[0, 4:8, 5:8] = 1, 1
+    a[1, 3, 3] = 1
+    found = metrics.hd95(a, b)
+    assert found[0].item() == 3.0 and found[1:].isnan().all()
+
+
+def test_smears_shrink_with_their_boxes():
+    part = phantom("bccd").test.take(range(3))
+    x, boxes = tasks.smears(part, 160)
+    assert x.shape == (3, 3, 120, 160) and x.dtype == torch.uint8
+    assert torch.equal(boxes[:, :, 0], part.y[:, :, 0])
+    torch.testing.assert_close(boxes[:, :, 1:], part.y[:, :, 1:] / 4)
+
+
+def test_a_perfect_detector_has_map_one_and_a_blind_one_zero():
+    data = phantom("bccd")
+    _, boxes = tasks.smears(data.test)
+    anchors = tasks.cell_anchors()
+    cells = yolo.grid(240, 320, anchors)
+    raw = torch.zeros(len(boxes), len(cells.stride), 8)
+    raw[..., 4:] = -20
+    for i, rows in enumerate(boxes):
+        rows = rows[rows[:, 0] >= 0]
+        answers, owner = yolo.assign(rows[:, 1:], cells, anchors)
+        raw[i, answers, :4] = yolo.encode(rows[owner, 1:], cells, answers)
+        raw[i, answers, 4] = 20
+        raw[i, answers, 5 + rows[owner, 0].long()] = 20
+    report = tasks.report_cells(Oracle(raw), data)
+    assert report["map50"] > 0.97 and report["map"] > 0.97
+    assert {"ap50_RBC", "ap50_WBC", "ap50_Platelets"} <= set(report)
+    blind = tasks.score_cells(torch.full_like(raw, -20), boxes)
+    assert blind == {"map50": 0.0, "map": 0.0}
+
+
+# Augmentation -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("how", "channels"), [(augment.mri, 3), (augment.skin, 3)])
+def test_masks_move_with_their_images(how, channels):
+    y = torch.zeros(16, 48, 64, dtype=torch.uint8)
+    y[:, 12:30, 20:44] = 1
+    x = y[:, None].float().repeat(1, channels, 1, 1)
+    torch.manual_seed(0)
+    images, masks = how(x, y)
+    assert images.shape == x.shape and masks.shape == y.shape and masks.dtype == y.dtype
+    assert set(masks.unique().tolist()) <= {0, 1} and not torch.equal(masks, y)
+    inside = (images[:, 0] * masks).sum((1, 2)) / masks.sum((1, 2))
+    outside = (images[:, 0] * (1 - masks)).sum((1, 2)) / (1 - masks).sum((1, 2))
+    assert (inside > outside + 0.4).all()
+
+
+def marked(boxes, height=60, width=80):
+    """White rectangles where the boxes are."""
+    x = torch.zeros(len(boxes), 3, height, width)
+    for i, rows in enumerate(boxes):
+        for _, x1, y1, x2, y2 in rows[rows[:, 0] >= 0].int().tolist():
+            x[i, :, y1:y2, x1:x2] = 1
+    return x
+
+
+@pytest.mark.parametrize("axis", [2, 3])
+def test_flipped_boxes_stay_on_their_cells(axis):
+    boxes = torch.tensor([[[0, 5, 10, 25, 40], [1, 40, 20, 70, 30], [-1, 0, 0, 0, 0]]]).float()
+    boxes = boxes.repeat(12, 1, 1)
+    torch.manual_seed(0)
+    x, found = augment.flipped(marked(boxes), boxes, axis, 80 if axis == 3 else 60)
+    assert torch.equal(marked(found), x) and not torch.equal(found, boxes)
+
+
+def test_a_mosaic_keeps_what_is_seen_of_each_box():
+    boxes = torch.tensor([[[0, 5, 10, 25, 40], [2, 40, 20, 70, 30]]]).float().repeat(6, 1, 1)
+    boxes[3:, :, 0] = -1  # half of the images are empty
+    torch.manual_seed(0)
+    x, found = augment.mosaic(marked(boxes), boxes)
+    assert found.shape == (6, 8, 5)
+    assert ((marked(found) <= x).all()) and (found[:, :, 0] >= 0).any()
+    kept = found[found[:, :, 0] >= 0]
+    assert (kept[:, 3] > kept[:, 1]).all() and (kept[:, 4] > kept[:, 2]).all()
+
+
+def test_smears_drop_boxes_that_leave_the_image():
+    part = phantom("bccd").test.take(range(8))
+    x, boxes = tasks.smears(part)
+    torch.manual_seed(0)
+    for _ in range(4):
+        images, found = augment.smears(x.float() / 255, boxes)
+        assert images.shape == x.shape and images.min() >= 0 and images.max() <= 1
+        kept = found[found[:, :, 0] >= 0]
+        assert len(kept) > 0 and kept[:, 1:].min() >= 0
+        assert kept[:, [1, 3]].max() <= 320 and kept[:, [2, 4]].max() <= 240

@@ -1,0 +1,118 @@
+"""U-Net and its matched control: any size, one switch, nothing else differs."""
+
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from course_utils.attention import AttentionGate
+from course_utils.unet import DoubleConv, UNet
+
+
+def build(gate, seed=0, **size):
+    torch.manual_seed(seed)
+    return UNet(**({"width": 4, "levels": 3, "gate": gate} | size))
+
+
+@pytest.mark.parametrize("gate", [None, AttentionGate])
+@pytest.mark.parametrize("size", [(16, 16), (17, 23), (4, 4), (3, 30), (48, 64)])
+def test_the_output_is_as_large_as_the_image(gate, size):
+    model = build(gate, in_channels=3, outputs=2).eval()
+    assert model(torch.rand(2, 3, *size)).shape == (2, 2, *size)
+
+
+@pytest.mark.parametrize("gate", [None, partial(AttentionGate, spatial_dims=3)])
+def test_volumes(gate):
+    model = build(gate, spatial_dims=3).eval()
+    assert model(torch.rand(1, 1, 9, 12, 7)).shape == (1, 1, 9, 12, 7)
+
+
+def test_padding_repeats_the_border_and_is_cut_off_again():
+    model = build(None).eval()
+    x = torch.rand(1, 1, 13, 10)
+    padded = torch.nn.functional.pad(x, (0, 2, 0, 3), mode="replicate")
+    torch.testing.assert_close(model(x), model(padded)[:, :, :13, :10])
+
+
+def test_both_arms_start_from_equal_shared_weights():
+    plain, gated = build(None).state_dict(), build(AttentionGate).state_dict()
+    assert set(plain) < set(gated)
+    for name, tensor in plain.items():
+        assert torch.equal(tensor, gated[name]), name
+    assert all(name.startswith("gates.") for name in set(gated) - set(plain))
+
+
+def test_the_random_stream_behind_the_model_is_the_same_in_both_arms():
+    build(None)
+    after_plain = torch.rand(3)
+    build(AttentionGate)
+    assert torch.equal(after_plain, torch.rand(3))
+
+
+def test_a_gate_that_is_wide_open_gives_the_plain_network():
+    plain, gated = build(None).eval(), build(AttentionGate).eval()
+    for gate in gated.gates:
+        nn.init.zeros_(gate.psi[0].weight)
+        nn.init.constant_(gate.psi[0].bias, 40.0)  # sigmoid(40) is 1 in float32
+    x = torch.rand(2, 1, 16, 20)
+    torch.testing.assert_close(plain(x), gated(x))
+
+
+def test_the_gate_gets_the_skip_and_the_coarser_level_not_the_other_way_round():
+    seen = []
+
+    class Spy(nn.Module):
+        def __init__(self, channels, gate_channels):
+            super().__init__()
+            self.channels = channels, gate_channels
+
+        def forward(self, x, g):
+            seen.append((x.shape[1:], g.shape[1:], self.channels))
+            return x
+
+    build(Spy).eval()(torch.rand(1, 1, 16, 24))
+    assert seen == [((8, 8, 12), (16, 4, 6), (8, 16)), ((4, 16, 24), (8, 8, 12), (4, 8))]
+
+
+def test_the_authors_arrangement_leaves_the_finest_skip_alone():
+    model = build(partial(AttentionGate, authors=True, norm=nn.BatchNorm2d), gate_finest=False)
+    kinds = [type(gate).__name__ for gate in model.gates]
+    assert kinds == ["_Open", "AttentionGate"]
+    assert model.gates[1].skip[0].stride == (2, 2)
+    assert model(torch.rand(2, 1, 24, 16)).shape == (2, 1, 24, 16)
+
+
+def test_deep_supervision_gives_all_levels_in_training_and_one_in_evaluation():
+    model = build(AttentionGate, levels=4, deep_supervision=True)
+    found = model(torch.rand(2, 1, 32, 32))
+    assert [tuple(out.shape) for out in found] == [(2, 1, n, n) for n in (32, 16, 8)]
+    assert model.eval()(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)
+
+
+def test_norm_is_an_argument_and_the_model_can_be_copied():
+    model = build(AttentionGate, norm=lambda c: nn.GroupNorm(2, c))
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+    x = torch.rand(2, 1, 16, 16)
+    torch.testing.assert_close(copy.deepcopy(model)(x), model(x))
+
+
+def test_all_parameters_get_a_gradient():
+    model = build(AttentionGate)
+    model(torch.rand(2, 1, 16, 16)).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+
+
+@pytest.mark.parametrize("bad", [{"levels": 1}, {"spatial_dims": 4}, {"spatial_dims": 1}])
+def test_bad_arguments_are_refused(bad):
+    with pytest.raises(ValueError, match="expected at least 2 levels, and spatial_dims 2"):
+        build(None, **bad)
+
+
+def test_an_encoder_in_one_sequential_cannot_give_skips():
+    """What introductory texts show: only the coarsest features come out."""
+    blocks = [DoubleConv(1, 4, nn.Conv2d, nn.BatchNorm2d), nn.MaxPool2d(2)]
+    encoder = nn.Sequential(*blocks, DoubleConv(4, 8, nn.Conv2d, nn.BatchNorm2d))
+    assert isinstance(encoder(torch.rand(1, 1, 16, 16)), torch.Tensor)
+    assert encoder(torch.rand(1, 1, 16, 16)).shape == (1, 8, 8, 8)
