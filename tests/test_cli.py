@@ -5,9 +5,8 @@ import sys
 
 import pytest
 
-from course_utils.experiments import EXPERIMENTS
-
 from course_utils import checks, cli, datasets
+from course_utils.experiments import EXPERIMENTS
 
 
 def course(*words, **environment):
