@@ -184,6 +184,31 @@ EXPERIMENTS: dict[str, Experiment] = {
             profiles=FIRST_MODEL_PROFILES,
         ),
         Experiment(
+            name="pneumonia",
+            title="PneumoniaMNIST, SE-ResNet",
+            dataset="pneumonia",
+            chapter="07",
+            arms={"attention": resnet(SqueezeExcitation), "control": resnet(None)},
+            loss=tasks.weighted_bce,
+            score=tasks.score_binary,
+            monitor="auroc",
+            augment=augment.xray,
+            report=tasks.report_binary,
+            profiles={
+                "smoke": FIRST_MODEL_PROFILES["smoke"],
+                "standard": {
+                    "size": {"width": 32},
+                    "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
+                    "images": None,
+                },
+                "full": {
+                    "size": {"width": 64},
+                    "fit": {"epochs": 60, "batch_size": 128, "lr": 3e-3},
+                    "images": None,
+                },
+            },
+        ),
+        Experiment(
             name="hippocampus",
             title="Hippocampus fold 0, U-Net on slices with their neighbours",
             dataset="hippocampus",
