@@ -231,3 +231,76 @@ def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
     axis.set(xlabel="test AUROC" if metric == "auroc" else f"test {metric}")
     axis.grid(axis="y", visible=False)
     return axis
+
+
+def numbers(
+    grids: Sequence[Tensor],
+    titles: Sequence[str] = (),
+    *,
+    title: str = "",
+    highest: float | None = None,
+    columns: int = 4,
+    size: float = 2.3,
+):
+    """Small grids as coloured squares with their numbers written in.
+
+    Args:
+        grids: each (H, W); whole numbers are written without decimals, others with two.
+        titles: a short text above each grid.
+        title: above the whole.
+        highest: the value of the brightest colour; None for the largest of each grid. 0 and what
+            lies below it is darkest.
+        columns: grids in a row.
+        size: width of one grid in inches.
+
+    Returns:
+        The matplotlib figure.
+    """
+    import matplotlib.pyplot as plt
+
+    columns = min(columns, len(grids))
+    rows = -(-len(grids) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(columns * size, rows * (size + 0.2) + 0.3), squeeze=False
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for index, (axis, grid) in enumerate(zip(axes.flat, grids, strict=False)):
+        grid = grid.detach().cpu().float()
+        top = highest or grid.max().item() or 1.0
+        axis.imshow(grid.numpy(), cmap="viridis", vmin=0, vmax=top)
+        whole = bool((grid == grid.round()).all())
+        for i, row in enumerate(grid.tolist()):
+            for j, value in enumerate(row):
+                text = f"{value:.0f}" if whole else f"{value:.2f}"
+                color = "black" if value > 0.6 * top else "white"
+                axis.text(j, i, text, ha="center", va="center", fontsize=9, color=color)
+        if index < len(titles):
+            axis.set_title(titles[index], fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def slider(draw, **choices) -> None:
+    """A slider for each argument of a function that draws; moving one draws anew.
+
+    Where nobody watches (stored notebooks, tests), it draws once and shows no widget.
+
+    Args:
+        draw: called with one value for each name; draws a figure and returns nothing.
+        choices: for each argument of `draw` its values, in order, and the one to start with.
+    """
+    from course_utils import runtime
+
+    if runtime.quiet():
+        draw(**{name: start for name, (_, start) in choices.items()})
+        return
+    import ipywidgets
+
+    sliders = {
+        name: ipywidgets.SelectionSlider(
+            options=list(values), value=start, continuous_update=False, description=name
+        )
+        for name, (values, start) in choices.items()
+    }
+    ipywidgets.interact(draw, **sliders)

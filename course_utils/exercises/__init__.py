@@ -25,7 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "exercises", "progress", "solution_source"]
 
-CHAPTERS = {"start": "00_start_here", "images": "01_medical_images"}
+CHAPTERS = {
+    "start": "00_start_here",
+    "images": "01_medical_images",
+    "theory": "02_attention_theory",
+    "channel": "03_channel_attention",
+    "spatial": "04_spatial_attention",
+}
 """The modules that declare exercises, in the order of the course, and the notebooks they serve."""
 
 

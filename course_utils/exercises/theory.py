@@ -1,0 +1,952 @@
+"""Exercises of chapter 02: gates, softmax with temperature, dot-product attention, its cost."""
+
+# The right and the wrong answers are code as a learner would write it in a notebook: they import
+# what they need besides torch themselves, and a solution is shown as it stands here.
+
+import torch
+
+from .engine import Exercise, Inputs
+
+# A gate by hand -------------------------------------------------------------------------------
+
+
+def gate(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias  # (N, 1, H, W)
+    return x * torch.sigmoid(score)
+
+
+def softmax_over_places(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x * score.flatten(2).softmax(-1).view_as(score)
+
+
+def softmax_over_one_channel(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x * score.softmax(1)
+
+
+def weights_only(x, weight, bias):
+    return torch.sigmoid((x * weight[:, None, None]).sum(1, keepdim=True) + bias)
+
+
+def sigmoid_forgotten(x, weight, bias):
+    return x * ((x * weight[:, None, None]).sum(1, keepdim=True) + bias)
+
+
+def one_map_per_channel(x, weight, bias):
+    return x * torch.sigmoid(x * weight[:, None, None] + bias)
+
+
+def bias_forgotten(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).sum(1, keepdim=True))
+
+
+def mean_over_channels(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).mean(1, keepdim=True) + bias)
+
+
+def one_weight_per_image(x, weight, bias):
+    score = (x.mean((2, 3), keepdim=True) * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x * torch.sigmoid(score)
+
+
+def axis_lost(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1) + bias
+    return x * torch.sigmoid(score)
+
+
+def input_added(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x + x * torch.sigmoid(score)
+
+
+def score_gated(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return score * torch.sigmoid(score)
+
+
+def thresholded(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x * (score > 0)
+
+
+def _features_and_layers(rng: torch.Generator) -> Inputs:
+    sizes = ((1, 2, 4, 4), (2, 3, 5, 4), (3, 3, 4, 6), (1, 1, 3, 3), (4, 2, 3, 5))
+    return [
+        (
+            torch.randn(size, generator=rng),
+            torch.randn(size[1], generator=rng),
+            0.5 + torch.rand((), generator=rng),
+        )
+        for size in sizes
+    ]
+
+
+GATE = Exercise(
+    name="theory.gate",
+    question=(
+        "Write gate(x, weight, bias), which weighs each place of an image with a sigmoid gate and "
+        "returns the weighed features. "
+        "`x` is float32 (N, C, H, W), `weight` (C,) and `bias` a tensor without axes. A place's "
+        "score is the sum over the channels of weight times feature, plus the bias, as a 1x1 "
+        "convolution to one channel computes it; its sigmoid, one weight per image and place, "
+        "multiplies all channels. Return (N, C, H, W), and leave `x` as it was."
+    ),
+    reference=gate,
+    make_inputs=_features_and_layers,
+    wrong={
+        "softmax-for-sigmoid": (
+            softmax_over_places,
+            "Your weights compete: they sum to one over the places. In a gate each place is "
+            "weighed on its own.",
+        ),
+        "softmax-over-one-channel": (
+            softmax_over_one_channel,
+            "All your weights are 1, so that nothing is weighed. A softmax along an axis of length "
+            "one can give nothing else.",
+        ),
+        "weights-returned": (
+            weights_only,
+            "These are the weights. The third step is missing: reweight the features.",
+        ),
+        "sigmoid-forgotten": (
+            sigmoid_forgotten,
+            "You multiply by the scores themselves. They run over all real numbers; a gate lies "
+            "between 0 and 1.",
+        ),
+        "one-map-per-channel": (
+            one_map_per_channel,
+            "Each channel has a map of its own. Asked for is one weight per place, which looks at "
+            "all channels together.",
+        ),
+        "bias-forgotten": (bias_forgotten, "The bias is missing from the score."),
+        "mean-for-sum": (
+            mean_over_channels,
+            "You take the mean over the channels. A 1x1 convolution adds them up.",
+        ),
+        "one-weight-per-image": (
+            one_weight_per_image,
+            "There is one weight for the whole image: the places were averaged before the score "
+            "was computed. A spatial gate keeps them apart.",
+        ),
+        "axis-lost": (
+            axis_lost,
+            "The map has lost its channel axis. With (N, H, W) broadcasting sets the images beside "
+            "the channels, which fails, or is wrong without a word. (N, 1, H, W) is needed.",
+        ),
+        "input-added": (
+            input_added,
+            "You add the input to the weighed features, as a residual connection does. Here a "
+            "closed gate must give 0.",
+        ),
+        "score-weighed": (
+            score_gated,
+            "You weigh the score. What is to be weighed are the features it was computed from.",
+        ),
+        "hard-gate": (
+            thresholded,
+            "Your weights are 0 or 1. That is a hard gate, and no gradient passes through a "
+            "comparison.",
+        ),
+    },
+    hints=(
+        "Three steps: the features are there; compute a score and from it a weight; multiply.",
+        "Give `weight` the axes it lacks, so that its C numbers stand beside the channels.",
+        "Sum over axis 1 and keep that axis; add the bias; take the sigmoid; multiply into a new "
+        "tensor.",
+    ),
+    why=(
+        "One score per place, a sigmoid of it, and broadcasting over the channels. The axis kept "
+        "by keepdim is what makes (N, 1, H, W) fit beside (N, C, H, W)."
+    ),
+)
+
+
+# Softmax with a temperature -----------------------------------------------------------------------
+
+
+def temperature_softmax(scores, temperature):
+    return torch.softmax(scores / temperature, dim=-1)
+
+
+def temperature_multiplied(scores, temperature):
+    return torch.softmax(scores * temperature, dim=-1)
+
+
+def divided_after_softmax(scores, temperature):
+    return torch.softmax(scores, dim=-1) / temperature
+
+
+def along_the_first_axis(scores, temperature):
+    return torch.softmax(scores / temperature, dim=0)
+
+
+def over_all_values(scores, temperature):
+    return torch.softmax((scores / temperature).flatten(), dim=0).view_as(scores)
+
+
+def exponential_overflows(scores, temperature):
+    exponentials = torch.exp(scores / temperature)
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def one_maximum_for_all(scores, temperature):
+    scores = scores / temperature
+    exponentials = torch.exp(scores - scores.max())
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def sigmoid_of_scores(scores, temperature):
+    return torch.sigmoid(scores / temperature)
+
+
+def logarithms_returned(scores, temperature):
+    return torch.log_softmax(scores / temperature, dim=-1)
+
+
+def temperature_ignored(scores, temperature):
+    return torch.softmax(scores, dim=-1)
+
+
+def divided_by_the_sum(scores, temperature):
+    scores = scores / temperature
+    return scores / scores.sum(-1, keepdim=True)
+
+
+def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
+    cases = (((5,), 0.5), ((3, 4), 2.0), ((2, 3, 6), 5.0), ((1, 7), 0.25), ((4, 5), 1.0))
+    inputs = [(2 * torch.randn(size, generator=rng), t) for size, t in cases]
+    far_apart = torch.randn(6, 4, generator=rng) + 400 * torch.arange(-2, 4)[:, None]
+    return [*inputs, (far_apart, 0.5)]
+
+
+TEMPERATURE_SOFTMAX = Exercise(
+    name="theory.temperature_softmax",
+    question=(
+        "Write temperature_softmax(scores, temperature), the softmax along the last axis with a "
+        "temperature. "
+        "`scores` is float32 (..., S) with any number of axes, `temperature` a Python float above "
+        "0. Return a tensor of the same shape whose rows along the last axis sum to one. Scores "
+        "may be as large as 1000, and rows may differ by as much: the result must be finite."
+    ),
+    reference=temperature_softmax,
+    make_inputs=_scores_and_temperatures,
+    wrong={
+        "temperature-multiplied": (
+            temperature_multiplied,
+            "Your temperature works the wrong way round: with you a high temperature sharpens.",
+        ),
+        "divided-after-softmax": (
+            divided_after_softmax,
+            "The temperature comes too late: your rows sum to 1 / temperature instead of 1.",
+        ),
+        "first-axis": (
+            along_the_first_axis,
+            "The weights compete along the first axis. Asked for is the last one.",
+        ),
+        "all-values": (
+            over_all_values,
+            "All values together sum to one. Each row along the last axis should do so by itself.",
+        ),
+        "overflow": (
+            exponential_overflows,
+            "Right for small scores. exp(1000) is infinite, and infinity by infinity is NaN.",
+        ),
+        "one-maximum-for-all": (
+            one_maximum_for_all,
+            "Nearly: you subtract one maximum from all rows. In a row far below it every "
+            "exponential rounds to 0, and 0 by 0 is NaN.",
+        ),
+        "sigmoid-for-softmax": (
+            sigmoid_of_scores,
+            "These are gates: each on its own, and the rows do not sum to one.",
+        ),
+        "logarithms": (logarithms_returned, "These are the logarithms of the weights."),
+        "temperature-ignored": (temperature_ignored, "The temperature has no effect yet."),
+        "exponential-forgotten": (
+            divided_by_the_sum,
+            "You divide the scores by their sum. Scores can be negative, and the weights must not: "
+            "the exponential is missing.",
+        ),
+    },
+    hints=(
+        "Which way does the limit go: what should be left at a temperature near 0?",
+        "The temperature changes the scores, before anything is exponentiated.",
+        "torch.softmax is safe for large scores. By hand: subtract each row's own maximum first.",
+    ),
+    why=(
+        "Dividing the scores by the temperature stretches or shrinks their differences, and only "
+        "differences count in a softmax."
+    ),
+)
+
+
+# Dot-product attention ----------------------------------------------------------------------------
+
+
+def dot_product_attention(query, key, value):
+    scores = query @ key.mT / query.shape[-1] ** 0.5  # (..., L, S)
+    return scores.softmax(-1) @ value
+
+
+def without_scale(query, key, value):
+    return (query @ key.mT).softmax(-1) @ value
+
+
+def divided_by_d(query, key, value):
+    return (query @ key.mT / query.shape[-1]).softmax(-1) @ value
+
+
+def multiplied_by_the_root(query, key, value):
+    return (query @ key.mT * query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def root_of_the_number_of_keys(query, key, value):
+    return (query @ key.mT / key.shape[-2] ** 0.5).softmax(-1) @ value
+
+
+def root_of_the_value_width(query, key, value):
+    return (query @ key.mT / value.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def root_of_axis_one(query, key, value):
+    return (query @ key.mT / query.shape[1] ** 0.5).softmax(-1) @ value
+
+
+def softmax_over_the_queries(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-2) @ value
+
+
+def softmax_over_axis_one(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(1) @ value
+
+
+def key_not_transposed(query, key, value):
+    return (query @ key / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def first_axes_transposed(query, key, value):
+    return (query @ key.transpose(0, 1) / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def softmax_last(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5 @ value).softmax(-1)
+
+
+def softmax_missing(query, key, value):
+    return query @ key.mT / query.shape[-1] ** 0.5 @ value
+
+
+def scale_after_softmax(query, key, value):
+    return (query @ key.mT).softmax(-1) / query.shape[-1] ** 0.5 @ value
+
+
+def weights_without_values(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+
+
+def sigmoid_weights(query, key, value):
+    return torch.sigmoid(query @ key.mT / query.shape[-1] ** 0.5) @ value
+
+
+def keys_taken(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1) @ key
+
+
+def _queries_keys_values(rng: torch.Generator) -> Inputs:
+    sizes = (
+        ((), 3, 5, 4, 2),
+        ((2,), 3, 5, 4, 6),
+        ((2, 3), 4, 6, 8, 5),
+        ((1,), 6, 6, 6, 6),
+        ((3,), 1, 2, 3, 4),
+    )
+    return [
+        tuple(torch.randn(*batch, *tail, generator=rng) for tail in ((n, d), (m, d), (m, e)))
+        for batch, n, m, d, e in sizes
+    ]
+
+
+ATTENTION = Exercise(
+    name="theory.dot_product_attention",
+    question=(
+        "Write dot_product_attention(query, key, value), scaled dot-product attention. "
+        "`query` is float32 (..., L, d), `key` (..., S, d), `value` (..., S, e); the leading axes "
+        "are those of a batch, none, one or several, and the same in all three. Return (..., L, "
+        "e): each query's weighted mean of the values. Build it from products and a softmax."
+    ),
+    reference=dot_product_attention,
+    make_inputs=_queries_keys_values,
+    wrong={
+        "scale-forgotten": (
+            without_scale,
+            "The scores are not scaled. The longer the vectors, the nearer your softmax is to "
+            "picking a single key.",
+        ),
+        "divided-by-d": (
+            divided_by_d,
+            "You divide by d. Its square root is what brings the standard deviation to one.",
+        ),
+        "multiplied-by-root": (
+            multiplied_by_the_root,
+            "You multiply by the root of d: that makes the scores larger still.",
+        ),
+        "root-of-number-of-keys": (
+            root_of_the_number_of_keys,
+            "You scale by the number of keys. The sum in a dot product runs over something else.",
+        ),
+        "root-of-value-width": (
+            root_of_the_value_width,
+            "You scale by the width of the values. They take no part in the dot product.",
+        ),
+        "root-of-axis-one": (
+            root_of_axis_one,
+            "Right without a batch. With one, axis 1 holds no longer the width of the vectors: "
+            "count axes from the end.",
+        ),
+        "softmax-over-queries": (
+            softmax_over_the_queries,
+            "Your weights sum to one over the queries. Each query should share out its attention "
+            "among the keys.",
+        ),
+        "softmax-over-axis-one": (
+            softmax_over_axis_one,
+            "Right without a batch. With one, axis 1 is no longer that of the keys: count axes "
+            "from the end.",
+        ),
+        "key-not-transposed": (
+            key_not_transposed,
+            "The key must be transposed: each query meets each key, (L, d) times (d, S).",
+        ),
+        "first-axes-transposed": (
+            first_axes_transposed,
+            "Right without a batch. With one, you exchange axes 0 and 1, the batch among them; the "
+            "last two are to be exchanged.",
+        ),
+        "softmax-after-value": (
+            softmax_last,
+            "The softmax comes too late: it belongs on the scores, before they meet the values.",
+        ),
+        "softmax-missing": (
+            softmax_missing,
+            "The scores are used as weights as they are. They can be negative, and they do not sum "
+            "to one.",
+        ),
+        "scale-after-softmax": (
+            scale_after_softmax,
+            "You scale the weights. Then they no longer sum to one, and the softmax has saturated "
+            "already.",
+        ),
+        "weights-returned": (
+            weights_without_values,
+            "These are the weights (..., L, S). The last step is missing: the values they weigh.",
+        ),
+        "sigmoid-for-softmax": (
+            sigmoid_weights,
+            "These are gates. Dot-product attention is a weighted mean: its weights sum to one.",
+        ),
+        "keys-for-values": (
+            keys_taken,
+            "You take a mean of the keys. They say where to look; what is taken is the values.",
+        ),
+    },
+    hints=(
+        "Scores, weights, weighted mean: three lines, and the shapes (..., L, S), (..., L, S), "
+        "(..., L, e).",
+        "`@` multiplies the last two axes and leaves those of a batch alone. Which property of a "
+        "tensor exchanges just these two?",
+        "Divide by the root of the length of the last axis of `query`; softmax along the last axis "
+        "of the scores; multiply by the values.",
+    ),
+    why=(
+        "Counted from the end, the axes are the same with and without a batch: -1 is the width of "
+        "a query, and then the keys in the matrix of scores."
+    ),
+)
+
+
+# Several heads ------------------------------------------------------------------------------------
+
+
+def multi_head(query, key, value, heads):
+    def split(x):  # (N, L, d) -> (N, heads, L, d / heads)
+        return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+    query, key, value = split(query), split(key), split(value)
+    scores = query @ key.mT / query.shape[-1] ** 0.5  # (N, heads, L, S)
+    taken = scores.softmax(-1) @ value  # (N, heads, L, d / heads)
+    return taken.transpose(1, 2).flatten(2)
+
+
+def _split(x, heads):
+    return x.unflatten(2, (heads, -1)).transpose(1, 2)
+
+
+def _cut(x, heads):
+    return x.reshape(len(x), heads, x.shape[1], -1)
+
+
+def split_by_view(query, key, value, heads):
+    taken = dot_product_attention(*(_cut(x, heads) for x in (query, key, value)))
+    return taken.transpose(1, 2).flatten(2)
+
+
+def merged_by_view(query, key, value, heads):
+    taken = dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
+    return taken.reshape(query.shape)
+
+
+def split_and_merged_by_view(query, key, value, heads):
+    taken = dot_product_attention(*(_cut(x, heads) for x in (query, key, value)))
+    return taken.reshape(query.shape)
+
+
+def full_width_in_the_scale(query, key, value, heads):
+    width = query.shape[-1]
+    query, key, value = (_split(x, heads) for x in (query, key, value))
+    taken = (query @ key.mT / width**0.5).softmax(-1) @ value
+    return taken.transpose(1, 2).flatten(2)
+
+
+def scale_left_out(query, key, value, heads):
+    query, key, value = (_split(x, heads) for x in (query, key, value))
+    return ((query @ key.mT).softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+def every_nth_channel(query, key, value, heads):
+    query, key, value = (
+        x.unflatten(2, (-1, heads)).permute(0, 3, 1, 2) for x in (query, key, value)
+    )
+    return dot_product_attention(query, key, value).permute(0, 2, 3, 1).flatten(2)
+
+
+def merged_interleaved(query, key, value, heads):
+    taken = dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
+    return taken.permute(0, 2, 3, 1).flatten(2)
+
+
+def one_head(query, key, value, heads):
+    return dot_product_attention(query, key, value)
+
+
+def heads_attend_to_heads(query, key, value, heads):
+    query, key, value = (x.unflatten(2, (heads, -1)) for x in (query, key, value))
+    return dot_product_attention(query, key, value).flatten(2)
+
+
+def mean_of_heads(query, key, value, heads):
+    return dot_product_attention(*(_split(x, heads) for x in (query, key, value))).mean(1)
+
+
+def not_merged(query, key, value, heads):
+    return dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
+
+
+def merged_without_the_batch(query, key, value, heads):
+    taken = dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
+    return taken.transpose(1, 2).reshape(1, query.shape[1], -1)
+
+
+def _heads(rng: torch.Generator) -> Inputs:
+    sizes = ((2, 3, 3, 4, 2), (1, 5, 4, 6, 3), (3, 2, 6, 8, 4), (2, 4, 4, 6, 1), (2, 6, 6, 12, 3))
+    return [
+        (
+            torch.randn(n, length, d, generator=rng),
+            torch.randn(n, keys, d, generator=rng),
+            torch.randn(n, keys, d, generator=rng),
+            heads,
+        )
+        for n, length, keys, d, heads in sizes
+    ]
+
+
+MULTI_HEAD = Exercise(
+    name="theory.multi_head",
+    question=(
+        "Write multi_head(query, key, value, heads), scaled dot-product attention with several "
+        "heads, without learned layers. "
+        "`query` is float32 (N, L, d), `key` and `value` (N, S, d), and the int `heads` divides d. "
+        "The first head sees the first d / heads channels of all three, the next head the next "
+        "ones, and so on; each is scaled dot-product attention by itself. Return (N, L, d): the "
+        "results of the heads one after the other along the last axis, in the same order."
+    ),
+    reference=multi_head,
+    make_inputs=_heads,
+    wrong={
+        "split-by-view": (
+            split_by_view,
+            "The heads are cut wrongly: view or reshape straight to (N, heads, L, ...) keeps the "
+            "order in memory, so that a head gets all channels of some places instead of some "
+            "channels of all places.",
+        ),
+        "merged-by-view": (
+            merged_by_view,
+            "The heads are cut rightly and put together wrongly: view or reshape straight to (N, "
+            "L, d) runs through the places of the first head before it comes to the second.",
+        ),
+        "split-and-merged-by-view": (
+            split_and_merged_by_view,
+            "Cutting and putting together by view alone never exchanges two axes: each head gets "
+            "all channels of some places, and places cannot see those of another head.",
+        ),
+        "full-width-in-the-scale": (
+            full_width_in_the_scale,
+            "The scale is that of the full width d. Each head's dot product is a sum over fewer "
+            "channels.",
+        ),
+        "scale-forgotten": (scale_left_out, "The scores of the heads are not scaled."),
+        "every-nth-channel": (
+            every_nth_channel,
+            "Your heads take every so many-th channel. Asked for are neighbouring channels.",
+        ),
+        "merged-interleaved": (
+            merged_interleaved,
+            "Put together, the channels of the heads alternate. They should stand head after head.",
+        ),
+        "heads-ignored": (
+            one_head,
+            "This is attention with a single head of full width, whatever `heads` says.",
+        ),
+        "heads-attend-to-heads": (
+            heads_attend_to_heads,
+            "At each place the heads attend to each other. The axis of the heads must move to the "
+            "front, beside the batch, so that the last two axes are places and channels.",
+        ),
+        "mean-of-heads": (
+            mean_of_heads,
+            "You average the heads. They are to be set beside each other, so that the width is d.",
+        ),
+        "not-merged": (
+            not_merged,
+            "The heads are right, but still apart: (N, heads, L, d / heads) instead of (N, L, d).",
+        ),
+        "right-only-for-batch-of-one": (
+            merged_without_the_batch,
+            "Right for a batch of one: putting the heads together swallows the batch axis.",
+        ),
+    },
+    hints=(
+        "Heads are a batch: once their axis stands beside N, attention is written as before.",
+        "A view can cut the last axis in two, (N, L, heads, d / heads). To move an axis elsewhere "
+        "you need a transpose.",
+        "Cut the last axis, exchange axes 1 and 2, attend, exchange them back, flatten the last "
+        "two.",
+    ),
+    why=(
+        "A view never changes the order in memory; a transpose exchanges axes. So: cut the last "
+        "axis by view, exchange, attend, exchange back, and join by view."
+    ),
+)
+
+
+# Find the bug: attention between pixels ---------------------------------------------------------
+
+
+def pixel_attention(x):
+    pixels = x.flatten(2).mT  # (N, H W, C)
+    scores = pixels @ pixels.mT / x.shape[1] ** 0.5
+    taken = scores.softmax(dim=2) @ pixels
+    return taken.mT.reshape(x.shape)
+
+
+def unmended(x):
+    n, c, h, w = x.shape
+    pixels = x.reshape(n, h * w, c)
+    scores = pixels @ pixels.mT / c**0.5
+    taken = scores.softmax(dim=1) @ pixels
+    return taken.mT.reshape(n, c, h, h)
+
+
+def pixels_cut_by_reshape(x):
+    n, c, h, w = x.shape
+    pixels = x.reshape(n, h * w, c)
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=2) @ pixels
+    return taken.mT.reshape(n, c, h, w)
+
+
+def pixels_cut_and_joined_by_reshape(x):
+    n, c, h, w = x.shape
+    pixels = x.reshape(n, h * w, c)
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=2) @ pixels
+    return taken.reshape(n, c, h, w)
+
+
+def softmax_axis_left(x):
+    n, c, h, w = x.shape
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=1) @ pixels
+    return taken.mT.reshape(n, c, h, w)
+
+
+def square_left(x):
+    n, c, h, _ = x.shape
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=2) @ pixels
+    return taken.mT.reshape(n, c, h, h)
+
+
+def only_the_shape_mended(x):
+    n, c, h, w = x.shape
+    pixels = x.reshape(n, h * w, c)
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=1) @ pixels
+    return taken.mT.reshape(n, c, h, w)
+
+
+def only_the_softmax_mended(x):
+    n, c, h, w = x.shape
+    pixels = x.reshape(n, h * w, c)
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=2) @ pixels
+    return taken.mT.reshape(n, c, h, h)
+
+
+def only_the_pixels_mended(x):
+    n, c, h, _ = x.shape
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=1) @ pixels
+    return taken.mT.reshape(n, c, h, h)
+
+
+def joined_without_exchange(x):
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / x.shape[1] ** 0.5).softmax(dim=2) @ pixels
+    return taken.reshape(x.shape)
+
+
+def scale_of_the_number_of_pixels(x):
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / pixels.shape[1] ** 0.5).softmax(dim=2) @ pixels
+    return taken.mT.reshape(x.shape)
+
+
+def channels_attend(x):
+    channels = x.flatten(2)
+    scores = channels @ channels.mT / x.shape[1] ** 0.5
+    return (scores.softmax(dim=2) @ channels).reshape(x.shape)
+
+
+def _images(rng: torch.Generator) -> Inputs:
+    sizes = ((1, 2, 4, 4), (2, 3, 5, 5), (1, 3, 2, 6), (3, 2, 4, 3), (2, 4, 3, 3))
+    return [(torch.randn(size, generator=rng),) for size in sizes]
+
+
+PIXEL_ATTENTION = Exercise(
+    name="theory.pixel_attention",
+    question=(
+        "Mend pixel_attention(x), in which each pixel of an image attends to all pixels of the "
+        "same image. "
+        "`x` is float32 (N, C, H, W). Query, key and value of a pixel are its C channels as they "
+        "are; the attention is scaled dot-product attention over the H W pixels. Return (N, C, H, "
+        "W), each pixel where it was. H and W may differ, and N may be any number."
+    ),
+    reference=pixel_attention,
+    make_inputs=_images,
+    wrong={
+        "unmended": (
+            unmended,
+            "This behaves like the code you started from. There are three bugs: look at what "
+            "stands in a row of `pixels`, at which weights sum to one, and at an image that is not "
+            "square.",
+        ),
+        "pixels-cut-by-reshape": (
+            pixels_cut_by_reshape,
+            "A row of `pixels` does not hold the channels of one pixel. reshape keeps the order in "
+            "memory, and there the channels lie one whole image apart.",
+        ),
+        "cut-and-joined-by-reshape": (
+            pixels_cut_and_joined_by_reshape,
+            "The result has the right shape and order, but a row of `pixels` still holds "
+            "neighbouring values of one channel and not the channels of one pixel.",
+        ),
+        "softmax-over-queries": (
+            softmax_axis_left,
+            "The weights sum to one over the queries. Each pixel's result is then no weighted mean "
+            "of pixels.",
+        ),
+        "right-only-for-square": (
+            square_left,
+            "Right for square images only: look at the last line.",
+        ),
+        "only-the-shape-mended": (
+            only_the_shape_mended,
+            "Images need not be square any more. Two bugs are left: what stands in a row of "
+            "`pixels`, and which weights sum to one.",
+        ),
+        "only-the-softmax-mended": (
+            only_the_softmax_mended,
+            "The weights sum to one over the keys now. Two bugs are left: what stands in a row of "
+            "`pixels`, and images that are not square.",
+        ),
+        "only-the-pixels-mended": (
+            only_the_pixels_mended,
+            "A row of `pixels` is a pixel now. Two bugs are left: which weights sum to one, and "
+            "images that are not square.",
+        ),
+        "joined-without-exchange": (
+            joined_without_exchange,
+            "The attention is right, but on the way back pixels and channels are not exchanged, so "
+            "that the channels of a pixel end up beside each other in one image.",
+        ),
+        "root-of-number-of-pixels": (
+            scale_of_the_number_of_pixels,
+            "You scale by the number of pixels. The sum in a dot product runs over the channels.",
+        ),
+        "channels-attend": (
+            channels_attend,
+            "Here the channels attend to each other. The map should be (H W, H W), not (C, C).",
+        ),
+    },
+    hints=(
+        "Call it with x = torch.arange(12.0).reshape(1, 2, 2, 3) and print `pixels`: what are the "
+        "two channels of the first pixel?",
+        "Mean over all pixels is a special case of attention. A constant image must come out as it "
+        "went in: does each result weigh the pixels with a sum of one?",
+        "Flatten the last two axes and exchange, for `pixels`; softmax along the axis of the keys; "
+        "the shape of `x` in the end.",
+    ),
+    why=(
+        "Flattening keeps a channel together, the transpose makes a row of a pixel, and the same "
+        "two steps backwards restore the image. The softmax runs along the keys, the last axis."
+    ),
+)
+
+
+# Predict, then run -------------------------------------------------------------------------------
+
+
+def weights_megabytes():
+    pixels = 56 * 56
+    weights = 8 * pixels**2  # each head has a weight for every pair of pixels
+    return weights * 4 / 1e6
+
+
+WEIGHTS_MEGABYTES = Exercise(
+    name="theory.weights_megabytes",
+    question=(
+        "How many megabytes do the weights of self-attention take for one image of 56 by 56 "
+        "pixels, with 8 heads, in float32? "
+        "Each pixel of the feature map attends to all of them. A float32 has 4 bytes, a megabyte "
+        "10^6. Answer with a number, right to one per cent, before you run anything."
+    ),
+    reference=weights_megabytes,
+    tolerance=0.01,
+    wrong={
+        "heads-forgotten": (
+            lambda: 56**4 * 4 / 1e6,
+            "This is one head. Each head has weights of its own.",
+        ),
+        "numbers-not-bytes": (
+            lambda: 8 * 56**4 / 1e6,
+            "This is the number of weights, in millions. Each takes 4 bytes.",
+        ),
+        "one-weight-per-pixel": (
+            lambda: 8 * 56**2 * 4 / 1e6,
+            "This would be a gate per head: one weight for each pixel. Attention has one for each "
+            "pair of pixels.",
+        ),
+        "half-precision": (
+            lambda: 8 * 56**4 * 2 / 1e6,
+            "With 2 bytes per weight this would be right. A float32 has 4.",
+        ),
+        "heads-share-the-map": (
+            lambda: 56**4 * 4 / 8 / 1e6,
+            "The heads share the channels among them, not the pairs of pixels: every head has a "
+            "whole map.",
+        ),
+        "mebibytes": (
+            lambda: 8 * 56**4 * 4 / 2**20,
+            "Counted in units of 2^20 bytes. Asked for are units of 10^6.",
+        ),
+        "bytes": (lambda: 8 * 56**4 * 4.0, "These are bytes. A megabyte has 10^6 of them."),
+        "one-side-only": (
+            lambda: 8 * 56 * 56**2 * 4 / 1e6,
+            "The number of pixels is squared, not only multiplied by the length of a side.",
+        ),
+    },
+    hints=(
+        "How many pixels are there, and how many pairs of a pixel that asks and one that answers?",
+        "The pairs are the square of 3136. How many times over are they stored?",
+        "Multiply 3136 by itself, by the number of heads and by the bytes of a number.",
+    ),
+    why=(
+        "Pixels squared, times heads, times bytes. The feature map itself, with 64 channels, has "
+        "0.8 MB. A training step keeps the weights for the gradient, for each image of the batch."
+    ),
+)
+
+
+def gradient_ratio():
+    import math
+
+    def slope(score):
+        weight = 1 / (1 + math.exp(-score))
+        return weight * (1 - weight)
+
+    return slope(0) / slope(-10)
+
+
+GRADIENT_RATIO = Exercise(
+    name="theory.gradient_ratio",
+    question=(
+        "By which factor is the slope of a sigmoid gate at the score 0 larger than at the score "
+        "-10? "
+        "The slope is the derivative of the gate's weight with respect to its score: every "
+        "gradient that is to open the gate is multiplied by it. Answer with a number, right to two "
+        "per cent; a calculator is allowed, autograd is not."
+    ),
+    reference=gradient_ratio,
+    tolerance=0.02,
+    wrong={
+        "inverted": (
+            lambda: 1.816e-4,
+            "The fraction is upside down: the slope is largest at 0.",
+        ),
+        "weights-not-slopes": (
+            lambda: 11013.7,
+            "You compared the weights themselves, one half and nearly nothing. Asked for are the "
+            "slopes.",
+        ),
+        "slope-at-zero-taken-as-one": (
+            lambda: 22026.5,
+            "Nearly: at -10 the slope is about exp(-10). But what is it at 0? Not one.",
+        ),
+        "weight-squared": (
+            lambda: 0.25 / 4.5396e-5**2,
+            "At 0 the two factors of the slope are equal, at -10 they are not: you squared the "
+            "weight there.",
+        ),
+        "scores-compared": (
+            lambda: 10.0,
+            "The slope does not fall in proportion to the score. It falls with an exponential.",
+        ),
+        "difference": (
+            lambda: 0.249955,
+            "This is the difference of the slopes. Asked for is their ratio.",
+        ),
+        "base-ten": (
+            lambda: 2.5e9,
+            "The sigmoid is built on e, not on 10.",
+        ),
+    },
+    hints=(
+        "Write the derivative of the sigmoid with the weight itself: it is a product of two "
+        "factors.",
+        "Weight times (1 - weight). At -10 the second factor is as good as 1, and the weight is "
+        "about exp(-10).",
+        "One quarter, divided by exp(-10).",
+    ),
+    why=(
+        "The slope is weight times (1 - weight): one quarter at 0, and about exp(-10) at -10. A "
+        "gate that starts there hardly learns."
+    ),
+)
+
+
+EXERCISES = (
+    GATE,
+    TEMPERATURE_SOFTMAX,
+    ATTENTION,
+    MULTI_HEAD,
+    PIXEL_ATTENTION,
+    WEIGHTS_MEGABYTES,
+    GRADIENT_RATIO,
+)

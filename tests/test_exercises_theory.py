@@ -1,0 +1,306 @@
+"""Chapter 02's exercises: right answers in other forms, answers wrong in several ways, facts."""
+
+import math
+from fractions import Fraction
+
+import einops
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from course_utils import attention as at
+from course_utils.exercises import exercise
+from course_utils.exercises.theory import GRADIENT_RATIO, WEIGHTS_MEGABYTES
+
+
+@pytest.fixture(autouse=True)
+def own_progress(tmp_path, monkeypatch):
+    monkeypatch.setenv("COURSE_PROGRESS", str(tmp_path / "progress.json"))
+
+
+# Right answers written differently ------------------------------------------------------------
+
+
+def gate_by_convolution(x, weight, bias):
+    return x * F.conv2d(x, weight[None, :, None, None], bias[None]).sigmoid()
+
+
+def gate_by_einsum(x, weight, bias):
+    weights = torch.einsum("nchw,c->nhw", x, weight).add(bias).sigmoid()
+    return torch.einsum("nchw,nhw->nchw", x, weights)
+
+
+def gate_with_a_module(x, weight, bias):
+    layer = nn.Conv2d(len(weight), 1, 1)
+    with torch.no_grad():
+        layer.weight.copy_(weight[None, :, None, None])
+        layer.bias.fill_(bias.item())
+    return layer(x).sigmoid() * x
+
+
+def gate_channels_last(x, weight, bias):
+    last = x.movedim(1, -1)
+    weights = 1 / (1 + torch.exp(-(last @ weight + bias)))
+    return (last * weights[..., None]).movedim(-1, 1)
+
+
+class GateModule(nn.Module):
+    def forward(self, x, weight, bias):
+        return gate_by_convolution(x, weight, bias)
+
+
+def softmax_by_hand(scores, temperature):
+    scores = scores / temperature
+    exponentials = (scores - scores.amax(-1, keepdim=True)).exp()
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def softmax_by_logsumexp(scores, temperature):
+    scores = scores.double() / temperature
+    return (scores - scores.logsumexp(-1, keepdim=True)).exp().float()
+
+
+def attention_in_torch(query, key, value):
+    return F.scaled_dot_product_attention(query, key, value)
+
+
+def attention_by_einsum(query, key, value):
+    scores = torch.einsum("...ld,...sd->...ls", query, key) / math.sqrt(key.shape[-1])
+    return torch.einsum("...ls,...se->...le", scores.softmax(-1), value)
+
+
+def attention_scaled_first(query, key, value):
+    query = query * query.size(-1) ** -0.5
+    weights = torch.softmax(torch.matmul(query, key.transpose(-2, -1)), dim=-1)
+    return torch.matmul(weights, value)
+
+
+def attention_by_loop(query, key, value):
+    result = torch.zeros(*query.shape[:-1], value.shape[-1])
+    for place in np.ndindex(*query.shape[:-1]):
+        batch = place[:-1]
+        scores = torch.stack([k @ query[place] for k in key[batch]]) / query.shape[-1] ** 0.5
+        result[place] = sum(w * v for w, v in zip(scores.softmax(0), value[batch], strict=True))
+    return result
+
+
+class AttentionModule(nn.Module):
+    def forward(self, query, key, value):
+        return at.scaled_dot_product_attention(query, key, value)
+
+
+def heads_by_chunks(query, key, value, heads):
+    parts = zip(*(x.chunk(heads, -1) for x in (query, key, value)), strict=True)
+    return torch.cat([attention_by_einsum(q, k, v) for q, k, v in parts], -1)
+
+
+def heads_by_einops(query, key, value, heads):
+    query, key, value = (
+        einops.rearrange(x, "n l (h d) -> n h l d", h=heads) for x in (query, key, value)
+    )
+    taken = F.scaled_dot_product_attention(query, key, value)
+    return einops.rearrange(taken, "n h l d -> n l (h d)")
+
+
+def heads_by_view(query, key, value, heads):
+    n, length, d = query.shape
+    query, key, value = (x.view(n, -1, heads, d // heads).permute(0, 2, 1, 3) for x in
+                         (query, key, value))  # fmt: skip
+    taken = at.scaled_dot_product_attention(query, key, value)
+    return taken.permute(0, 2, 1, 3).contiguous().view(n, length, d)
+
+
+def heads_by_multihead_attention(query, key, value, heads):
+    d = query.shape[-1]
+    layer = nn.MultiheadAttention(d, heads, bias=False, batch_first=True)
+    layer.in_proj_weight.data.copy_(torch.eye(d).repeat(3, 1))
+    layer.out_proj.weight.data.copy_(torch.eye(d))
+    return layer(query, key, value, need_weights=False)[0]
+
+
+def pixels_by_permute(x):
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, h * w, c)
+    taken = at.scaled_dot_product_attention(pixels, pixels, pixels)
+    return taken.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
+def pixels_by_einsum(x):
+    scores = torch.einsum("nchw,ncyx->nhwyx", x, x) / x.shape[1] ** 0.5
+    weights = scores.flatten(3).softmax(-1).view_as(scores)
+    return torch.einsum("nhwyx,ncyx->nchw", weights, x)
+
+
+def pixels_by_einops(x):
+    pixels = einops.rearrange(x, "n c h w -> n (h w) c")
+    taken = F.scaled_dot_product_attention(pixels, pixels, pixels)
+    return einops.rearrange(taken, "n (h w) c -> n c h w", h=x.shape[2])
+
+
+RIGHT = {
+    "theory.gate": [
+        gate_by_convolution,
+        gate_by_einsum,
+        gate_with_a_module,
+        gate_channels_last,
+        GateModule,
+    ],
+    "theory.temperature_softmax": [softmax_by_hand, softmax_by_logsumexp],
+    "theory.dot_product_attention": [
+        attention_in_torch,
+        attention_by_einsum,
+        attention_scaled_first,
+        attention_by_loop,
+        AttentionModule,
+        AttentionModule(),
+        F.scaled_dot_product_attention,
+        at.scaled_dot_product_attention,
+    ],
+    "theory.multi_head": [
+        heads_by_chunks,
+        heads_by_einops,
+        heads_by_view,
+        heads_by_multihead_attention,
+    ],
+    "theory.pixel_attention": [pixels_by_permute, pixels_by_einsum, pixels_by_einops],
+    "theory.weights_megabytes": [314.7, 315, 8 * 3136**2 * 4 / 1e6, torch.tensor(314.703872)],
+    "theory.gradient_ratio": [
+        5507,
+        5506.6,
+        5500,
+        math.exp(10) / 4,
+        Fraction(11013, 2),
+        np.float32(5506.5),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"), [(name, answer) for name, answers in RIGHT.items() for answer in answers]
+)
+def test_right_answer_written_differently_passes(name, answer):
+    result = exercise(name).check(answer)
+    assert result.passed, result.message
+
+
+# Answers wrong in several ways, or in ways nobody listed ----------------------------------------
+
+
+def gate_in_place(x, weight, bias):
+    x *= gate_by_convolution(x, weight, bias) / x
+    return x
+
+
+def attention_with_two_mistakes(query, key, value):
+    return (query @ key.mT).softmax(-2) @ value
+
+
+def attention_of_one_image(query, key, value):
+    return attention_by_einsum(query, key, value)[:1] if query.ndim > 2 else None
+
+
+CAUGHT = [
+    ("theory.gate", gate_in_place, "input-changed-in-place"),
+    ("theory.gate", lambda x, w, b: gate_by_einsum(x, w, b).numpy(), "numpy-instead-of-tensor"),
+    ("theory.gate", lambda x, w: x, "wrong-arguments"),
+    ("theory.gate", lambda x, w, b: x * undefined, "raised"),  # noqa: F821
+    ("theory.temperature_softmax", lambda s, t: softmax_by_hand(s, t).tolist(),
+     "list-instead-of-tensor"),
+    ("theory.dot_product_attention", lambda q, k, v: attention_by_einsum(q, k, v).mT,
+     "wrong-shape"),
+    ("theory.dot_product_attention", attention_by_einsum(*(torch.ones(2, 2) for _ in range(3))),
+     "not-a-function"),
+    ("theory.multi_head", lambda q, k, v, h: None, "not-answered"),
+    ("theory.weights_megabytes", 12.0, "wrong-value"),
+    ("theory.gradient_ratio", "much", "wrong-type"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "answer", "mistake"), CAUGHT)
+def test_wrong_answer_is_caught(name, answer, mistake):
+    result = exercise(name).check(answer)
+    assert (result.passed, result.mistake) == (False, mistake), result.message
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("theory.dot_product_attention", attention_with_two_mistakes),
+        ("theory.dot_product_attention", attention_of_one_image),
+    ],
+)
+def test_wrong_answer_of_several_mistakes_does_not_pass(name, answer):
+    result = exercise(name).check(answer)
+    assert not result.passed and result.message
+
+
+# Half-right answers: each spoils one axis only on some inputs -------------------------------------
+
+
+def test_softmax_right_only_without_a_batch_is_named():
+    result = exercise("theory.dot_product_attention").check(
+        lambda q, k, v: (q @ k.mT / math.sqrt(q.size(-1))).softmax(dim=1) @ v
+    )
+    assert result.mistake == "softmax-over-axis-one"
+
+
+def test_heads_cut_by_view_are_named():
+    def answer(query, key, value, heads):
+        n, length, d = query.shape
+        query, key, value = (x.view(n, heads, -1, d // heads) for x in (query, key, value))
+        taken = F.scaled_dot_product_attention(query, key, value)
+        return taken.permute(0, 2, 1, 3).reshape(n, length, d)
+
+    assert exercise("theory.multi_head").check(answer).mistake == "split-by-view"
+
+
+def test_code_of_the_notebook_is_the_listed_unmended_one():
+    def answer(x):
+        n, c, h, w = x.shape
+        pixels = x.reshape(n, h * w, c)
+        scores = pixels @ pixels.mT / c**0.5
+        taken = scores.softmax(dim=1) @ pixels
+        return taken.mT.reshape(n, c, h, h)
+
+    assert exercise("theory.pixel_attention").check(answer).mistake == "unmended"
+
+
+# The values, worked out another way --------------------------------------------------------------
+
+
+def test_values_are_what_running_it_gives():
+    module = at.SelfAttention2d(32, heads=8)
+    small = module.weights(torch.zeros(1, 32, 7, 7))  # 56 = 8 * 7, so 8**4 as many pairs
+    weights = small.numel() * 8**4 * small.element_size() / 1e6
+    assert WEIGHTS_MEGABYTES.reference() == pytest.approx(weights)
+    score = torch.tensor([0.0, -10.0], dtype=torch.float64, requires_grad=True)
+    score.sigmoid().sum().backward()
+    assert GRADIENT_RATIO.reference() == pytest.approx((score.grad[0] / score.grad[1]).item())
+
+
+# FACTS that the chapter states -------------------------------------------------------------------
+
+GATES = {
+    "channel": [at.SqueezeExcitation(8, 2), at.ECA(8), at.ChannelAttention(8, 2)],
+    "spatial": [at.SpatialAttention(3), at.AttentionGate(8, 8)],
+}
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_gates_lie_between_zero_and_one_and_need_not_sum_to_one(kind):
+    torch.manual_seed(0)
+    x = torch.randn(3, 8, 5, 6)
+    for module in GATES[kind]:
+        both = isinstance(module, at.AttentionGate)
+        weights = module.weights(x, x) if both else module.weights(x)
+        assert weights.shape == ((3, 8, 1, 1) if kind == "channel" else (3, 1, 5, 6))
+        assert bool(((weights > 0) & (weights < 1)).all())
+        assert bool(((weights.flatten(1).sum(1) - 1).abs() > 0.1).all())
+
+
+def test_only_dot_product_attention_sums_to_one():
+    weights = at.SelfAttention2d(8, heads=2).weights(torch.randn(3, 8, 5, 6))
+    assert weights.shape == (3, 2, 30, 30)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 30))
