@@ -49,7 +49,9 @@ class UNet(nn.Module):
         spatial_dims: 2 for images, 3 for volumes.
 
     Shapes: (N, in_channels, H, W) to (N, outputs, H, W), logits. Any H and W: the image is padded
-    to a multiple of 2^(levels - 1) by repeating its border, and the output is cut back.
+    to a multiple of 2^(levels - 1) by repeating its border, and the output is cut back. (MONAI's
+    `AttentionUnet` raises where a size is no such multiple, and ignores strides beyond the number
+    of its levels.)
 
     Raises:
         ValueError: fewer than two levels, or `spatial_dims` is neither 2 nor 3.

@@ -24,6 +24,18 @@ def test_the_output_is_as_large_as_the_image(gate, size):
 
 
 @pytest.mark.parametrize("gate", [None, partial(AttentionGate, spatial_dims=3)])
+def test_monais_attention_unet_takes_other_sizes_only():
+    from monai.networks.nets import AttentionUnet
+
+    theirs = AttentionUnet(2, 1, 1, channels=(2, 2, 2, 2, 2), strides=(2, 2, 2, 2)).eval()
+    assert theirs(torch.rand(1, 1, 96, 96)).shape == (1, 1, 96, 96)
+    with pytest.raises(RuntimeError):
+        theirs(torch.rand(1, 1, 100, 100))
+    assert build(AttentionGate, levels=5).eval()(torch.rand(1, 1, 100, 100)).shape[2:] == (100, 100)
+    more = AttentionUnet(2, 1, 1, channels=(2, 2, 2, 2, 2), strides=(2, 2, 2, 2, 2, 2))
+    assert sum(p.numel() for p in more.parameters()) == sum(p.numel() for p in theirs.parameters())
+
+
 def test_volumes(gate):
     model = build(gate, spatial_dims=3).eval()
     assert model(torch.rand(1, 1, 9, 12, 7)).shape == (1, 1, 9, 12, 7)
