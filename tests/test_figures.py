@@ -1,0 +1,44 @@
+"""Grids of numbers, and sliders that vanish where nobody watches."""
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+from course_utils import figures, runtime
+
+
+@pytest.fixture(autouse=True)
+def no_window():
+    plt.switch_backend("agg")
+    yield
+    plt.close("all")
+
+
+def test_numbers_are_written_into_their_squares():
+    whole, half = torch.tensor([[0.0, 1, 2], [3, 4, 8]]), torch.full((2, 2), 0.125)
+    figure = figures.numbers([whole, half], ["whole", "half"], title="both")
+    texts = [[text.get_text() for text in axis.texts] for axis in figure.axes]
+    assert texts == [["0", "1", "2", "3", "4", "8"], ["0.12"] * 4]
+    assert [axis.get_title() for axis in figure.axes] == ["whole", "half"]
+
+
+def test_numbers_of_zero_and_with_a_gradient_can_be_drawn():
+    figures.numbers([torch.zeros(2, 3), torch.rand(2, 3, requires_grad=True)], columns=1)
+
+
+def test_slider_draws_once_where_nobody_watches(monkeypatch):
+    monkeypatch.setattr(runtime, "quiet", lambda: True)
+    drawn = []
+    figures.slider(lambda a, b: drawn.append((a, b)), a=((1, 2, 3), 2), b=(range(4), 0))
+    assert drawn == [(2, 0)]
+
+
+def test_slider_is_a_widget_where_somebody_watches(monkeypatch, capsys):
+    import ipywidgets
+
+    made = []
+    monkeypatch.setattr(runtime, "quiet", lambda: False)
+    monkeypatch.setattr(ipywidgets, "interact", lambda draw, **sliders: made.append(sliders))
+    figures.slider(lambda a: None, a=((1, 2, 3), 2))
+    assert isinstance(made[0]["a"], ipywidgets.SelectionSlider)
+    assert made[0]["a"].value == 2 and made[0]["a"].options == (1, 2, 3)
