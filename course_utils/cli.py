@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("name")
     experiment.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1")
     experiment.add_argument("--arm", action="append", help="may be repeated; default: all arms")
+    bench = command("bench", _bench, "time the attention modules beside those of other libraries")
+    bench.add_argument("what", choices=("attention",))
+    bench.add_argument("--seconds", type=float, default=5, help="for each timing; default: 5")
     build = command("notebooks", _notebooks, "for authors: build notebooks/ from its sources")
     build.add_argument("chapters", nargs="*")
     build.add_argument("--all", action="store_true", help="execute also what did not change")
@@ -121,6 +124,14 @@ def _experiment(arguments) -> int:
     from course_utils.experiments import run_all
 
     run_all(arguments.name, arguments.arm, arguments.seeds)
+    return 0
+
+
+def _bench(arguments) -> int:
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or PyTorch's profiler talks between the rows
+    from course_utils import bench
+
+    getattr(bench, arguments.what)(arguments.seconds)
     return 0
 
 
