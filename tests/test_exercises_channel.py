@@ -435,6 +435,29 @@ def test_gates_are_sigmoids_of_shape_n_c_1_1():
     assert CBAM(8, 2).weights(x).shape == x.shape
 
 
+def test_timm_rounds_the_hidden_width_as_the_chapter_says():
+    from timm.layers import SEModule
+
+    for channels in (16, 64, 160, 176, 256, 512):
+        rounded = max(8, int(channels / 16 + 4) // 8 * 8)
+        assert SEModule(channels).fc1.out_channels == rounded
+    assert [SEModule(c).fc1.out_channels for c in (64, 160, 176)] == [8, 8, 8]
+
+
+def test_eca_learns_k_numbers_and_no_bias():
+    for channels in (1, 16, 64, 128, 2048):
+        (kernel,) = ECA(channels).parameters()
+        assert kernel.shape[:2] == (1, 1) and kernel.shape[2] % 2 == 1
+
+
+def test_one_hidden_unit_makes_all_gates_functions_of_one_number():
+    torch.manual_seed(0)
+    gates = SqueezeExcitation(16, 16).weights(torch.randn(50, 16, 3, 3))[:, :, 0, 0]
+    logits = torch.logit(gates.double())
+    centred = logits - logits.mean(0)
+    assert torch.linalg.matrix_rank(centred, rtol=1e-4) == 1
+
+
 def test_checks_leave_the_random_stream_alone():
     torch.manual_seed(3)
     before = torch.get_rng_state()
