@@ -206,4 +206,5 @@ def published(dataset: str):
     import pandas as pd
 
     table = pd.read_csv(ROOT / "results" / "published.csv")
-    return table[table["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
+    table = table[table["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
+    return table.dropna(axis="columns", how="all")  # the metrics of other data sets

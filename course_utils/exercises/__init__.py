@@ -31,6 +31,7 @@ CHAPTERS = {
     "theory": "02_attention_theory",
     "channel": "03_channel_attention",
     "spatial": "04_spatial_attention",
+    "unet": "05_unet",
 }
 """The modules that declare exercises, in the order of the course, and the notebooks they serve."""
 

@@ -1,0 +1,1302 @@
+"""Exercises of chapter 05: the parts of a U-Net, its loss, and how a segmentation is scored."""
+
+# The right and the wrong answers are code as a learner would write it in a notebook: they import
+# what they need besides torch themselves, and a solution is shown as it stands here.
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .engine import Exercise, Inputs
+from .preparing import module_from
+
+# Parameters of a block --------------------------------------------------------------------------
+
+
+def block_parameters():
+    before, after = 8, 16
+    kernels = before * after * 9 + after * after * 9
+    norms = 2 * (after + after)
+    return kernels, norms
+
+
+BLOCK_PARAMETERS = Exercise(
+    name="unet.block_parameters",
+    question=(
+        "A block leads from 8 to 16 channels: convolution, batch norm, ReLU, convolution, batch "
+        "norm, ReLU; how many numbers does it learn, in its convolutions and in its norms? "
+        "The convolutions are 3 by 3, padded, and have no bias; the second one leads from 16 to 16 "
+        "channels. Answer with a tuple (convolutions, norms) of two whole numbers, before you ask "
+        "the module."
+    ),
+    reference=block_parameters,
+    wrong={
+        "second-convolution-from-8": (
+            lambda: (2 * 8 * 16 * 9, 64),
+            "The norms are right. The second convolution does not see the input: how many channels "
+            "does the first one hand to it?",
+        ),
+        "both-sixteen": (
+            lambda: (2 * 16 * 16 * 9, 64),
+            "The norms are right. The first convolution starts from fewer channels.",
+        ),
+        "one-convolution": (
+            lambda: (8 * 16 * 9, 64),
+            "The norms are right, and this is the first convolution. There are two.",
+        ),
+        "channels-not-multiplied": (
+            lambda: (2 * 16 * 9, 64),
+            "The norms are right. Each of the 16 filters has a kernel of its own for every channel "
+            "that comes in.",
+        ),
+        "biases-counted": (
+            lambda: (8 * 16 * 9 + 16 * 16 * 9 + 32, 64),
+            "The norms are right. You count a bias for each filter, and these convolutions have "
+            "none: the norm behind them has a shift of its own.",
+        ),
+        "norm-without-shift": (
+            lambda: (8 * 16 * 9 + 16 * 16 * 9, 32),
+            "The convolutions are right. A batch norm learns more than one number for a channel.",
+        ),
+        "running-statistics-counted": (
+            lambda: (8 * 16 * 9 + 16 * 16 * 9, 128),
+            "The convolutions are right. The running mean and variance of a norm are kept, but not "
+            "learned by gradients.",
+        ),
+        "norm-of-eight": (
+            lambda: (8 * 16 * 9 + 16 * 16 * 9, 48),
+            "The convolutions are right. Both norms stand behind a convolution that makes 16 "
+            "channels.",
+        ),
+        "order-swapped": (
+            lambda: (64, 8 * 16 * 9 + 16 * 16 * 9),
+            "Both numbers are right, in the wrong order: the convolutions come first.",
+        ),
+    },
+    hints=(
+        "Count one convolution first: each filter has a 3 by 3 kernel for every channel that comes "
+        "in, and there are as many filters as channels that go out.",
+        "The first holds 8 times 16 kernels, the second 16 times 16, with nine numbers each.",
+        "A batch norm learns a scale and a shift for each channel, and there are two norms.",
+    ),
+    why=(
+        "A kernel of 3 by 3 for every pair of a channel that comes in and one that goes out. The "
+        "norms hold a scale and a shift for each of 16 channels, twice. The second convolution is "
+        "twice as large as the first: width is what a network pays for."
+    ),
+)
+
+
+# Transposed convolution ---------------------------------------------------------------------------
+
+
+def transposed_convolution(x, kernel, stride):
+    (h, w), (a, b) = x.shape, kernel.shape
+    result = torch.zeros((h - 1) * stride + a, (w - 1) * stride + b)
+    for i in range(h):
+        for j in range(w):
+            top, left = i * stride, j * stride
+            result[top : top + a, left : left + b] += x[i, j] * kernel
+    return result
+
+
+def overlaps_overwritten(x, kernel, stride):
+    (h, w), (a, b) = x.shape, kernel.shape
+    out = torch.zeros((h - 1) * stride + a, (w - 1) * stride + b)
+    for i in range(h):
+        for j in range(w):
+            out[i * stride : i * stride + a, j * stride : j * stride + b] = x[i, j] * kernel
+    return out
+
+
+def kernel_flipped(x, kernel, stride):
+    return transposed_convolution(x, kernel.flip(0, 1), stride)
+
+
+def kernel_turned(x, kernel, stride):
+    return transposed_convolution(x, kernel.T, stride)
+
+
+def stride_ignored(x, kernel, stride):
+    return transposed_convolution(x, kernel, 1)
+
+
+def stride_of_the_kernel(x, kernel, stride):
+    return torch.kron(x, kernel)
+
+
+def ordinary_convolution(x, kernel, stride):
+    a, b = kernel.shape
+    padded = F.pad(x, (b, b, a, a))
+    return F.conv2d(padded[None, None], kernel[None, None], stride=stride)[0, 0]
+
+
+def overlaps_averaged(x, kernel, stride):
+    count = transposed_convolution(torch.ones_like(x), torch.ones_like(kernel), stride)
+    return transposed_convolution(x, kernel, stride) / count.clamp(min=1)
+
+
+def size_times_stride(x, kernel, stride):
+    whole = transposed_convolution(x, kernel, stride)
+    out = torch.zeros(x.shape[0] * stride, x.shape[1] * stride)
+    h, w = min(len(whole), len(out)), min(whole.shape[1], out.shape[1])
+    out[:h, :w] = whole[:h, :w]
+    return out
+
+
+def border_cut(x, kernel, stride):
+    return transposed_convolution(x, kernel, stride)[1:-1, 1:-1]
+
+
+def pixels_repeated(x, kernel, stride):
+    return x.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
+
+
+def kernel_summed(x, kernel, stride):
+    return transposed_convolution(x, torch.ones_like(kernel) * kernel.sum(), stride)
+
+
+def _stamps(rng: torch.Generator) -> Inputs:
+    cases = (
+        ((2, 2), (2, 2), 2),
+        ((2, 3), (2, 3), 1),
+        ((3, 2), (3, 3), 2),
+        ((1, 4), (2, 4), 3),
+        ((4, 3), (3, 2), 1),
+        ((3, 3), (4, 3), 2),
+    )
+    return [
+        (torch.randn(size, generator=rng), torch.randn(kernel, generator=rng), stride)
+        for size, kernel, stride in cases
+    ]
+
+
+TRANSPOSED_CONVOLUTION = Exercise(
+    name="unet.transposed_convolution",
+    question=(
+        "Write transposed_convolution(x, kernel, stride): each value stamps the kernel, times "
+        "itself, into the result; stamps lie `stride` pixels apart, and where they overlap they "
+        "add up. "
+        "`x` is a float tensor (H, W), `kernel` a float tensor (a, b), `stride` a whole number, at "
+        "least 1, for both axes. The stamp of x[0, 0] begins in the upper left corner. Return a "
+        "new float tensor in which all stamps just fit, (H - 1) * stride + a high and "
+        "(W - 1) * stride + b wide. Places that no stamp reaches are 0."
+    ),
+    reference=transposed_convolution,
+    make_inputs=_stamps,
+    wrong={
+        "overlaps-overwritten": (
+            overlaps_overwritten,
+            "Right where stamps do not overlap. Where they do, your last stamp wipes out the "
+            "others: add to what is there.",
+        ),
+        "kernel-flipped": (
+            kernel_flipped,
+            "Your stamps are turned upside down. The kernel is stamped as it is.",
+        ),
+        "kernel-turned": (
+            kernel_turned,
+            "Your stamps have rows and columns exchanged.",
+        ),
+        "stride-ignored": (
+            stride_ignored,
+            "Your stamps always lie one pixel apart: where does the stride come in?",
+        ),
+        "stride-of-the-kernel": (
+            stride_of_the_kernel,
+            "Your stamps lie one kernel apart, side by side. The stride says how far; it may be "
+            "smaller, so that they overlap, or larger.",
+        ),
+        "ordinary-convolution": (
+            ordinary_convolution,
+            "This is an ordinary convolution with a stride: it collects many pixels into one. "
+            "Asked for is the way back, which spreads one pixel over many.",
+        ),
+        "overlaps-averaged": (
+            overlaps_averaged,
+            "Where stamps overlap you take their mean. They add up.",
+        ),
+        "size-times-stride": (
+            size_times_stride,
+            "Your result is exactly `stride` times as large as the input. That holds where kernel "
+            "and stride are equal; in general the last stamp must fit, and not more.",
+        ),
+        "border-cut": (
+            border_cut,
+            "A rim of one pixel is cut off. That is what padding=1 does; here nothing is cut.",
+        ),
+        "pixels-repeated": (
+            pixels_repeated,
+            "You repeat pixels. The kernel is to say how each one is spread.",
+        ),
+        "kernel-summed": (
+            kernel_summed,
+            "Each of your stamps is flat. A stamp is the kernel, place by place, times the value.",
+        ),
+    },
+    hints=(
+        "Begin with zeros of the size that the question gives, then go through the pixels of x.",
+        "Pixel (i, j) stamps into the rows from i * stride on, as many as the kernel has, and into "
+        "the columns from j * stride on.",
+        "Add x[i, j] times the kernel to that window of the result with `+=`.",
+    ),
+    why=(
+        "A convolution collects, a transposed convolution spreads. The result is as large as the "
+        "outermost stamps reach, and overlapping stamps add up."
+    ),
+)
+
+
+# An encoder that returns its skips ----------------------------------------------------------------
+
+
+class Encoder(torch.nn.Module):
+    def __init__(self, channels, width):
+        super().__init__()
+        self.first = torch.nn.Conv2d(channels, width, 3, padding=1)
+        self.second = torch.nn.Conv2d(width, 2 * width, 3, padding=1)
+        self.third = torch.nn.Conv2d(2 * width, 4 * width, 3, padding=1)
+        self.pool = torch.nn.MaxPool2d(2)
+
+    def forward(self, x):
+        fine = torch.relu(self.first(x))
+        middle = torch.relu(self.second(self.pool(fine)))
+        coarse = torch.relu(self.third(self.pool(middle)))
+        return [fine, middle, coarse]
+
+
+class OnlyTheCoarsest(Encoder):
+    def forward(self, x):
+        return super().forward(x)[-1]
+
+
+class CoarsestInAList(Encoder):
+    def forward(self, x):
+        return super().forward(x)[-1:]
+
+
+class WithoutTheCoarsest(Encoder):
+    def forward(self, x):
+        return super().forward(x)[:-1]
+
+
+class CoarsestFirst(Encoder):
+    def forward(self, x):
+        return super().forward(x)[::-1]
+
+
+class AfterThePool(Encoder):
+    def forward(self, x):
+        fine, middle, coarse = super().forward(x)
+        return [self.pool(fine), self.pool(middle), coarse]
+
+
+class BeforeTheReLU(Encoder):
+    def forward(self, x):
+        fine = self.first(x)
+        middle = self.second(self.pool(fine.relu()))
+        return [fine, middle, self.third(self.pool(middle.relu()))]
+
+
+class WithoutReLU(Encoder):
+    def forward(self, x):
+        fine = self.first(x)
+        middle = self.second(self.pool(fine))
+        return [fine, middle, self.third(self.pool(middle))]
+
+
+class NeverPooled(Encoder):
+    def forward(self, x):
+        fine = self.first(x).relu()
+        middle = self.second(fine).relu()
+        return [fine, middle, self.third(middle).relu()]
+
+
+class MeanPooled(Encoder):
+    def __init__(self, channels, width):
+        super().__init__(channels, width)
+        self.pool = nn.AvgPool2d(2)
+
+
+class EveryLayer(Encoder):
+    def forward(self, x):
+        found = []
+        for i, layer in enumerate((self.first, self.second, self.third)):
+            x = layer(self.pool(x) if i else x)
+            found.append(x)
+            x = x.relu()
+            found.append(x)
+            if i < 2:
+                found.append(self.pool(x))
+        return found
+
+
+class InputToo(Encoder):
+    def forward(self, x):
+        return [x, *super().forward(x)]
+
+
+class CutOffSkips(Encoder):
+    def forward(self, x):
+        fine, middle, coarse = super().forward(x)
+        return [fine.detach(), middle.detach(), coarse]
+
+
+def _run_encoder(candidate: Any) -> Callable[..., Any]:
+    """Calls a module built from (channels, width). Skips that teach nothing come back marked."""
+
+    def run(channels: int, width: int, x: torch.Tensor) -> Any:
+        module = module_from(candidate, channels, width)
+        with torch.enable_grad():
+            found = module(x)
+        if isinstance(found, list | tuple) and found:
+            tensors = [item for item in found if isinstance(item, torch.Tensor)]
+            cut = [not t.requires_grad for t in tensors if t is not x and t.shape != x.shape]
+            if any(cut):
+                return list(found), "cut off from the graph"
+        return found
+
+    return run
+
+
+def _encoder_inputs(rng: torch.Generator) -> Inputs:
+    cases = ((1, 1, 2, 8, 8), (2, 3, 4, 4, 12), (3, 2, 3, 7, 9), (1, 1, 5, 16, 4), (2, 2, 5, 6, 10))
+    return [(c, w, torch.randn(n, c, h, v, generator=rng)) for n, c, w, h, v in cases]
+
+
+ENCODER = Exercise(
+    name="unet.Encoder",
+    question=(
+        "Mend the module class Encoder(channels, width), so that it hands out what each of its "
+        "three levels has found. "
+        "`forward(x)` gets a float tensor (N, channels, H, W), H and W at least 4, and returns a "
+        "list of three tensors, finest first, each taken behind its ReLU and before it is pooled: "
+        "(N, width, H, W), (N, 2 * width, H // 2, W // 2) and (N, 4 * width, H // 4, W // 4). The "
+        "layers stay as they are: three convolutions, 3 by 3, padding 1, with bias, and max "
+        "pooling by 2. Your weights are overwritten before the check."
+    ),
+    reference=Encoder,
+    make_inputs=_encoder_inputs,
+    prepare=_run_encoder,
+    wrong={
+        "only-the-coarsest": (
+            OnlyTheCoarsest,
+            "Only the coarsest map comes out, as a tensor: what the finer levels have found is "
+            "gone once the next layer has run. Get hold of each of them on the way.",
+        ),
+        "coarsest-in-a-list": (
+            CoarsestInAList,
+            "The list holds the coarsest map alone. The two finer ones are missing.",
+        ),
+        "without-the-coarsest": (
+            WithoutTheCoarsest,
+            "The coarsest map is missing: the decoder starts from it.",
+        ),
+        "coarsest-first": (CoarsestFirst, "All three are there, but the finest is to come first."),
+        "after-the-pool": (
+            AfterThePool,
+            "You hand out the finer maps after they were pooled. Then the fine detail, which the "
+            "skips are for, is lost already.",
+        ),
+        "before-the-relu": (
+            BeforeTheReLU,
+            "You take the maps before their ReLU. Asked for is what stands behind it.",
+        ),
+        "without-relu": (
+            WithoutReLU,
+            "The ReLUs are missing. Without them the convolutions are one linear map.",
+        ),
+        "never-pooled": (
+            NeverPooled,
+            "All three maps have the size of the image: nothing is pooled between the levels.",
+        ),
+        "mean-pooled": (MeanPooled, "You pool by the mean. The layers of the question pool by the "
+            "maximum."),
+        "every-layer": (
+            EveryLayer,
+            "You hand out the result of every layer. Asked for are three: one for each level.",
+        ),
+        "input-too": (
+            InputToo,
+            "Your list begins with the image itself. Asked for is what the three levels make of "
+            "it.",
+        ),
+        "skips-cut-off": (
+            CutOffSkips,
+            "The values are right, but the skips are cut off from the graph (detach, .data, "
+            "no_grad): the decoder's gradient would never reach the encoder through them.",
+        ),
+    },
+    hints=(
+        "An nn.Sequential keeps nothing of what lies between its layers. `forward` has to call the "
+        "levels one by one.",
+        "Make three attributes, one for each convolution with its ReLU (or an nn.ModuleList), and "
+        "pool between them in `forward`.",
+        "After each level append x to a list, then pool x for the next level. Return the list.",
+    ),
+    why=(
+        "What a later layer needs, `forward` must get hold of. An nn.Sequential passes each result "
+        "on and forgets it, so the levels stand apart, and the pooling stands between them."
+    ),
+)  # fmt: skip
+
+
+# A step of the decoder ----------------------------------------------------------------------------
+
+
+def decoder_step(x, skip, up, merge):
+    x = up(x)
+    down, right = skip.shape[2] - x.shape[2], skip.shape[3] - x.shape[3]
+    x = torch.nn.functional.pad(x, (0, right, 0, down), mode="replicate")
+    return merge(torch.cat([skip, x], dim=1))
+
+
+def _padded_to(x, skip, mode="replicate"):
+    missing = (0, skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2])
+    return F.pad(x, missing, mode=mode)
+
+
+def decoder_swapped(x, skip, up, merge):
+    return merge(torch.cat([_padded_to(up(x), skip), skip], 1))
+
+
+def decoder_added(x, skip, up, merge):
+    both = skip + _padded_to(up(x), skip)
+    return merge(torch.cat([both, both], 1))
+
+
+def decoder_without_skip(x, skip, up, merge):
+    x = _padded_to(up(x), skip)
+    return merge(torch.cat([x, x], 1))
+
+
+def decoder_closed_skip(x, skip, up, merge):
+    return merge(torch.cat([torch.zeros_like(skip), _padded_to(up(x), skip)], 1))
+
+
+def decoder_skip_only(x, skip, up, merge):
+    return merge(torch.cat([skip, skip], 1))
+
+
+def decoder_cropped(x, skip, up, merge):
+    x = up(x)
+    return merge(torch.cat([skip[:, :, : x.shape[2], : x.shape[3]], x], 1))
+
+
+def decoder_zeros(x, skip, up, merge):
+    return merge(torch.cat([skip, _padded_to(up(x), skip, "constant")], 1))
+
+
+def decoder_top_left(x, skip, up, merge):
+    x = up(x)
+    missing = (skip.shape[3] - x.shape[3], 0, skip.shape[2] - x.shape[2], 0)
+    return merge(torch.cat([skip, F.pad(x, missing, mode="replicate")], 1))
+
+
+def decoder_resized(x, skip, up, merge):
+    return merge(torch.cat([skip, F.interpolate(up(x), skip.shape[2:], mode="bilinear")], 1))
+
+
+def decoder_even_only(x, skip, up, merge):
+    return merge(torch.cat([skip, up(x)], 1))
+
+
+def decoder_along_the_batch(x, skip, up, merge):
+    return merge(torch.cat([skip, _padded_to(up(x), skip)]))
+
+
+def decoder_unmerged(x, skip, up, merge):
+    return torch.cat([skip, _padded_to(up(x), skip)], 1)
+
+
+def decoder_skip_added_again(x, skip, up, merge):
+    return skip + merge(torch.cat([skip, _padded_to(up(x), skip)], 1))
+
+
+def _decoder_inputs(rng: torch.Generator) -> Inputs:
+    cases = []
+    with torch.random.fork_rng(), torch.enable_grad():
+        torch.manual_seed(int(torch.randint(2**31, (), generator=rng)))
+        for n, c, h, w in ((1, 2, 4, 6), (2, 3, 5, 4), (3, 1, 6, 7), (1, 4, 7, 9), (2, 2, 8, 8)):
+            up, merge = nn.ConvTranspose2d(2 * c, c, 2, stride=2), nn.Conv2d(2 * c, c, 3, padding=1)
+            for layer in (up, merge):
+                layer.requires_grad_(False)
+            x = torch.randn(n, 2 * c, h // 2, w // 2, generator=rng)
+            cases.append((x, torch.randn(n, c, h, w, generator=rng), up, merge))
+    return cases
+
+
+DECODER_STEP = Exercise(
+    name="unet.decoder_step",
+    question=(
+        "Write decoder_step(x, skip, up, merge), one level of the decoder: double the size of the "
+        "coarse features, set them beside the skip, and merge the two. "
+        "`x` is a float tensor (N, 2C, h, w), `skip` a float tensor (N, C, H, W); `up(x)` gives "
+        "(N, C, 2h, 2w); `merge` takes 2C channels, the skip's first. Where H or W is odd, pooling "
+        "has rounded down, and `up(x)` is one row or column short: repeat its last row or column "
+        "then, so that it is as large as the skip. Return merge's result, (N, C, H, W)."
+    ),
+    reference=decoder_step,
+    make_inputs=_decoder_inputs,
+    wrong={
+        "order-swapped": (
+            decoder_swapped,
+            "The channels stand in the other order. `merge` runs without an error, but its weights "
+            "meet the wrong features: the skip comes first.",
+        ),
+        "added-instead-of-concatenated": (
+            decoder_added,
+            "You add skip and coarse features. Then `merge` cannot tell one from the other; set "
+            "them beside each other as channels.",
+        ),
+        "skip-forgotten": (
+            decoder_without_skip,
+            "The skip has no influence on your result: the coarse features stand in both places.",
+        ),
+        "skip-closed": (
+            decoder_closed_skip,
+            "The skip has no influence on your result: zeros stand where it belongs.",
+        ),
+        "coarse-features-forgotten": (
+            decoder_skip_only,
+            "The coarse features have no influence on your result: the skip stands in both places.",
+        ),
+        "skip-cropped": (
+            decoder_cropped,
+            "Right for even sizes. For odd ones you cut the skip, so that the result is smaller "
+            "than the image. Make the coarse features larger instead.",
+        ),
+        "padded-with-zeros": (
+            decoder_zeros,
+            "Right for even sizes. For odd ones you fill up with zeros; asked for is to repeat the "
+            "last row or column.",
+        ),
+        "padded-at-the-wrong-side": (
+            decoder_top_left,
+            "Right for even sizes. For odd ones you fill up at the top or on the left, which "
+            "shifts everything. Pooling has dropped the last row or column, not the first.",
+        ),
+        "resized": (
+            decoder_resized,
+            "Right for even sizes. For odd ones you stretch the coarse features, so that they no "
+            "longer lie where they belong.",
+        ),
+        "right-only-for-even": (
+            decoder_even_only,
+            "Right for even sizes. With an odd one the two do not fit together: see what the "
+            "question says of it.",
+        ),
+        "along-the-batch": (
+            decoder_along_the_batch,
+            "You set the two beside each other along the batch. Channels are axis 1.",
+        ),
+        "not-merged": (
+            decoder_unmerged,
+            "The two stand side by side, but `merge` was never called.",
+        ),
+        "skip-added-again": (
+            decoder_skip_added_again,
+            "The skip is added to the result once more. That is a residual block; here the result "
+            "of `merge` alone is asked for.",
+        ),
+    },
+    hints=(
+        "Three calls in this order: `up`, `torch.cat`, `merge`. Between the first two, sizes are "
+        "compared.",
+        "`F.pad` counts from the last axis: (left, right, top, bottom). How many rows and columns "
+        "are missing? mode='replicate' repeats the border.",
+        "Concatenate along dim=1, the skip first, and hand the result to `merge`.",
+    ),
+    why=(
+        "The coarse features say what, the skip says where; side by side, a convolution can use "
+        "both. The order is a convention, but weights are trained for one."
+    ),
+)
+
+
+# Receptive field ----------------------------------------------------------------------------------
+
+
+def receptive_field():
+    width, distance = 1, 1
+    for kernel, stride in [(3, 1), (3, 1), (2, 2), (3, 1), (3, 1), (2, 2), (3, 1), (3, 1)]:
+        width += (kernel - 1) * distance
+        distance *= stride
+    return float(width)
+
+
+RECEPTIVE_FIELD = Exercise(
+    name="unet.receptive_field",
+    question=(
+        "An encoder has three levels of two 3 by 3 convolutions each, with max pooling by 2 "
+        "between the levels; how many pixels wide is the square of the image that one value of "
+        "the last map can depend on? "
+        "Answer with a whole number, before you read on."
+    ),
+    reference=receptive_field,
+    wrong={
+        "pooling-ignored": (
+            lambda: 13,
+            "This is the field of six convolutions without any pooling. Behind a pooling, a step "
+            "to the next value is a longer step in the image.",
+        ),
+        "stride-of-pooling-ignored": (
+            lambda: 15,
+            "You count the pooling as two more kernels. It also doubles every step that comes "
+            "after it.",
+        ),
+        "width-of-pooling-ignored": (
+            lambda: 29,
+            "Nearly: the steps are right. A pooling is a kernel, too, of width 2, and adds to the "
+            "width itself.",
+        ),
+        "scale-only": (
+            lambda: 20,
+            "Two convolutions see 5 by 5, four times as far apart: but values that lie 4 pixels "
+            "apart see more than a pixel each.",
+        ),
+        "scale-alone": (
+            lambda: 4,
+            "A value of the last map stands for 4 by 4 pixels, but it depends on far more of them.",
+        ),
+        "one-level-less": (lambda: 14, "This is the field at the end of the second level."),
+        "one-level-more": (
+            lambda: 68,
+            "This would be the field at the end of a fourth level.",
+        ),
+        "one-convolution-a-level": (
+            lambda: 18,
+            "This is the field with one convolution in each level. There are two.",
+        ),
+        "last-level-without-convolutions": (
+            lambda: 16,
+            "This is the field behind the second pooling. Two more convolutions follow.",
+        ),
+        "area": (lambda: 1024, "This is an area. Asked for is the width of the square."),
+    },
+    hints=(
+        "Go through the layers from the image on. A kernel of width k adds k - 1 steps to the "
+        "width; how long is a step?",
+        "A step is 1 pixel in the first level, 2 in the second and 4 in the third. Pooling has a "
+        "kernel of width 2.",
+        "5 after the first level, 6 after its pooling, 14 after the second level.",
+    ),
+    why=(
+        "Each kernel of width k adds k - 1 steps, and each pooling doubles the length of a step. "
+        "So the field grows by a constant amount with each convolution, and doubles with each "
+        "level."
+    ),
+)
+
+
+# Images of any size -------------------------------------------------------------------------------
+
+
+def at_any_size(model, x, multiple):
+    height, width = x.shape[2:]
+    down, right = -height % multiple, -width % multiple
+    padded = torch.nn.functional.pad(x, (0, right, 0, down), mode="replicate")
+    return model(padded)[:, :, :height, :width]
+
+
+def size_not_padded(model, x, multiple):
+    return model(x)
+
+
+def size_not_cropped(model, x, multiple):
+    down, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    return model(F.pad(x, (0, right, 0, down), mode="replicate"))
+
+
+def size_axes_swapped(model, x, multiple):
+    h, w = x.shape[2:]
+    padded = F.pad(x, (0, -h % multiple, 0, -w % multiple), mode="replicate")
+    return model(padded)[:, :, :h, :w]
+
+
+def size_zeros(model, x, multiple):
+    h, w = x.shape[2:]
+    return model(F.pad(x, (0, -w % multiple, 0, -h % multiple)))[:, :, :h, :w]
+
+
+def size_padded_always(model, x, multiple):
+    h, w = x.shape[2:]
+    down, right = multiple - h % multiple, multiple - w % multiple
+    return model(F.pad(x, (0, right, 0, down), mode="replicate"))[:, :, :h, :w]
+
+
+def size_remainder(model, x, multiple):
+    h, w = x.shape[2:]
+    padded = F.pad(x, (0, w % multiple, 0, h % multiple), mode="replicate")
+    return model(padded)[:, :, :h, :w]
+
+
+def size_resized(model, x, multiple):
+    h, w = x.shape[2:]
+    larger = [n + -n % multiple for n in (h, w)]
+    return F.interpolate(model(F.interpolate(x, larger)), (h, w))
+
+
+def size_wrong_corner(model, x, multiple):
+    h, w = x.shape[2:]
+    found = model(F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="replicate"))
+    return found[:, :, -h:, -w:]
+
+
+def size_top_left(model, x, multiple):
+    h, w = x.shape[2:]
+    return model(F.pad(x, (-w % multiple, 0, -h % multiple, 0), mode="replicate"))[:, :, -h:, -w:]
+
+
+def size_input_cropped(model, x, multiple):
+    h, w = (n - n % multiple for n in x.shape[2:])
+    return model(x[:, :, :h, :w])
+
+
+def size_made_square(model, x, multiple):
+    h, w = x.shape[2:]
+    n = max(h, w) + -max(h, w) % multiple
+    return model(F.pad(x, (0, n - w, 0, n - h), mode="replicate"))[:, :, :h, :w]
+
+
+def size_to_16(model, x, multiple):
+    return at_any_size(model, x, 16)
+
+
+class _Choosy(nn.Module):
+    """A model that refuses sizes that are no multiple, and whose answer depends on all it sees."""
+
+    def __init__(self, multiple: int):
+        super().__init__()
+        self.multiple = multiple
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if any(n % self.multiple or n == 0 for n in x.shape[2:]):
+            raise ValueError(
+                f"an image of {tuple(x.shape[2:])}: expected multiples of {self.multiple}"
+            )
+        nearby = F.avg_pool2d(x, 3, 1, 1).sum(1, keepdim=True)
+        return torch.cat([nearby, x[:, :1] * x.mean((1, 2, 3), keepdim=True)], 1)
+
+
+def _sizes(rng: torch.Generator) -> Inputs:
+    cases = (
+        (1, 1, 8, 12, 4),
+        (2, 3, 9, 14, 4),
+        (1, 2, 5, 7, 2),
+        (3, 1, 16, 13, 8),
+        (2, 1, 11, 24, 8),
+        (1, 1, 3, 20, 16),
+    )
+    return [(_Choosy(m), torch.randn(n, c, h, w, generator=rng) + 1, m) for n, c, h, w, m in cases]
+
+
+AT_ANY_SIZE = Exercise(
+    name="unet.at_any_size",
+    question=(
+        "Write at_any_size(model, x, multiple), which calls a model that takes certain sizes only "
+        "on an image of any size. "
+        "`x` is a float tensor (N, C, H, W); `model` takes images whose height and width are "
+        "multiples of the whole number `multiple`, and returns (N, K, height, width). Enlarge `x` "
+        "at the bottom and on the right, by repeating its last row and column, to the next "
+        "multiples (not at all where the size fits), call the model once, and cut the result back "
+        "to (N, K, H, W)."
+    ),
+    reference=at_any_size,
+    make_inputs=_sizes,
+    wrong={
+        "not-padded": (
+            size_not_padded,
+            "Right where the size fits by chance. Elsewhere the model refuses the image: enlarge "
+            "it first.",
+        ),
+        "not-cropped": (
+            size_not_cropped,
+            "The result is as large as the enlarged image. Cut it back to the size of `x`.",
+        ),
+        "axes-swapped": (
+            size_axes_swapped,
+            "The axes are swapped: `F.pad` counts from the last axis, so that the first two "
+            "numbers are for the width.",
+        ),
+        "padded-with-zeros": (
+            size_zeros,
+            "You enlarge with zeros. In a normalised MRI 0 is not black but the mean grey; the "
+            "question asks to repeat the border.",
+        ),
+        "padded-always": (
+            size_padded_always,
+            "Where the size fits already, you enlarge by a whole multiple more. That costs time, "
+            "and can change the result.",
+        ),
+        "remainder-added": (
+            size_remainder,
+            "You add the remainder of the division. Missing is what leads up to the next multiple.",
+        ),
+        "resized": (
+            size_resized,
+            "You stretch the image. Then every object has another size than in training, and the "
+            "mask has to be stretched back. Add pixels at the border instead.",
+        ),
+        "wrong-corner": (
+            size_wrong_corner,
+            "You enlarge at the bottom and on the right, but keep the lower right part of the "
+            "result: all of it is shifted.",
+        ),
+        "padded-top-left": (
+            size_top_left,
+            "You enlarge at the top and on the left. That works too, but the question asks for the "
+            "bottom and the right.",
+        ),
+        "image-cut": (
+            size_input_cropped,
+            "You cut the image down to the last multiple. What was cut off is never segmented.",
+        ),
+        "made-square": (
+            size_made_square,
+            "You make the image square. Height and width may differ; each goes to its own next "
+            "multiple.",
+        ),
+        "always-16": (
+            size_to_16,
+            "You always go to a multiple of 16. How many are needed depends on the model: see the "
+            "argument.",
+        ),
+    },
+    hints=(
+        "How many rows are missing to the next multiple? None if the remainder is 0.",
+        "In Python -n % m is what n lacks to the next multiple of m.",
+        "`F.pad(x, (0, columns, 0, rows), mode='replicate')`, then the model, then a slice of the "
+        "last two axes.",
+    ),
+    why=(
+        "Each pooling halves, so sizes must be divisible by 2 to the number of poolings. Repeating "
+        "the border adds no edge that the network could take for something."
+    ),
+)
+
+
+# Soft Dice loss -----------------------------------------------------------------------------------
+
+
+def soft_dice_loss(logits, masks):
+    p = torch.sigmoid(logits).flatten(1)
+    t = masks.flatten(1).float()
+    overlap = (p * t).sum(1)
+    score = (2 * overlap + 1) / (p.sum(1) + t.sum(1) + 1)
+    return (1 - score).mean()
+
+
+def _soft(logits, masks):
+    return torch.sigmoid(logits).flatten(1), masks.flatten(1).float()
+
+
+def dice_pooled(logits, masks):
+    p, t = _soft(logits, masks)
+    return 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
+
+
+def dice_without_smoothing(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - 2 * (p * t).sum(1) / (p.sum(1) + t.sum(1))).mean()
+
+
+def dice_smoothed_below_only(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - 2 * (p * t).sum(1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_hard(logits, masks):
+    p, t = (logits > 0).flatten(1).float(), masks.flatten(1).float()
+    score = (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+    return (1 - score).mean() + 0 * logits.sum()
+
+
+def dice_score_returned(logits, masks):
+    return 1 - soft_dice_loss(logits, masks)
+
+
+def dice_negative(logits, masks):
+    return soft_dice_loss(logits, masks) - 1
+
+
+def dice_of_accuracy(logits, masks):
+    p, t = _soft(logits, masks)
+    return 1 - (p * t + (1 - p) * (1 - t)).mean()
+
+
+def dice_without_sigmoid(logits, masks):
+    p, t = logits.flatten(1), masks.flatten(1).float()
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_without_two(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - ((p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_softmax(logits, masks):
+    p, t = logits.flatten(1).softmax(1), masks.flatten(1).float()
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_of_iou(logits, masks):
+    p, t = _soft(logits, masks)
+    both = (p * t).sum(1)
+    return (1 - (both + 1) / (p.sum(1) + t.sum(1) - both + 1)).mean()
+
+
+def dice_squares(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.square().sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_for_each(logits, masks):
+    p, t = _soft(logits, masks)
+    return 1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)
+
+
+def dice_summed(logits, masks):
+    return soft_dice_loss(logits, masks) * len(logits)
+
+
+def dice_by_row(logits, masks):
+    p, t = torch.sigmoid(logits), masks.float()
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_detached(logits, masks):
+    return soft_dice_loss(logits.detach(), masks)
+
+
+def _run_loss(candidate: Any) -> Callable[..., Any]:
+    """The loss, and the gradient that it sends to the logits: None where there is none."""
+
+    def run(logits: torch.Tensor, masks: torch.Tensor) -> Any:
+        loss_function = candidate() if isinstance(candidate, type) else candidate
+        with torch.enable_grad():
+            leaf = logits.clone().requires_grad_()
+            loss = loss_function(leaf, masks)
+            if not isinstance(loss, torch.Tensor) or loss.numel() != 1 or loss.ndim:
+                return loss
+            if not loss.requires_grad:
+                return loss.detach(), "no gradient"
+            (found,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+        return loss.detach(), found
+
+    return run
+
+
+def _loss_inputs(rng: torch.Generator) -> Inputs:
+    cases = []
+    for n, h, w in ((1, 2, 2), (2, 4, 3), (3, 5, 5), (2, 6, 4), (4, 3, 7)):
+        masks = (torch.rand(n, h, w, generator=rng) < 0.4).to(torch.uint8)
+        masks[0, 0, 0] = 1
+        logits = 2 * torch.randn(n, h, w, generator=rng)
+        if n > 1:  # nothing there, nothing found, not even in the last decimal
+            masks[1], logits[1] = 0, -200.0
+        cases.append((logits, masks))
+    return cases
+
+
+SOFT_DICE_LOSS = Exercise(
+    name="unet.soft_dice_loss",
+    question=(
+        "Write soft_dice_loss(logits, masks): one minus Dice, with probabilities in place of a "
+        "mask, so that it has a gradient. "
+        "`logits` is a float tensor (N, H, W), `masks` a uint8 tensor (N, H, W) of 0 and 1. For "
+        "each image, Dice is (2 * overlap + 1) / (area + area + 1): the overlap is the sum of p "
+        "times mask over its pixels, the areas are the sums of p and of the mask, and the ones "
+        "keep it defined where both are empty. p is the sigmoid of the logit. Return the mean of "
+        "1 - Dice over the images: a tensor without axes, through which gradients reach the logits."
+    ),
+    reference=soft_dice_loss,
+    make_inputs=_loss_inputs,
+    prepare=_run_loss,
+    wrong={
+        "summed-over-the-batch": (
+            dice_pooled,
+            "Right for a single image. You sum over the batch as well, so that large objects drown "
+            "small ones. (The course's own loss does that on purpose; here each image counts "
+            "alike.)",
+        ),
+        "no-smoothing": (
+            dice_without_smoothing,
+            "The two ones are missing. On an image where nothing is and nothing is found your loss "
+            "is 0 / 0, NaN, and so are all gradients of the batch.",
+        ),
+        "smoothed-below-only": (
+            dice_smoothed_below_only,
+            "The one above the line is missing: an empty answer to an empty mask, which is right, "
+            "costs the full 1.",
+        ),
+        "hard-threshold": (
+            dice_hard,
+            "The threshold makes a mask of 0 and 1, and the gradient is zero everywhere: training "
+            "would not move. Use the probabilities.",
+        ),
+        "one-minus-missing": (
+            dice_score_returned,
+            "This is Dice itself. Minimising it would make the segmentation as bad as possible.",
+        ),
+        "negative-dice": (
+            dice_negative,
+            "This is minus Dice. Its gradient is the right one, but asked for is 1 - Dice, which "
+            "is 0 for a perfect answer.",
+        ),
+        "accuracy-instead-of-dice": (
+            dice_of_accuracy,
+            "This counts the background, too: it is a soft accuracy, which an empty answer to a "
+            "small object hardly hurts.",
+        ),
+        "sigmoid-missing": (
+            dice_without_sigmoid,
+            "The logits are no probabilities: they can be negative. The sigmoid is missing.",
+        ),
+        "factor-two-missing": (
+            dice_without_two,
+            "The 2 before the overlap is missing: a perfect answer would cost one half.",
+        ),
+        "softmax-over-pixels": (
+            dice_softmax,
+            "Your probabilities of an image sum to one: a softmax over its pixels. Each pixel "
+            "answers for itself: a sigmoid.",
+        ),
+        "iou-instead-of-dice": (
+            dice_of_iou,
+            "This is the soft IoU (Jaccard) loss: the overlap is removed from the denominator.",
+        ),
+        "squared-probabilities": (
+            dice_squares,
+            "You square the probabilities below the line. That is the variant of V-Net; asked for "
+            "are plain sums.",
+        ),
+        "one-loss-for-each": (
+            dice_for_each,
+            "This is a loss for each image. Return their mean: `backward` needs a single number.",
+        ),
+        "summed-not-averaged": (
+            dice_summed,
+            "Right for a single image. You sum over the images; asked for is the mean.",
+        ),
+        "by-row": (
+            dice_by_row,
+            "You sum over one spatial axis only, and score each column by itself.",
+        ),
+        "cut-off-from-the-graph": (
+            dice_detached,
+            "The value is right, but no gradient reaches the logits (detach, .item(), .data or a "
+            "trip through NumPy on the way).",
+        ),
+    },
+    hints=(
+        "Probabilities first. Then sums over height and width, and not over the images.",
+        "`flatten(1)` makes a row of each image; sums over dim 1 are then sums over its pixels.",
+        "Per image: 2 times the sum of p * t, plus 1, over the sum of p plus the sum of t, plus 1. "
+        "Take the mean of one minus that.",
+    ),
+    why=(
+        "Dice with probabilities can be differentiated. The ones make the empty case 1/1: right, "
+        "loss 0, and no division by zero."
+    ),
+)
+
+
+# Dice of whole volumes ----------------------------------------------------------------------------
+
+
+def volume_dice(prediction, truth, depths):
+    scores = []
+    for p, t in zip(prediction.split(depths), truth.split(depths), strict=True):
+        area = p.sum() + t.sum()
+        scores.append(2 * (p & t).sum() / area if area > 0 else torch.tensor(1.0))
+    return torch.stack(scores)
+
+
+def _volume_score(p, t, empty=1.0):
+    area = int(p.sum()) + int(t.sum())
+    return 2 * int((p & t).sum()) / area if area else empty
+
+
+def _each(prediction, truth, depths):
+    return zip(prediction.split(depths), truth.split(depths), strict=True)
+
+
+def volumes_pooled(prediction, truth, depths):
+    return torch.tensor([_volume_score(prediction, truth)] * len(depths))
+
+
+def slices_scored(prediction, truth, depths):
+    return torch.tensor([_volume_score(p, t) for p, t in zip(prediction, truth, strict=True)])
+
+
+def slices_averaged(prediction, truth, depths):
+    return torch.stack([slices_scored(p, t, [1] * len(p)).mean() for p, t in
+                        _each(prediction, truth, depths)])  # fmt: skip
+
+
+def slices_with_truth(prediction, truth, depths):
+    means = []
+    for p, t in _each(prediction, truth, depths):
+        there = t.flatten(1).any(1)
+        scores = slices_scored(p, t, [1] * len(p))
+        means.append(scores[there].mean() if there.any() else torch.tensor(1.0))
+    return torch.stack(means)
+
+
+def empty_is_nan(prediction, truth, depths):
+    return torch.tensor([_volume_score(p, t, float("nan")) for p, t in
+                         _each(prediction, truth, depths)])  # fmt: skip
+
+
+def empty_is_zero(prediction, truth, depths):
+    return torch.tensor([_volume_score(p, t, 0.0) for p, t in _each(prediction, truth, depths)])
+
+
+def empty_truth_is_right(prediction, truth, depths):
+    return torch.tensor([_volume_score(p, t) if t.any() else 1.0 for p, t in
+                         _each(prediction, truth, depths)])  # fmt: skip
+
+
+def mean_over_volumes(prediction, truth, depths):
+    return volume_dice(prediction, truth, depths).mean()
+
+
+def equal_depths(prediction, truth, depths):
+    n = -(-len(prediction) // len(depths))
+    pairs = zip(prediction.split(n), truth.split(n), strict=True)
+    return torch.tensor([_volume_score(p, t) for p, t in pairs])
+
+
+def depths_as_places(prediction, truth, depths):
+    scores, begin = [], 0
+    for end in depths:
+        scores.append(_volume_score(prediction[begin:end], truth[begin:end]))
+        begin = end
+    return torch.tensor(scores)
+
+
+def volume_iou(prediction, truth, depths):
+    found = volume_dice(prediction, truth, depths)
+    return found / (2 - found)
+
+
+def volume_accuracy(prediction, truth, depths):
+    return torch.stack([(p == t).float().mean() for p, t in _each(prediction, truth, depths)])
+
+
+def volume_without_two(prediction, truth, depths):
+    return torch.tensor([_volume_score(p, t, 2.0) / 2 for p, t in _each(prediction, truth, depths)])
+
+
+def _stacks(rng: torch.Generator) -> Inputs:
+    cases = []
+    for depths, h, w in (([2], 3, 4), ([3, 5], 4, 4), ([4, 2, 3], 5, 3), ([1, 6, 2, 2], 4, 6)):
+        truth = torch.rand(sum(depths), h, w, generator=rng) < 0.4
+        prediction = truth ^ (torch.rand(sum(depths), h, w, generator=rng) < 0.25)
+        truth[0, 0, 0], prediction[0, 0, :2] = True, True
+        if len(depths) > 1:
+            begin = sum(depths[:-1])
+            truth[begin:], prediction[begin:] = False, False  # nothing there, nothing found
+            truth[depths[0]], prediction[depths[0]] = False, False  # an empty slice in a volume
+            truth[depths[0] + 1 : begin, 0, 0] = True
+        if len(depths) > 3:  # a false alarm
+            truth[-depths[-1] - depths[-2] : -depths[-1]] = False
+            prediction[-depths[-1] - 1, 1, 1] = True
+        cases.append((prediction, truth, depths))
+    return cases
+
+
+VOLUME_DICE = Exercise(
+    name="unet.volume_dice",
+    question=(
+        "Write volume_dice(prediction, truth, depths), which gives the Dice of each volume, when "
+        "the slices of all volumes lie in one stack. "
+        "`prediction` and `truth` are bool tensors (S, H, W); `depths` is a list of whole numbers: "
+        "the first `depths[0]` slices are volume 0, the next `depths[1]` are volume 1, and so on; "
+        "they sum to S. Return a float tensor (V,), one Dice for each of the V volumes. A volume "
+        "that is empty in both counts 1."
+    ),
+    reference=volume_dice,
+    make_inputs=_stacks,
+    wrong={
+        "pooled-over-volumes": (
+            volumes_pooled,
+            "All volumes stand in one pot: each gets the same number. Score each by itself.",
+        ),
+        "one-for-each-slice": (
+            slices_scored,
+            "This is a Dice for each slice. Asked for is one for each volume.",
+        ),
+        "mean-over-slices": (
+            slices_averaged,
+            "You score each slice and take the mean over a volume. Then an empty slice counts as "
+            "much as the largest one, and the empty ones, which are easy, lift the score.",
+        ),
+        "mean-over-slices-with-truth": (
+            slices_with_truth,
+            "You take the mean over the slices that hold something. A tiny slice counts as much as "
+            "a large one, and false alarms in empty slices are not seen.",
+        ),
+        "empty-is-nan": (
+            empty_is_nan,
+            "Right where something is there. Where both are empty you divide 0 by 0; the question "
+            "says what that is worth.",
+        ),
+        "empty-is-zero": (
+            empty_is_zero,
+            "Right where something is there. Where both are empty your volume counts 0, although "
+            "the answer is right.",
+        ),
+        "false-alarm-forgiven": (
+            empty_truth_is_right,
+            "You count 1 wherever the truth is empty, also for a false alarm. That holds only if "
+            "the prediction is empty as well.",
+        ),
+        "mean-over-volumes": (
+            mean_over_volumes,
+            "This is the mean over the volumes. Asked for is a number for each of them.",
+        ),
+        "equal-depths": (
+            equal_depths,
+            "You cut the stack into equal parts. The volumes differ in depth.",
+        ),
+        "depths-as-places": (
+            depths_as_places,
+            "You take the depths for places in the stack. They are lengths: a volume begins where "
+            "all earlier ones end.",
+        ),
+        "iou-instead-of-dice": (volume_iou, "This is the IoU of each volume."),
+        "accuracy-instead-of-dice": (
+            volume_accuracy,
+            "This is the share of right pixels. Dice does not count the background.",
+        ),
+        "factor-two-missing": (volume_without_two, "The 2 before the overlap is missing."),
+    },
+    hints=(
+        "`split` takes a list of lengths and cuts a tensor into such parts.",
+        "Loop over the parts of prediction and truth together. Sum over all slices of a part.",
+        "Twice the sum of (p & t), over the sum of p plus the sum of t; 1 where that is 0. "
+        "Stack the numbers.",
+    ),
+    why=(
+        "A patient is a volume, not a slice. So the slices of a volume are one mask, and each "
+        "volume counts alike."
+    ),
+)
+
+
+# In the order in which the chapter asks them.
+EXERCISES = (
+    BLOCK_PARAMETERS,
+    TRANSPOSED_CONVOLUTION,
+    ENCODER,
+    DECODER_STEP,
+    RECEPTIVE_FIELD,
+    AT_ANY_SIZE,
+    SOFT_DICE_LOSS,
+    VOLUME_DICE,
+)
