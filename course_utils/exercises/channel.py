@@ -205,6 +205,11 @@ class BatchSqueezed(SEGate):
         return self.up(self.down(x.mean((0, 2, 3))).relu()).sigmoid()[None, :, None, None]
 
 
+class ChannelsSqueezed(SEGate):
+    def weights(self, x):
+        return self.up(self.down(x.mean(1)).relu()).sigmoid()[:, :, None, None]
+
+
 class EachPixelGated(SEGate):
     def weights(self, x):
         pixels = x.permute(0, 2, 3, 1)
@@ -341,6 +346,11 @@ SE_GATE = Exercise(
         "squeezed-over-the-batch": (
             BatchSqueezed,
             "You squeeze over the batch as well: all images get the same gates.",
+        ),
+        "squeezed-over-channels": (
+            ChannelsSqueezed,
+            "You average over axis 1, the channels. What is left is (N, H, W), and the first layer "
+            "waits for C numbers. Average over height and width.",
         ),
         "not-squeezed": (
             EachPixelGated,
@@ -558,6 +568,12 @@ class MaximumOverOneAxis(MeanMaxGate):
         return x * logits.sigmoid()[:, :, None, None]
 
 
+class MaximumOverChannels(MeanMaxGate):
+    def forward(self, x):
+        logits = self.judge(x.mean((2, 3))) + self.judge(x.amax(1))
+        return x * logits.sigmoid()[:, :, None, None]
+
+
 class MaximumOfSizes(MeanMaxGate):
     def forward(self, x):
         logits = self.judge(x.mean((2, 3))) + self.judge(x.abs().amax((2, 3)))
@@ -647,6 +663,11 @@ MEAN_MAX_GATE = Exercise(
             MaximumOverOneAxis,
             "Your maximum runs over the width only, and is then averaged over the height. It is to "
             "be the largest value of the whole channel.",
+        ),
+        "pooled-over-channels": (
+            MaximumOverChannels,
+            "You take the maximum (or the mean) over axis 1, the channels. What is left is "
+            "(N, H, W), and the perceptron waits for C numbers. Pool over height and width.",
         ),
         "maximum-of-absolute-values": (
             MaximumOfSizes,
@@ -1277,9 +1298,9 @@ EXERCISES = (
     SQUEEZE,
     SE_GATE,
     SE_PARAMETERS,
+    GATED_BLOCK,
     MEAN_MAX_GATE,
     ECA_KERNEL,
     ECA_GATE,
-    GATED_BLOCK,
     REWEIGH,
 )
