@@ -246,6 +246,14 @@ def test_softmax_right_only_without_a_batch_is_named():
     assert result.mistake == "softmax-over-axis-one"
 
 
+def test_einsum_without_ellipsis_is_an_answer():
+    def answer(query, key, value):
+        return torch.einsum("nld,nsd->nls", query, key).softmax(-1) @ value
+
+    result = exercise("theory.dot_product_attention").check(answer)
+    assert result.mistake == "raised" and "einsum" in result.message
+
+
 def test_heads_cut_by_view_are_named():
     def answer(query, key, value, heads):
         n, length, d = query.shape

@@ -70,6 +70,31 @@ def thresholded(x, weight, bias):
     return x * (score > 0)
 
 
+def bias_in_the_sum(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None] + bias).sum(1, keepdim=True))
+
+
+def summed_over_columns(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).sum(-1, keepdim=True) + bias)
+
+
+def summed_over_images(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).sum(0, keepdim=True) + bias)
+
+
+def closed_where_it_should_be_open(x, weight, bias):
+    score = (x * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x * (1 - torch.sigmoid(score))
+
+
+def axis_lost_weights_first(x, weight, bias):
+    return torch.sigmoid((x * weight[:, None, None]).sum(1) + bias) * x
+
+
+def weight_beside_the_columns(x, weight, bias):
+    return x * torch.sigmoid((x * weight).sum(1, keepdim=True) + bias)
+
+
 def _features_and_layers(rng: torch.Generator) -> Inputs:
     sizes = ((1, 2, 4, 4), (2, 3, 5, 4), (3, 3, 4, 6), (1, 1, 3, 3), (4, 2, 3, 5))
     return [
@@ -133,6 +158,32 @@ GATE = Exercise(
             axis_lost,
             "The map has lost its channel axis. With (N, H, W) broadcasting sets the images beside "
             "the channels, which fails, or is wrong without a word. (N, 1, H, W) is needed.",
+        ),
+        "axis-lost-weights-first": (
+            axis_lost_weights_first,
+            "The map has lost its channel axis. With (N, H, W) broadcasting sets the images beside "
+            "the channels, which fails, or is wrong without a word. (N, 1, H, W) is needed.",
+        ),
+        "weight-beside-columns": (
+            weight_beside_the_columns,
+            "Broadcasting sets the last axes beside each other, so that the C weights meet the "
+            "columns of the image and not its channels.",
+        ),
+        "bias-in-the-sum": (
+            bias_in_the_sum,
+            "The bias is added once per channel. It belongs to the score, once.",
+        ),
+        "summed-over-columns": (
+            summed_over_columns,
+            "You sum over the columns of the image. The score of a place sums over its channels.",
+        ),
+        "summed-over-images": (
+            summed_over_images,
+            "You sum over the images of the batch. Each image is weighed by itself.",
+        ),
+        "inverted": (
+            closed_where_it_should_be_open,
+            "Your gate closes where the score is high.",
         ),
         "input-added": (
             input_added,
@@ -213,6 +264,14 @@ def divided_by_the_sum(scores, temperature):
     return scores / scores.sum(-1, keepdim=True)
 
 
+def along_axis_one(scores, temperature):
+    return torch.softmax(scores / temperature, dim=1)
+
+
+def power_without_sum(scores, temperature):
+    return torch.softmax(scores, dim=-1) ** (1 / temperature)
+
+
 def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
     cases = (((5,), 0.5), ((3, 4), 2.0), ((2, 3, 6), 5.0), ((1, 7), 0.25), ((4, 5), 1.0))
     inputs = [(2 * torch.randn(size, generator=rng), t) for size, t in cases]
@@ -243,6 +302,14 @@ TEMPERATURE_SOFTMAX = Exercise(
         "first-axis": (
             along_the_first_axis,
             "The weights compete along the first axis. Asked for is the last one.",
+        ),
+        "axis-one": (
+            along_axis_one,
+            "Axis 1 is the last one only if there are two. Count from the end.",
+        ),
+        "power-without-sum": (
+            power_without_sum,
+            "A power of the weights has the right proportions, but the rows no longer sum to one.",
         ),
         "all-values": (
             over_all_values,
@@ -311,6 +378,18 @@ def root_of_the_value_width(query, key, value):
 
 def root_of_axis_one(query, key, value):
     return (query @ key.mT / query.shape[1] ** 0.5).softmax(-1) @ value
+
+
+def root_of_axis_one_of_the_key(query, key, value):
+    return (query @ key.mT / key.shape[1] ** 0.5).softmax(-1) @ value
+
+
+def root_of_the_number_of_queries(query, key, value):
+    return (query @ key.mT / query.shape[-2] ** 0.5).softmax(-1) @ value
+
+
+def softmax_over_axis_zero(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(0) @ value
 
 
 def softmax_over_the_queries(query, key, value):
@@ -403,6 +482,21 @@ ATTENTION = Exercise(
             root_of_axis_one,
             "Right without a batch. With one, axis 1 holds no longer the width of the vectors: "
             "count axes from the end.",
+        ),
+        "root-of-axis-one-of-key": (
+            root_of_axis_one_of_the_key,
+            "Right without a batch. With one, axis 1 of `key` is the number of keys: count axes "
+            "from the end.",
+        ),
+        "root-of-number-of-queries": (
+            root_of_the_number_of_queries,
+            "You scale by the number of queries. The sum in a dot product runs over something "
+            "else.",
+        ),
+        "softmax-over-axis-zero": (
+            softmax_over_axis_zero,
+            "Your softmax runs along the first axis: the queries, or with a batch the cases. Each "
+            "query should share out its attention among the keys.",
         ),
         "softmax-over-queries": (
             softmax_over_the_queries,
@@ -547,6 +641,19 @@ def merged_without_the_batch(query, key, value, heads):
     return taken.transpose(1, 2).reshape(1, query.shape[1], -1)
 
 
+def root_of_heads(query, key, value, heads):
+    query, key, value = (_split(x, heads) for x in (query, key, value))
+    return ((query @ key.mT / heads**0.5).softmax(-1) @ value).transpose(1, 2).flatten(2)
+
+
+def as_many_keys_as_queries(query, key, value, heads):
+    n, length, d = query.shape
+    query, key, value = (
+        x.reshape(n, length, heads, d // heads).transpose(1, 2) for x in (query, key, value)
+    )
+    return dot_product_attention(query, key, value).transpose(1, 2).reshape(n, length, d)
+
+
 def _heads(rng: torch.Generator) -> Inputs:
     sizes = ((2, 3, 3, 4, 2), (1, 5, 4, 6, 3), (3, 2, 6, 8, 4), (2, 4, 4, 6, 1), (2, 6, 6, 12, 3))
     return [
@@ -595,6 +702,14 @@ MULTI_HEAD = Exercise(
             "channels.",
         ),
         "scale-forgotten": (scale_left_out, "The scores of the heads are not scaled."),
+        "root-of-heads": (
+            root_of_heads,
+            "You scale by the number of heads. A dot product is a sum over the channels of a head.",
+        ),
+        "as-many-keys-as-queries": (
+            as_many_keys_as_queries,
+            "Right only for as many keys as queries: `key` and `value` have a length of their own.",
+        ),
         "every-nth-channel": (
             every_nth_channel,
             "Your heads take every so many-th channel. Asked for are neighbouring channels.",
@@ -724,6 +839,27 @@ def channels_attend(x):
     return (scores.softmax(dim=2) @ channels).reshape(x.shape)
 
 
+def rows_and_columns_exchanged(x):
+    pixels = x.mT.flatten(2).mT
+    taken = (pixels @ pixels.mT / x.shape[1] ** 0.5).softmax(dim=2) @ pixels
+    return taken.mT.reshape(x.shape)
+
+
+def softmax_over_the_batch(x):
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / x.shape[1] ** 0.5).softmax(dim=0) @ pixels
+    return taken.mT.reshape(x.shape)
+
+
+def scale_lost(x):
+    pixels = x.flatten(2).mT
+    return ((pixels @ pixels.mT).softmax(dim=2) @ pixels).mT.reshape(x.shape)
+
+
+def image_added(x):
+    return x + pixel_attention(x)
+
+
 def _images(rng: torch.Generator) -> Inputs:
     sizes = ((1, 2, 4, 4), (2, 3, 5, 5), (1, 3, 2, 6), (3, 2, 4, 3), (2, 4, 3, 3))
     return [(torch.randn(size, generator=rng),) for size in sizes]
@@ -789,6 +925,24 @@ PIXEL_ATTENTION = Exercise(
         "root-of-number-of-pixels": (
             scale_of_the_number_of_pixels,
             "You scale by the number of pixels. The sum in a dot product runs over the channels.",
+        ),
+        "rows-and-columns-exchanged": (
+            rows_and_columns_exchanged,
+            "The attention is right, but the pixels come back in another order: rows and columns "
+            "are exchanged on the way out or on the way back.",
+        ),
+        "softmax-over-batch": (
+            softmax_over_the_batch,
+            "Your softmax runs along the batch: the images share out a sum of one among them.",
+        ),
+        "scale-lost": (
+            scale_lost,
+            "The scale was right in the code you started from. Now it is missing.",
+        ),
+        "input-added": (
+            image_added,
+            "You add the image to the result. That is what the course's block does; here the "
+            "attention alone is asked for.",
         ),
         "channels-attend": (
             channels_attend,
@@ -857,6 +1011,10 @@ WEIGHTS_MEGABYTES = Exercise(
             "Counted in units of 2^20 bytes. Asked for are units of 10^6.",
         ),
         "bytes": (lambda: 8 * 56**4 * 4.0, "These are bytes. A megabyte has 10^6 of them."),
+        "kilobytes": (
+            lambda: 8 * 56**4 * 4 / 1e3,
+            "These are kilobytes. A megabyte has a thousand of them.",
+        ),
         "one-side-only": (
             lambda: 8 * 56 * 56**2 * 4 / 1e6,
             "The number of pixels is squared, not only multiplied by the length of a side.",
