@@ -215,6 +215,27 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     assert changed("results/run.jsonl", "{}\n{}")
 
 
+def test_outputs_depend_on_the_exercises_that_the_notebook_asks(tmp_path, monkeypatch):
+    """An exercise of another chapter is no reason to execute this one again."""
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    package = tmp_path / "course_utils" / "exercises"
+    package.mkdir(parents=True)
+    (package.parent / "__init__.py").write_text("")
+    for name in ("__init__", "engine", "start", "images"):
+        (package / f"{name}.py").write_text("")
+    code = "from course_utils.exercises import exercise"
+    asks = new_code_cell("...", metadata={"tags": ["exercise-start.accuracy"]})
+    notebook = new_notebook(cells=[new_code_cell(code), asks])
+    before = chapters.depends(notebook)
+    (package / "images.py").write_text("x = 1")
+    assert chapters.depends(notebook) == before
+    for name in ("start", "engine"):
+        (package / f"{name}.py").write_text("x = 1")
+        now = chapters.depends(notebook)
+        assert now != before
+        before = now
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

@@ -113,9 +113,12 @@ def depends(notebook: nbformat.NotebookNode) -> str:
     """A name for what the course puts into a notebook's outputs, beside the notebook's own cells.
 
     It covers the modules of `course_utils` that the cells import, directly or through another one,
-    and the recorded runs and weights if the ledger is among them.
+    and the recorded runs and weights if the ledger is among them. Of the exercises only those
+    count that the notebook asks.
     """
     from IPython.core.inputtransformer2 import TransformerManager
+
+    from ..exercises import CHAPTERS
 
     plain = TransformerManager().transform_cell  # turns `%magic` and `!command` into Python
     with tempfile.TemporaryDirectory() as temporary:
@@ -132,6 +135,8 @@ def depends(notebook: nbformat.NotebookNode) -> str:
             path = Path(found.__file__)  # type: ignore[attr-defined]
             # A package may load its modules by name: all of them count.
             files |= set(path.parent.glob("*.py")) if path.name == "__init__.py" else {path}
+    asked = {name.split(".")[0] for cell in notebook.cells for name in exercise_names(cell)}
+    files -= {ROOT / "course_utils" / "exercises" / f"{key}.py" for key in set(CHAPTERS) - asked}
     if "course_utils.ledger" in finder.modules:
         kinds = (".jsonl", ".safetensors")
         files |= {path for path in (ROOT / "results").rglob("*") if path.suffix in kinds}
