@@ -996,8 +996,8 @@ def _loss_inputs(rng: torch.Generator) -> Inputs:
         masks = (torch.rand(n, h, w, generator=rng) < 0.4).to(torch.uint8)
         masks[0, 0, 0] = 1
         logits = 2 * torch.randn(n, h, w, generator=rng)
-        if n > 1:  # nothing there, nothing found, not even in the last decimal
-            masks[1], logits[1] = 0, -200.0
+        if n > 1:  # nothing there, nothing found
+            masks[1], logits[1] = 0, -40.0
         cases.append((logits, masks))
     return cases
 
@@ -1025,8 +1025,8 @@ SOFT_DICE_LOSS = Exercise(
         ),
         "no-smoothing": (
             dice_without_smoothing,
-            "The two ones are missing. On an image where nothing is and nothing is found your loss "
-            "is 0 / 0, NaN, and so are all gradients of the batch.",
+            "The two ones are missing. Where nothing is and nothing is found, your fraction is 0 / "
+            "0 or next to it: the loss is NaN or 1, although the answer is right.",
         ),
         "smoothed-below-only": (
             dice_smoothed_below_only,
