@@ -316,9 +316,10 @@ class NeverPooled(Encoder):
 
 
 class MeanPooled(Encoder):
-    def __init__(self, channels, width):
-        super().__init__(channels, width)
-        self.pool = nn.AvgPool2d(2)
+    def forward(self, x):
+        fine = self.first(x).relu()
+        middle = self.second(F.avg_pool2d(fine, 2)).relu()
+        return [fine, middle, self.third(F.avg_pool2d(middle, 2)).relu()]
 
 
 class EveryLayer(Encoder):
