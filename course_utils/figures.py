@@ -199,9 +199,10 @@ def history(table, score: str, *, title: str = ""):
         xlabel="epoch", ylabel="validation AUROC" if score == "auroc" else f"validation {score}"
     )
     for axis in (left, right):
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
     figure.suptitle(title, fontsize=11)
+    _mark_smoke(right)
     return figure
 
 
@@ -230,7 +231,16 @@ def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
     axis.margins(x=0.25)
     axis.set(xlabel="test AUROC" if metric == "auroc" else f"test {metric}")
     axis.grid(axis="y", visible=False)
+    _mark_smoke(axis)
     return axis
+
+
+def _mark_smoke(axis) -> None:
+    """Says above an axis that its numbers come from the smoke profile, and so mean nothing."""
+    from course_utils import runtime
+
+    if runtime.profile() == "smoke":
+        axis.set_title("smoke run", loc="right", fontsize=8, color="grey")
 
 
 def numbers(

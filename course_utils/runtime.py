@@ -123,8 +123,9 @@ def hardware() -> str:
             if line.startswith("model name")
         ]
         name = models[0] if models else name
-    kind = "Apple GPU" if where.type == "mps" else f"{torch.get_num_threads()} threads"
-    return f"{name}, {kind}"
+    threads = torch.get_num_threads()
+    count = "1 thread" if threads == 1 else f"{threads} threads"
+    return f"{name}, {'Apple GPU' if where.type == 'mps' else count}"
 
 
 def versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from course_utils.datasets import (
     CATALOG,
     Dataset,
     Split,
+    copied_masks,
     digest,
     duplicates,
     isic2017,
@@ -406,3 +407,27 @@ def test_perceptual_hash_survives_brightness_and_blur_not_another_pattern():
     assert far.max() <= 8
     others = (perceptual_hash(x) != perceptual_hash(x).roll(1, 0)).sum(1)
     assert others.min() > 12
+
+
+def test_copied_masks_with_and_without_partners():
+    masks = torch.zeros(5, 4, 4, dtype=torch.bool)
+    masks[:2, :2] = True  # partners with one mask
+    masks[2:4, 2:] = True  # and two others, with another
+    masks[4, 0] = True  # alone in its group: copied from, not scored
+    looks, group = torch.tensor([[0.0], [0.1], [1.0], [1.3], [5.0]]), torch.tensor([7, 7, 2, 2, 9])
+    found = copied_masks(looks, masks, group)
+    assert found == {
+        "cases": 4,
+        "groups": 2,
+        "Dice with the leak": "1.000",
+        "Dice without": "0.000",
+        "gain": "+1.000 ± 0.000",
+    }
+
+
+def test_a_volume_is_stretched_voxel_by_voxel():
+    volume = torch.arange(24).view(2, 3, 4)
+    assert torch.equal(hippo.stretch(volume, (2, 3, 4)), volume)
+    assert torch.equal(hippo.stretch(hippo.stretch(volume, (4, 9, 8)), (2, 3, 4)), volume)
+    twice = volume.repeat_interleave(2, 0).repeat_interleave(2, 2)
+    assert torch.equal(hippo.stretch(volume, (4, 3, 8)), twice)

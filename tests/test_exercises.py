@@ -286,7 +286,17 @@ def normalise_vectorised(volumes):
     count = inside.sum(1, keepdim=True).clamp(min=1)
     centred = (x - x.sum(1, keepdim=True) / count) * inside
     spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return (centred / (spread + 1e-8)).reshape(volumes.shape)
+    return (centred / (spread + 1e-6)).reshape(volumes.shape)
+
+
+def normalise_in_double(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.double(), result, strict=True):
+        inside = volume != 0
+        if len(volume[inside].unique()) > 1:
+            z = volume[inside] - volume[inside].mean()
+            out[inside] = (z / z.square().mean().sqrt()).float()
+    return result
 
 
 def shared_by_pairs(train, test):
@@ -312,7 +322,7 @@ RIGHT = {
     "images.dice": [dice_einsum, dice_smooth, dice_loop, DiceModule, DiceModule()],
     "images.iou": [iou_from_areas, iou_by_dice],
     "images.auroc": [auroc_sklearn, auroc_midranks, auroc_loop],
-    "images.normalise": [normalise_sample_sd, normalise_vectorised],
+    "images.normalise": [normalise_sample_sd, normalise_vectorised, normalise_in_double],
     "images.shared_images": [shared_by_pairs, shared_by_distance],
     "images.iou_from_dice": [0.67, 2 / 3, torch.tensor(0.6667)],
     "images.empty_mask_scores": [(0.96, 0), [0.96, 0.0], torch.tensor([0.96, 0.0]), (0.96, 0.0)],
@@ -357,6 +367,24 @@ def test_a_probability_of_exactly_one_half_is_class_1():
         assert result.mistake == "exactly-a-half-left-out" and "Nearly" in result.message
     result = ex.check(lambda logits, labels: ((logits > 0) == labels).double().mean().item())
     assert result.mistake == "broadcast-to-a-square"
+    for both in (
+        lambda logits, labels: ((logits > 0.5) == labels).float().mean().item(),
+        lambda logits, labels: ((logits >= 0.5) == labels).float().mean().item(),
+    ):
+        result = ex.check(both)
+        assert result.mistake == "square-and-a-half"
+        assert result.message.index("N x N") < result.message.index("threshold")
+
+
+def test_weights_of_the_positive_class_that_are_nearly_right():
+    ex = exercise("start.positive_weight")
+    for mistake, answer in (
+        ("at-least-one-below", lambda y: (y == 0).sum() / max(int((y == 1).sum()), 1)),
+        ("at-least-one-below", lambda y: (y == 0).sum() / (y == 1).sum().clamp(min=1)),
+        ("share-of-negatives", lambda y: (y == 0).sum() / len(y)),
+    ):
+        assert ex.check(answer).mistake == mistake
+    assert exercise("start.untrained_loss").check(0.36).mistake == "class-weight-included"
 
 
 SAYS = {
@@ -404,6 +432,87 @@ def test_a_value_rounded_too_far_is_told_so():
     for name, value in (("start.untrained_loss", 0.7), ("start.majority_accuracy", 0.6)):
         result = exercise(name).check(value)
         assert result.mistake == "rounded-too-far" and "two decimals" in result.message
+
+
+# Lesions, volumes and copies of chapter 01 ------------------------------------------------------
+
+
+def test_a_mosaic_of_training_images_is_not_a_copy():
+    ex = exercise("images.shared_images")
+    mosaic = ex.check(lambda train, test: (test[:, None] == train[None]).any(1).flatten(1).all(1))
+    assert mosaic.mistake == "pixels-of-several-images"
+    isin = ex.check(lambda train, test: torch.isin(test, train).flatten(1).all(1))
+    assert isin.mistake == "values-anywhere" and "sum" not in isin.message
+    means = ex.check(
+        lambda train, test: torch.isin(
+            test.float().mean((1, 2)).mul(1e4).round(), train.float().mean((1, 2)).mul(1e4).round()
+        )
+    )
+    assert means.mistake == "equal-sums"
+    for seed in (None, 1, 2):
+        for train, test in ex.inputs(seed):
+            if len(test) > 1:
+                flags = ex.reference(train, test)
+                assert flags[:2].all() and not flags[2:].any()
+                assert (test[7][:, None] == train.transpose(0, 1)).all(2).any(1).all()
+                assert test[4].sum() == train[2].sum() and (test[4] != train[2]).sum() == 2
+
+
+def _normalised_if(differ, deviation):
+    def normalise(volumes):
+        result = torch.zeros(volumes.shape)
+        for volume, out in zip(volumes.float(), result, strict=True):
+            inside = volume != 0
+            if inside.any():
+                values = volume[inside]
+                spread = deviation(values)
+                out[inside] = (values - values.mean()) / (spread if differ(spread) else 1)
+        return result
+
+    return normalise
+
+
+@pytest.mark.filterwarnings("ignore:std")
+def test_equal_voxels_become_zero_whatever_the_rounding():
+    ex = exercise("images.normalise")
+    over_n, less_one = lambda values: values.std(correction=0), lambda values: values.std()
+    for differ, deviation, mistake in (
+        (lambda spread: spread > 0, over_n, "rounded-deviation"),
+        (lambda spread: spread > 0, less_one, "rounded-deviation"),
+        (lambda spread: spread != 0, less_one, "rounded-deviation-and-single-voxel"),
+        (lambda spread: True, lambda v: over_n(v) + 1e-8, "tiny-number-added"),
+        (lambda spread: True, lambda v: less_one(v) + 1e-8, "tiny-number-and-single-voxel"),
+    ):
+        result = ex.check(_normalised_if(differ, deviation))
+        assert result.mistake == mistake, (result.mistake, mistake)
+        assert ("n - 1" in result.message) == ("single-voxel" in mistake)
+    assert ex.check(_normalised_if(lambda spread: spread > 1e-6, over_n)).passed
+    assert "n - 1" in ex.hints[-1]
+
+
+def test_overlap_scores_in_other_wrong_ways():
+    def dice_where_zero(prediction, truth):
+        p, t = prediction.flatten(1).float(), truth.flatten(1).float()
+        total = p.sum(1) + t.sum(1)
+        return torch.where(total > 0, 2 * (p * t).sum(1) / total, 0.0)
+
+    result = exercise("images.dice").check(dice_where_zero)
+    assert result.mistake == "empty-is-zero" and "by choice or" in result.message
+
+    def dice_over(*axes):
+        return lambda p, t: 2 * (p & t).sum(axes) / (p.float().sum(axes) + t.float().sum(axes))
+
+    for axes in ((1, 2), (2, 3), (1, 2, 3)):
+        result = exercise("images.dice").check(dice_over(*axes))
+        assert result.mistake.startswith("only-axes-"), (axes, result.mistake)
+        assert "any number of spatial axes" in result.message
+    result = exercise("images.dice").check(
+        lambda p, t: 2 * (p & t).flatten(1).sum(1) / (p | t).flatten(1).sum(1).clamp(min=1)
+    )
+    assert result.mistake == "twice-the-overlap-over-the-union"
+    assert "more than one thing" in result.message  # the empty case is wrong, too
+    result = exercise("images.iou_from_dice").check(0.66)
+    assert result.mistake == "cut-not-rounded"
 
 
 # Answers that are wrong in ways nobody listed -----------------------------------------------------

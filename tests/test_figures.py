@@ -1,6 +1,7 @@
 """Grids of numbers, and sliders that vanish where nobody watches."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import torch
 
@@ -24,6 +25,23 @@ def test_numbers_are_written_into_their_squares():
 
 def test_numbers_of_zero_and_with_a_gradient_can_be_drawn():
     figures.numbers([torch.zeros(2, 3), torch.rand(2, 3, requires_grad=True)], columns=1)
+
+
+def test_history_has_whole_epochs_and_says_where_numbers_mean_nothing(monkeypatch):
+    published = pd.DataFrame({"system": ["theirs"], "auroc": [0.9]})
+    for profile, epochs in (("smoke", 1), ("standard", 1), ("standard", 5)):
+        monkeypatch.setattr(runtime, "profile", lambda profile=profile: profile)
+        table = pd.DataFrame({"epoch": range(1, epochs + 1), "loss": 1.0})
+        table = table.assign(val_loss=2.0, auroc=0.5)
+        figure = figures.history(table, "auroc", title="SYNTHETIC: a net")
+        for axis in figure.axes:
+            ticks = axis.get_xticks()
+            assert len(ticks) and bool((ticks == ticks.round()).all())
+        beside = figures.beside_published(published, "auroc", {"ours": 0.8})
+        marks = [axis.get_title(loc="right") for axis in (*figure.axes, beside)]
+        expected = "smoke run" if profile == "smoke" else ""
+        assert marks == ["", expected, expected]
+        assert figure.get_suptitle() == "SYNTHETIC: a net"
 
 
 def test_slider_draws_once_where_nobody_watches(monkeypatch):

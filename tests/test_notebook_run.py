@@ -16,6 +16,7 @@ from urllib.request import Request, urlopen
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import KernelSpecManager
 
 from course_utils.notebooks import chapters, course, execute, lab, pages, run
 
@@ -312,7 +313,12 @@ def test_copies_are_made_once_and_never_overwritten(folder, tmp_path):
         "00_good.ipynb: copied to my_course/",
         "01_wrong.ipynb: copied to my_course/",
     ]
-    assert (mine / "00_good.ipynb").read_bytes() == (folder / "00_good.ipynb").read_bytes()
+    own, stored = (nbformat.read(at / "00_good.ipynb", as_version=4) for at in (mine, folder))
+    assert own.cells == stored.cells and own.metadata.course == stored.metadata.course
+    # As JupyterLab would write it, or each copy would be open as changed.
+    assert own.metadata.language_info.version == sys.version.split()[0]
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    assert own.metadata.kernelspec.display_name == spec.display_name
     assert lab.copy_notebooks(mine, folder) == []
 
     own = nbformat.read(mine / "00_good.ipynb", as_version=4)
@@ -386,7 +392,9 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
         start_new_session=True,
     )
     try:
+        said = []
         for line in process.stderr:
+            said.append(line)
             if found := re.search(
                 r"http://([\d.]+):(\d+)/lab/tree/my_course\?token=(\w{20,})", line
             ):
@@ -394,6 +402,7 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
         else:
             pytest.fail("JupyterLab did not start")
         assert found.group(1) == "127.0.0.1"
+        assert not any("preferred_dir" in line for line in said)  # no setting that will go
         port = int(found.group(2))
         deadline = time.monotonic() + 20  # the address is printed before the server listens
         answers = False

@@ -71,8 +71,12 @@ def test_quiet_where_nobody_watches(monkeypatch):
     assert runtime.quiet()
 
 
-def test_hardware_and_versions_are_named():
-    assert "threads" in runtime.hardware() or torch.cuda.is_available()
+def test_hardware_and_versions_are_named(monkeypatch):
+    assert "thread" in runtime.hardware() or torch.cuda.is_available()
+    monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
+    for threads, words in ((1, ", 1 thread"), (2, ", 2 threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert runtime.hardware().endswith(words)
     assert runtime.versions()["torch"].startswith(torch.__version__.split("+")[0])
 
 

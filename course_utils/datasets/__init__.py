@@ -13,7 +13,7 @@ from .catalog import CATALOG
 from .errors import DataError, Unreachable
 from .fetching import fetch, find_entry, reachable, settings
 from .forms import Dataset, Split, digest
-from .similarity import duplicates, perceptual_hash
+from .similarity import copied_masks, duplicates, perceptual_hash
 
 __all__ = [
     "CATALOG",
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Split",
     "Unreachable",
+    "copied_masks",
     "digest",
     "duplicates",
     "fetch",

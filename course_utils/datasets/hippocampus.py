@@ -136,6 +136,14 @@ def person_of(name: str) -> int:
     return (int(re.findall(r"\d+", name)[-1]) + 1) // 2
 
 
+def stretch(volume: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
+    """A volume (a, b, c) in another shape: each voxel takes what lies at its relative place."""
+    i, j, k = (
+        ((torch.arange(n) + 0.5) * m / n).long() for n, m in zip(shape, volume.shape, strict=True)
+    )
+    return volume[i[:, None, None], j[:, None], k]
+
+
 def _stack(cases: dict[str, tuple[np.ndarray, np.ndarray, tuple[float, ...]]]) -> Split:
     x = np.zeros((len(cases), 1, *SIZE), dtype=np.float16)
     y = np.zeros((len(cases), *SIZE), dtype=np.uint8)

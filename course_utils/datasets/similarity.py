@@ -48,3 +48,39 @@ def perceptual_hash(images: Tensor) -> Tensor:
     scale[0] = math.sqrt(1 / 32)
     slow = ((scale * waves) @ small @ (scale * waves).T).flatten(1)[:, 1:]
     return slow > slow.median(dim=1, keepdim=True).values
+
+
+def copied_masks(features: Tensor, masks: Tensor, group: Tensor) -> dict[str, int | str]:
+    """What it is worth to have met the same scan or lesion before, to a model that only copies.
+
+    For each case the mask of the most similar other case is its answer: first of any other, then
+    of those of other groups only. Cases alone in their group are copied from, but not scored.
+
+    Args:
+        features: (N, F), by whose Euclidean distance similarity is judged.
+        masks: (N, ...), bool or 0 and 1, all of one shape.
+        group: (N,), equal for cases of one scan or lesion (partners).
+
+    Returns:
+        The number of scored cases and of their groups; the mean Dice with the leak and without;
+        the gain, mean over the groups, with its 95% interval.
+    """
+    from course_utils import metrics
+
+    distance = torch.cdist(features, features)
+    partner = group[:, None] == group  # a case is its own partner, too
+    scored = partner.sum(1) > 1
+    dice = []
+    for barred in (torch.eye(len(group), dtype=torch.bool), partner):
+        nearest = distance.masked_fill(barred, torch.inf).argmin(1)
+        dice.append(metrics.dice(masks[nearest[scored]], masks[scored]))
+    gain, group = dice[0] - dice[1], group[scored]
+    gain = torch.stack([gain[group == g].mean() for g in group.unique()])  # partners are alike
+    half = 1.96 * gain.std() / len(gain) ** 0.5
+    return {
+        "cases": len(group),
+        "groups": len(gain),
+        "Dice with the leak": f"{dice[0].mean():.3f}",
+        "Dice without": f"{dice[1].mean():.3f}",
+        "gain": f"{gain.mean():+.3f} ± {half:.3f}",
+    }

@@ -188,18 +188,23 @@ def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
 
 
 def named_mistake(
-    exercise: Exercise, inputs: Inputs, found: list[list[Outcome]], right: int
+    exercise: Exercise, inputs: Inputs, found: list[list[Outcome]], right: list[bool]
 ) -> tuple[str | None, bool]:
     """The known mistake that explains an answer, and whether it explains it on every input.
 
     A learner may make two mistakes at once. So the second best is the mistake that agrees on at
-    least half of the inputs and on more of them than the reference does (`right` of them).
+    least half of the inputs and on more of them than the reference does (where `right`). Among
+    equals it is the one that raises the same exception on the first input that went wrong.
     """
     counts = {}
+    explains = set()
     for mistake, (wrong, _) in exercise.wrong.items():
         agreed = 0
         for tried, (x, outcomes) in enumerate(zip(inputs, found, strict=True), start=1):
-            agreed += any_agrees(outcomes, attempt(exercise, wrong, x), exercise.tolerance)
+            same = any_agrees(outcomes, attempt(exercise, wrong, x), exercise.tolerance)
+            agreed += same
+            if same and tried - 1 == right.index(False) and outcomes[0].error is not None:
+                explains.add(mistake)
             if 2 * (tried - agreed) > len(inputs):
                 break  # fewer than half can agree
         if agreed == len(inputs):
@@ -207,7 +212,9 @@ def named_mistake(
         counts[mistake] = agreed
     most = max(counts.values(), default=0)
     best = [mistake for mistake, count in counts.items() if count == most]
-    if len(best) == 1 and most > right and 2 * most >= len(inputs):
+    if len(best) > 1:
+        best = [mistake for mistake in best if mistake in explains]
+    if len(best) == 1 and most > sum(right) and 2 * most >= len(inputs):
         return best[0], False
     return None, False
 
@@ -286,7 +293,7 @@ def _judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
         tried = f": tried on {len(inputs)} different inputs" if len(inputs) > 1 else ""
         return Result(True, None, f"Right{tried}.")
     with captured(Printed()):
-        known, alone = named_mistake(exercise, inputs, found, sum(right))
+        known, alone = named_mistake(exercise, inputs, found, right)
     first = right.index(False)
     got, wanted = found[first][0], expected[first]
     where = feedback.inputs_text(exercise, inputs[first])

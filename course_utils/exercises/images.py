@@ -92,6 +92,21 @@ def dice_of_bool_sum(prediction, truth):
     return torch.where(total == 0, 1.0, 2 * overlap / total.clamp(min=1))
 
 
+def dice_over_the_union(prediction, truth):
+    p, t = prediction.flatten(1).bool(), truth.flatten(1).bool()
+    union = (p | t).sum(1)
+    return torch.where(union == 0, 1.0, 2 * (p & t).sum(1) / union.clamp(min=1))
+
+
+def _dice_over_axes(*axes):
+    def dice(prediction, truth):
+        p, t = prediction.float(), truth.float()
+        total = p.sum(axes) + t.sum(axes)
+        return torch.where(total == 0, 1.0, 2 * (p * t).sum(axes) / total.clamp(min=1))
+
+    return dice
+
+
 def precision(prediction, truth):
     p, t = _flat(prediction), _flat(truth)
     empty = (p + t).sum(1) == 0
@@ -143,6 +158,15 @@ def iou_over_last_two_axes(prediction, truth):
     return torch.where(union == 0, 1.0, (p & t).sum((-2, -1)) / union.clamp(min=1))
 
 
+def _iou_over_axes(*axes):
+    def iou(prediction, truth):
+        p, t = prediction.bool(), truth.bool()
+        union = (p | t).sum(axes)
+        return torch.where(union == 0, 1.0, (p & t).sum(axes) / union.clamp(min=1))
+
+    return iou
+
+
 def iou_without_the_overlap_below(prediction, truth):
     p, t = prediction.flatten(1).bool(), truth.flatten(1).bool()
     apart = (p ^ t).sum(1)
@@ -169,6 +193,10 @@ _LAST_TWO_AXES = (
     "value per slice (and a mask with a single spatial axis loses its batch). Sum over every axis "
     "but the first, however many there are."
 )
+_FIXED_AXES = (
+    "You sum over axes with fixed numbers. A mask may have any number of spatial axes: one, as in "
+    "(3, 4), two, or three. Sum over every axis but the first, however many there are."
+)
 _POOLED = (
     "All cases are put in one pot: one number for the batch, in which a large lesion outweighs "
     "many small ones. Asked for is a number per case, shape (N,)."
@@ -179,8 +207,9 @@ _EMPTY_NAN = (
     "question says what the value is to be."
 )
 _EMPTY_ZERO = (
-    "Right except where both masks are empty: the small number below the line turns 0/0 into 0. "
-    "But a prediction that rightly finds nothing has made no mistake; the question says its value."
+    "Right except where both masks are empty: there you give 0, by choice or because a small "
+    "number below the line turns 0/0 into 0. But a prediction that rightly finds nothing has made "
+    "no mistake; the question says its value."
 )
 
 DICE = Exercise(
@@ -220,6 +249,15 @@ DICE = Exercise(
         ),
         "accuracy-instead-of-overlap": _EQUAL_VOXELS,
         "only-last-two-axes": (dice_over_last_two_axes, _LAST_TWO_AXES),
+        "only-axes-1-and-2": (_dice_over_axes(1, 2), _FIXED_AXES),
+        "only-axes-2-and-3": (_dice_over_axes(2, 3), _FIXED_AXES),
+        "only-axes-1-to-3": (_dice_over_axes(1, 2, 3), _FIXED_AXES),
+        "twice-the-overlap-over-the-union": (
+            dice_over_the_union,
+            "Twice the overlap is right above the line, but you divide by the union: a perfect "
+            "prediction scores 2. Dice has the sum of both areas there, in which the overlap "
+            "counts twice.",
+        ),
         "bool-plus-is-or": (
             dice_of_bool_sum,
             "Some values are above 1 or too large. For bool tensors + means `or`: True + True is "
@@ -274,6 +312,9 @@ IOU = Exercise(
         "empty-is-nan": (iou_of_empty_nan, _EMPTY_NAN),
         "empty-is-zero": (iou_of_empty_zero, _EMPTY_ZERO),
         "only-last-two-axes": (iou_over_last_two_axes, _LAST_TWO_AXES),
+        "only-axes-1-and-2": (_iou_over_axes(1, 2), _FIXED_AXES),
+        "only-axes-2-and-3": (_iou_over_axes(2, 3), _FIXED_AXES),
+        "only-axes-1-to-3": (_iou_over_axes(1, 2, 3), _FIXED_AXES),
         "accuracy-instead-of-overlap": _EQUAL_VOXELS,
         "precision-instead-of-iou": _PRECISION,
         "recall-instead-of-iou": _RECALL,
@@ -473,11 +514,15 @@ def normalise(volumes):
     result = torch.zeros(volumes.shape)
     for volume, out in zip(volumes.float(), result, strict=True):
         inside = volume != 0
-        if inside.any():
-            values = volume[inside]
-            spread = values.std(correction=0)
-            out[inside] = (values - values.mean()) / (spread if spread > 0 else 1)
+        values = volume[inside]
+        if inside.any() and values.min() < values.max():  # else it stays 0
+            out[inside] = (values - values.mean()) / values.std(correction=0)
     return result
+
+
+def _deviation(values):
+    """Over n; 1 where all are equal, whatever rounding makes of it."""
+    return values.std(correction=0) if values.min() < values.max() else torch.tensor(1.0)
 
 
 def _standardised(volumes, axes, inside):
@@ -486,7 +531,7 @@ def _standardised(volumes, axes, inside):
     count = inside.sum(axes, keepdim=True).clamp(min=1)
     mean = (volumes * inside).sum(axes, keepdim=True) / count
     spread = (((volumes - mean) * inside) ** 2).sum(axes, keepdim=True).div(count).sqrt()
-    return (volumes - mean) * inside / torch.where(spread > 0, spread, 1.0)
+    return (volumes - mean) * inside / torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)
 
 
 def statistics_of_the_batch(volumes):
@@ -512,8 +557,7 @@ def background_shifted(volumes):
     for volume, out in zip(volumes.float(), result, strict=True):
         values = volume[volume != 0]
         if len(values):
-            spread = values.std(correction=0)
-            out[:] = (volume - values.mean()) / (spread if spread > 0 else 1)
+            out[:] = (volume - values.mean()) / _deviation(values)
     return result
 
 
@@ -534,8 +578,7 @@ def divided_by_the_variance(volumes):
         inside = volume != 0
         if inside.any():
             values = volume[inside]
-            spread = values.var(correction=0)
-            out[inside] = (values - values.mean()) / (spread if spread > 0 else 1)
+            out[inside] = (values - values.mean()) / _deviation(values) ** 2
     return result
 
 
@@ -544,8 +587,7 @@ def mean_not_subtracted(volumes):
     for volume, out in zip(volumes.float(), result, strict=True):
         inside = volume != 0
         if inside.any():
-            spread = volume[inside].std(correction=0)
-            out[inside] = volume[inside] / (spread if spread > 0 else 1)
+            out[inside] = volume[inside] / _deviation(volume[inside])
     return result
 
 
@@ -556,6 +598,58 @@ def constant_volume_nan(volumes):
         if inside.any():
             values = volume[inside]
             out[inside] = (values - values.mean()) / values.std(correction=0)
+    return result
+
+
+def single_voxel_nan(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.float(), result, strict=True):
+        inside = volume != 0
+        values = volume[inside]
+        if inside.sum() == 1 or (inside.any() and values.min() < values.max()):
+            out[inside] = (values - values.mean()) / values.std()
+    return result
+
+
+def rounded_deviation(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.float(), result, strict=True):
+        inside = volume != 0
+        if inside.any():
+            values = volume[inside]
+            spread = values.std(correction=0)
+            out[inside] = (values - values.mean()) / (spread if spread > 0 else 1)
+    return result
+
+
+def rounded_deviation_and_single_voxel(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.float(), result, strict=True):
+        inside = volume != 0
+        if inside.any():
+            values = volume[inside]
+            spread = values.std()
+            out[inside] = (values - values.mean()) / (1 if spread == 0 else spread)
+    return result
+
+
+def tiny_number_added(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.float(), result, strict=True):
+        inside = volume != 0
+        if inside.any():
+            values = volume[inside]
+            out[inside] = (values - values.mean()) / (values.std(correction=0) + 1e-8)
+    return result
+
+
+def tiny_number_and_single_voxel(volumes):
+    result = torch.zeros(volumes.shape)
+    for volume, out in zip(volumes.float(), result, strict=True):
+        inside = volume != 0
+        if inside.any():
+            values = volume[inside]
+            out[inside] = (values - values.mean()) / (values.std() + 1e-8)
     return result
 
 
@@ -580,8 +674,7 @@ def written_into_the_input(volumes):
         inside = volume != 0
         if inside.any():
             values = volume[inside]
-            spread = values.std(correction=0)
-            volume[inside] = (values - values.mean()) / (spread if spread > 0 else 1)
+            volume[inside] = (values - values.mean()) / _deviation(values)
     return result
 
 
@@ -603,8 +696,28 @@ def _volume_batches(rng: torch.Generator) -> Inputs:
         cases.append((volumes.short() if i % 2 else volumes,))
     small = torch.randn((3, 1, 7, 9, 8), generator=rng) / 20 + 0.01  # negative values, too
     cases.append((small * (torch.rand(small.shape, generator=rng) < 0.7),))
+    lonely = 5 * torch.rand((2, 1, 6, 5, 7), generator=rng) + 1
+    lonely[1] = 0.0
+    lonely[1, 0, 2, 3, 4] = 7.0  # a single voxel has no deviation over n - 1
+    cases.append((lonely,))
+    cases.append((torch.full((1, 1, 10, 10), 0.1),))  # its mean in float32 is not quite 0.1
     return cases
 
+
+_SINGLE_VOXEL = (
+    "A volume with a single non-zero voxel becomes NaN: std() divides by n - 1, which is 0 there. "
+    "All its non-zero voxels are equal, too."
+)
+_ROUNDED = (
+    "Equal voxels do not always have the deviation 0: in float32 the mean of many times 0.1 is not "
+    "quite 0.1, so that they are divided by a rounding error and become 1 or -1. Ask the values "
+    "themselves whether they are all equal."
+)
+_TINY = (
+    "The number you add to the deviation does not help where all voxels are equal: in float32 the "
+    "mean of many times 0.1 is off by about as much, and the quotient is no longer small. Ask the "
+    "values themselves whether they are all equal."
+)
 
 NORMALISE = Exercise(
     name="images.normalise",
@@ -614,12 +727,13 @@ NORMALISE = Exercise(
         "`volumes` is a float32 or int16 tensor (N, 1, ...) with two or three spatial axes; voxels "
         "of value exactly 0 are background, and values may be negative. Return a new float tensor "
         "of the same shape, in which the background is still 0. A standard deviation over n or "
-        "over n - 1 is accepted. Where all non-zero voxels of a volume are equal, they become 0; "
-        "a volume without any stays 0. The input must stay as it is."
+        "over n - 1 is accepted. Where all non-zero voxels of a volume are equal, or there is a "
+        "single one, they become 0, also where rounding hides that the deviation is 0; a volume "
+        "without any stays 0. The input must stay as it is."
     ),
     reference=normalise,
     make_inputs=_volume_batches,
-    tolerance=5e-3,  # wide enough for both forms of the standard deviation
+    tolerance=1e-2,  # wide enough for both forms of the standard deviation
     wrong={
         "statistics-of-the-batch": (
             statistics_of_the_batch,
@@ -670,6 +784,20 @@ NORMALISE = Exercise(
             "Right for ordinary volumes. One whose non-zero voxels are all equal has deviation 0, "
             "and you divide by it.",
         ),
+        "single-voxel-nan": (
+            single_voxel_nan,
+            _SINGLE_VOXEL,
+        ),
+        "rounded-deviation": (rounded_deviation, _ROUNDED),
+        "rounded-deviation-and-single-voxel": (
+            rounded_deviation_and_single_voxel,
+            f"Two things. {_SINGLE_VOXEL} And: {_ROUNDED}",
+        ),
+        "tiny-number-added": (tiny_number_added, _TINY),
+        "tiny-number-and-single-voxel": (
+            tiny_number_and_single_voxel,
+            f"Two things. {_SINGLE_VOXEL} And: {_TINY}",
+        ),
         "negatives-as-background": (
             negatives_as_background,
             "Right for positive values. You take negative voxels for background; only those of "
@@ -690,8 +818,10 @@ NORMALISE = Exercise(
         "Do it for one volume first: which of its voxels count? Then loop over the batch.",
         "volume[volume != 0] gives the values that count. Write the normalised ones into a fresh "
         "tensor of zeros.",
-        "Two special cases divide by zero: no voxel that counts, and voxels that are all equal. "
-        "Skip the first, divide by 1 in the second.",
+        "Two special cases divide by zero: no voxel that counts, and voxels that are all equal "
+        "(a single one, too: over n - 1 it has no deviation). Skip both, the zeros are right. "
+        "Whether all are equal you see from the smallest and the largest; the deviation itself "
+        "may be off by a rounding.",
     ),
     why=(
         "MRI has no unit: scale and offset differ from scan to scan, so each volume is its own "
@@ -723,6 +853,19 @@ def any_pixel_equal(train, test):
 def equal_sums(train, test):
     sums = train.flatten(1).sum(1)
     return torch.isin(test.flatten(1).sum(1), sums)
+
+
+def pixels_of_several_images(train, test):
+    return (test[:, None] == train[None]).any(1).flatten(1).all(1)
+
+
+def values_anywhere(train, test):
+    return torch.isin(test, train).flatten(1).all(1)
+
+
+def sorted_pixels(train, test):
+    train, test = (images.flatten(1).sort(dim=1).values for images in (train, test))
+    return (test[:, None] == train[None]).all(2).any(1)
 
 
 def train_images_flagged(train, test):
@@ -757,10 +900,13 @@ def nearly_equal(train, test):
 
 
 def _image_sets(rng: torch.Generator) -> Inputs:
-    """Copies at other positions, near-copies, shuffled pixels, and repeats inside the test set."""
+    """Copies at other positions, near-copies, shuffled and mixed pixels, and repeats.
+
+    The values of training images are even, so that a changed pixel has a value that none has.
+    """
     cases = []
     for n, m, height, width in ((7, 9, 3, 4), (12, 8, 5, 3), (8, 1, 4, 4), (9, 11, 7, 5)):
-        train = torch.randint(0, 256, (n, height, width), generator=rng, dtype=torch.uint8)
+        train = 2 * torch.randint(1, 128, (n, height, width), generator=rng, dtype=torch.uint8)
         test = torch.randint(0, 256, (m, height, width), generator=rng, dtype=torch.uint8)
         test[0] = train[0]  # a copy that stands in the same place
         if m > 1:
@@ -768,6 +914,11 @@ def _image_sets(rng: torch.Generator) -> Inputs:
             test[2] = train[3]
             test[2, 1, 1] = train[3, 1, 1] ^ 1  # one pixel differs a little
             test[3] = train[4].flatten().flip(0).view(height, width)  # the same pixels, turned
+            test[4] = train[2]
+            test[4, 0, 0] += 1  # another image with the same sum
+            test[4, 0, 1] -= 1
+            test[7] = train[0]
+            test[7, 1:] = train[1, 1:]  # put together from two training images
             test[6] = test[5]  # a repeat within the test set
             train[6] = train[5]  # and one within the training set
         cases.append((train, test))
@@ -799,6 +950,23 @@ SHARED_IMAGES = Exercise(
             equal_sums,
             "You compare the sums (or means) of the pixels. Two different images can have the same "
             "sum: one turned upside down is an example.",
+        ),
+        "pixels-of-several-images": (
+            pixels_of_several_images,
+            "Each pixel of a test image may come from another training image in your code: a "
+            "picture put together from two of them is reported. All pixels have to agree with one "
+            "and the same training image, so `all` over the pixels comes before `any` over the "
+            "images.",
+        ),
+        "values-anywhere": (
+            values_anywhere,
+            "`isin` asks of each single value whether it stands anywhere in the training set, "
+            "wherever in whatever image. One training image turned upside down is reported, too.",
+        ),
+        "order-of-pixels-lost": (
+            sorted_pixels,
+            "You compare which values occur, and not where they stand: an image that is turned "
+            "upside down has the same values.",
         ),
         "training-images-flagged": (
             train_images_flagged,
@@ -843,7 +1011,7 @@ SHARED_IMAGES = Exercise(
 )
 
 
-# Predict, then run -----------------------------------------------------------------------------
+# Values to work out -----------------------------------------------------------------------------
 
 
 def iou_from_dice():
@@ -877,6 +1045,11 @@ IOU_FROM_DICE = Exercise(
         "square-of-dice": (
             lambda: 0.64,
             "Not a square, though it comes near here. Write both with overlap and areas.",
+        ),
+        "cut-not-rounded": (
+            lambda: 0.66,
+            "Nearly: you have cut off the digits behind the second decimal. The next one rounds it "
+            "up.",
         ),
         "union-alone": (
             lambda: 0.6,

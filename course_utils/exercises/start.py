@@ -277,6 +277,10 @@ def broadcast_to_a_square(logits, labels):
     return ((logits >= 0) == labels).float().mean().item()
 
 
+def square_and_a_half(logits, labels):
+    return ((logits > 0.5) == labels).float().mean().item()
+
+
 def argmax_over_one_column(logits, labels):
     return (logits.argmax(dim=1) == labels).float().mean().item()
 
@@ -352,6 +356,12 @@ ACCURACY = Exercise(
             "Comparing a tensor (N, 1) with one of shape (N,) gives N x N answers: every "
             "prediction is compared with every label. PyTorch does this without a warning.",
         ),
+        "square-and-a-half": (
+            square_and_a_half,
+            "Two things, the shapes first: comparing (N, 1) with (N,) gives N x N answers, every "
+            "prediction against every label, without a warning. Besides, one half is the threshold "
+            "for the probability, and these are logits.",
+        ),
         "argmax-over-one-column": (
             argmax_over_one_column,
             "argmax over an axis of length one is always 0, so that every image is called class 0. "
@@ -411,6 +421,14 @@ def inverted(labels):
 
 def share_of_positives(labels):
     return (labels == 1).float().mean()
+
+
+def share_of_negatives(labels):
+    return (labels == 0).float().mean()
+
+
+def at_least_one_below(labels):
+    return (labels == 0).sum() / (labels == 1).sum().clamp(min=1)
 
 
 def total_over_positives(labels):
@@ -474,6 +492,16 @@ POSITIVE_WEIGHT = Exercise(
             share_of_positives,
             "This is the share of positives (the prevalence). A rare class needs a large weight, "
             "and this one is small.",
+        ),
+        "share-of-negatives": (
+            share_of_negatives,
+            "This is the share of negatives among all images, and never above 1. The weight "
+            "compares them with the positives.",
+        ),
+        "at-least-one-below": (
+            at_least_one_below,
+            "Right as long as there is a positive image. Without one, the 1 that you put below the "
+            "line makes the weight the number of negatives; the question says what it is to be.",
         ),
         "total-over-positives": (
             total_over_positives,
@@ -756,7 +784,7 @@ PREDICT = Exercise(
 )
 
 
-# Predict, then run -----------------------------------------------------------------------------
+# Values to work out -----------------------------------------------------------------------------
 
 
 def untrained_loss():
@@ -779,6 +807,11 @@ UNTRAINED_LOSS = Exercise(
         "rounded-too-far": (
             lambda: 0.7,
             "Nearly: it is rounded too far. Asked for are two decimals.",
+        ),
+        "class-weight-included": (
+            lambda: 2 * 1214 / 4708 * 0.693147,
+            "This is where training starts with the class weight that comes later in this "
+            "chapter. Here nothing is weighted: every image counts once.",
         ),
         "probability-not-loss": (
             lambda: 0.5,

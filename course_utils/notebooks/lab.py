@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from ..runtime import ROOT
-from .chapters import NOTEBOOKS
+from .chapters import NOTEBOOKS, save
 
 _NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 """JupyterLab asks each new user whether it may fetch news, unless the default says no."""
@@ -29,9 +28,9 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         own = mine / path.name
         if not own.exists():
-            # Written beside and moved: a copy that broke off would be kept for ever.
-            shutil.copyfile(path, own.with_suffix(".tmp"))
-            own.with_suffix(".tmp").replace(own)
+            copy = nbformat.read(path, as_version=4)
+            copy.metadata.update(_kernel())
+            save(copy, own)  # whole or not at all: a copy that broke off would be kept for ever
             said.append(f"{path.name}: copied to {mine.name}/")
         elif _version(own) != _version(path):
             said.append(
@@ -39,6 +38,19 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
                 f"rename {mine.name}/{path.name} and run this command again."
             )
     return said
+
+
+def _kernel() -> dict:
+    """What JupyterLab writes into a notebook when it opens it with this Python.
+
+    A copy that holds it already is not shown as changed before anybody has touched it.
+    """
+    from ipykernel.ipkernel import IPythonKernel
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    named = {"display_name": spec.display_name, "language": spec.language, "name": "python3"}
+    return {"kernelspec": named, "language_info": IPythonKernel.language_info}
 
 
 def _version(path: Path) -> str:
@@ -64,7 +76,7 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
         *(sys.executable, "-m", "jupyterlab"),
         "--ip=127.0.0.1",
         f"--ServerApp.root_dir={ROOT}",
-        f"--ServerApp.preferred_dir={mine}",
+        f"--FileContentsManager.preferred_dir={mine}",
         f"--LabApp.default_url=/lab/tree/{mine.name}",
     ]
     if not open_browser:
