@@ -955,8 +955,7 @@ SHARED_IMAGES = Exercise(
             pixels_of_several_images,
             "Each pixel of a test image may come from another training image in your code: a "
             "picture put together from two of them is reported. All pixels have to agree with one "
-            "and the same training image, so `all` over the pixels comes before `any` over the "
-            "images.",
+            "and the same training image. Over which axis do you ask for `any`, and when?",
         ),
         "values-anywhere": (
             values_anywhere,
