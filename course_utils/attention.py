@@ -126,8 +126,8 @@ class SpatialAttention(nn.Module):
 
     Woo et al. 2018, CBAM, https://arxiv.org/abs/1807.06521, equation 3:
     s = sigmoid(conv_7x7([mean over channels; max over channels])). The convolution takes TWO
-    channels. The order (mean, max) is the paper's and timm's; the authors' code has (max, mean) and
-    a batch norm after the convolution.
+    channels. The order (mean, max) is the paper's and timm's; the authors' code has (max, mean).
+    Both codes put a batch norm after the convolution.
 
     Args:
         kernel_size: of the convolution, odd. The paper takes 7.

@@ -374,3 +374,10 @@ def test_one_shared_perceptron_and_the_sum_before_the_sigmoid():
     torch.testing.assert_close(cbam(x), cbam.spatial(first))
     torch.testing.assert_close(cbam(x), x * cbam.weights(x))
     assert not torch.allclose(cbam(x), cbam.channel(cbam.spatial(x)))
+
+
+def test_pairs_are_as_good_as_four_numbers():
+    ex = exercise("spatial.seen_in_both_orders")
+    a, b, c, d = ex.reference()
+    assert ex.check(((a, b), (c, d))).passed
+    assert ex.check(torch.tensor([[a, b], [c, d]])).passed

@@ -31,6 +31,9 @@ def as_value(candidate: Any) -> Callable[[], Any]:
         size = answer.numel() if isinstance(answer, torch.Tensor) else getattr(answer, "size", 0)
         if isinstance(answer, torch.Tensor | np.ndarray | np.generic) and size < 1000:
             answer = answer.tolist()
+        if isinstance(answer, list | tuple) and any(isinstance(x, list | tuple) for x in answer):
+            # Pairs within a pair are as good as four numbers in a row.
+            answer = [y for x in answer for y in (x if isinstance(x, list | tuple) else [x])]
         return answer.strip().lower() if isinstance(answer, str) else answer
 
     return value
