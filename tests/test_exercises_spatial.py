@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from course_utils import explain
-from course_utils.attention import CBAM, SpatialAttention, own_random_stream
+from course_utils.attention import CBAM, ChannelAttention, SpatialAttention, own_random_stream
 from course_utils.datasets import phantoms
 from course_utils.exercises import exercise
 from course_utils.senet import ResidualBlock
@@ -134,6 +134,42 @@ def enrichment_normalised_first(maps, masks):
     return (maps * masks).sum((-2, -1)) / masks.sum((-2, -1))
 
 
+class BlockOfLayers(nn.Module):
+    """Both halves written by hand: 1x1 convolutions, one for mean and maximum."""
+
+    def __init__(self, channels, reduction, kernel_size):
+        super().__init__()
+        hidden = channels // reduction
+        self.down, self.up = nn.Conv2d(channels, hidden, 1), nn.Conv2d(hidden, channels, 1)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding="same")
+
+    def forward(self, x):
+        pooled = (x.mean((2, 3), keepdim=True), F.adaptive_max_pool2d(x, 1))
+        x = x * sum(self.up(self.down(p).relu()) for p in pooled).sigmoid()
+        return x * self.conv(pooled_einsum(x)).sigmoid()
+
+
+class HalvesInARow(nn.Sequential):
+    def __init__(self, channels, reduction, kernel_size):
+        super().__init__(ChannelAttention(channels, reduction), SpatialAttention(kernel_size))
+
+
+def block_of_course(channels, reduction, kernel_size):
+    return CBAM(channels, reduction, kernel_size)
+
+
+def intervene_through_a_hook(gate, x, change):
+    handle = gate.register_forward_hook(lambda g, given, out: given[0] * change(g.weights(*given)))
+    try:
+        return gate(x)
+    finally:
+        handle.remove()
+
+
+def intervene_through_einsum(gate, x, change):
+    return torch.einsum("nchw,nhw->nchw", x, change(gate.weights(x))[:, 0])
+
+
 RIGHT = {
     "pool_channels": [
         pooled_einops,
@@ -152,6 +188,8 @@ RIGHT = {
         *map(gate_of, (SameGate, PaddedByHand, Unfolded, AuthorsOwnStyle)),
     ],
     "seen_in_both_orders": [[2.5, 4, 4.5, 8], (2.5, 4.0, 4.5, 8.0), torch.tensor([2.5, 4, 4.5, 8])],
+    "CBAMBlock": [CBAM, BlockOfLayers, HalvesInARow, block_of_course],
+    "intervene": [intervene_through_a_hook, intervene_through_einsum],
     "pointing_game": [explain.pointing_game, pointing_flat, pointing_loop],
     "enrichment": [
         explain.enrichment,
@@ -381,3 +419,82 @@ def test_pairs_are_as_good_as_four_numbers():
     a, b, c, d = ex.reference()
     assert ex.check(((a, b), (c, d))).passed
     assert ex.check(torch.tensor([[a, b], [c, d]])).passed
+
+
+def test_mistakes_that_the_text_announces_are_named_alone():
+    def product_compared(maps, masks):
+        return ((maps * masks).amax((1, 2)) == maps.amax((1, 2))).float()
+
+    def largest_amount(maps, masks):
+        return pointing_flat(maps.abs(), masks)
+
+    def product_compared_with_nan(maps, masks):
+        hits = product_compared(maps, masks)
+        hits[~masks.bool().any(2).any(1)] = math.nan
+        return hits
+
+    def stretched(maps, masks):
+        low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+        return enrichment_of_means((maps - low) / (high - low), masks)
+
+    def area_by_energy(maps, masks):
+        share = (maps * masks).sum((1, 2)) / maps.sum((1, 2))
+        return masks.float().mean((1, 2)) / share
+
+    for name, answer, mistake in (
+        ("pointing_game", product_compared, "masked-by-multiplying-only"),
+        ("pointing_game", product_compared_with_nan, "masked-by-multiplying"),
+        ("pointing_game", largest_amount, "largest-absolute-value"),
+        ("enrichment", stretched, "stretched-first"),
+        ("enrichment", area_by_energy, "upside-down"),
+        ("gate_parameters", 25089, "two-maps-of-each-channel"),
+        ("gate_parameters", 100, "two-biases"),
+    ):
+        found, message = mistake_of(name, answer)
+        assert found == mistake and "more than one thing" not in message
+
+
+@pytest.mark.parametrize("name", ["CopiedGate", "SpatialGate"])
+def test_layers_that_were_not_asked_for_are_named(name):
+    def gate(mistake):
+        class Gate(nn.Module):
+            def __init__(self, kernel_size):
+                super().__init__()
+                wide = kernel_size - 1 if mistake == "padding-of-the-whole-kernel" else 0
+                mode = "reflect" if mistake == "border-reflected" else "zeros"
+                padding, bias = max(wide, kernel_size // 2), mistake != "norm"
+                self.conv = nn.Conv2d(
+                    2, 1, kernel_size, padding=padding, padding_mode=mode, bias=bias
+                )
+                self.norm = nn.Identity() if bias else nn.BatchNorm2d(1)
+
+            def forward(self, x):
+                weights = self.norm(self.conv(pooled_einops(x)))
+                weights = weights if mistake == "no-sigmoid" else weights.sigmoid()
+                return weights if name == "CopiedGate" else x * weights
+
+        return Gate
+
+    for mistake in ("padding-of-the-whole-kernel", "border-reflected", "norm", "no-sigmoid"):
+        assert mistake_of(name, gate(mistake))[0] == mistake
+    if name == "CopiedGate":
+        assert mistake_of(name, gate_of(SameGate))[0] == "multiplied-at-once"
+
+
+def test_both_libraries_have_a_norm_and_only_the_order_differs():
+    cbam_of_timm = pytest.importorskip("timm.layers.cbam")
+    theirs = cbam_of_timm.SpatialAttn(7)
+    assert isinstance(theirs.conv.bn, nn.BatchNorm2d) and theirs.conv.conv.bias is None
+    bare, normed = SpatialAttention(7), SpatialAttention(7, norm=nn.BatchNorm2d)
+    with pytest.raises(RuntimeError, match=r"conv\.bias"):
+        bare.load_state_dict(normed.state_dict())
+    names = {"conv.conv": "conv", "conv.bn": "norm"}
+    renamed = {
+        key.replace(old, new): value
+        for key, value in theirs.state_dict().items()
+        for old, new in names.items()
+        if key.startswith(old)
+    }
+    normed.load_state_dict(renamed)
+    x = torch.randn(2, 5, 9, 8)
+    torch.testing.assert_close(normed.eval()(x), theirs.eval()(x))

@@ -232,6 +232,43 @@ class PeakIndices(CopiedGate):
         return self.conv(torch.stack([x.mean(1), x.argmax(1).float()], 1)).sigmoid()
 
 
+class MultipliedAtOnce(CopiedGate):
+    def forward(self, x):
+        return x * super().forward(x)
+
+
+class GateWithoutSigmoid(CopiedGate):
+    def forward(self, x):
+        return self.conv(torch.stack([x.mean(1), x.amax(1)], 1))
+
+
+class GateReflected(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="reflect")
+
+
+class GateRepeated(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+
+
+class PaddingOfTheWholeKernel(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size - 1)
+
+
+class GateNormed(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, x):
+        return self.norm(self.conv(torch.stack([x.mean(1), x.amax(1)], 1))).sigmoid()
+
+
 def _built(candidate: Any) -> Callable[..., Any]:
     def run(kernel_size: int, x: torch.Tensor) -> Any:
         return module_from(candidate, kernel_size)(x)
@@ -245,6 +282,20 @@ def _kernels_and_features(rng: torch.Generator) -> Inputs:
     return [(k, torch.randn(s, generator=rng)) for k, s in zip(kernels, shapes, strict=True)]
 
 
+_NO_SIGMOID = (
+    "The weights are the bare output of the convolution: they can be negative or large. "
+    "What brings any number into (0, 1)?"
+)
+_REFLECTED = "The maps are mirrored at their border. The question asks for zeros outside."
+_REPEATED = "The border of the maps is repeated outside. The question asks for zeros."
+_WHOLE_KERNEL = (
+    "The padding is too wide: the map comes out larger than the features. A kernel has a middle, "
+    "and reaches to each side of it by how many places?"
+)
+_NORMED = (
+    "There is a batch norm behind the convolution, as in the authors' code. The question asks for "
+    "a convolution and a sigmoid alone."
+)
 _PADDING = (
     "The convolution fits its input now. But its padding was chosen for two kernel sizes only: "
     "with others the map comes out smaller or larger than the features. What does a kernel of "
@@ -302,6 +353,16 @@ COPIED_GATE = Exercise(
             "With groups, mean and maximum never meet: each gets a map of its own, and there are "
             "two weights for each place.",
         ),
+        "multiplied-at-once": (
+            MultipliedAtOnce,
+            "The features have been multiplied by the weights already. Asked for are the weights "
+            "themselves; the product is the matter of a later exercise.",
+        ),
+        "no-sigmoid": (GateWithoutSigmoid, _NO_SIGMOID),
+        "border-reflected": (GateReflected, _REFLECTED),
+        "border-repeated": (GateRepeated, _REPEATED),
+        "padding-of-the-whole-kernel": (PaddingOfTheWholeKernel, _WHOLE_KERNEL),
+        "norm": (GateNormed, _NORMED),
         "order-swapped": (OrderSwapped, _ORDER),
         "indices-instead-of-values": (PeakIndices, _INDICES),
     },
@@ -362,6 +423,16 @@ GATE_PARAMETERS = Exercise(
         "all-channels-out": (
             lambda: 256.0 * 98 + 256,
             "This would give a map for every channel. There is one map, shared by all of them.",
+        ),
+        "two-maps-of-each-channel": (
+            lambda: 256.0 * 98 + 1,
+            "This counts two maps for each channel. Mean and maximum are taken over the channels: "
+            "how many maps are left, whatever their number?",
+        ),
+        "two-biases": (
+            lambda: 100.0,
+            "The kernel is right. A bias belongs to a channel that comes out, not to one that "
+            "goes in.",
         ),
         "kernel-not-squared": (
             lambda: 15.0,
@@ -474,10 +545,31 @@ class PaddingFixed(SpatialGate):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=3)
 
 
-class BorderReflected(SpatialGate):
+class BorderRepeated(SpatialGate):
     def __init__(self, kernel_size):
         super().__init__(kernel_size)
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="replicate")
+
+
+class BorderReflected(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, padding_mode="reflect")
+
+
+class PaddedByWholeKernel(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size - 1)
+
+
+class NormedGate(SpatialGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.norm = nn.BatchNorm2d(1)
+
+    def weights(self, x):
+        return self.norm(self.conv(torch.stack([x.mean(1), x.amax(1)], 1))).sigmoid()
 
 
 class KernelIgnored(SpatialGate):
@@ -541,11 +633,7 @@ SPATIAL_GATE = Exercise(
             SoftmaxOverOneChannel,
             "Every weight is 1: a softmax over an axis of length one can give nothing else.",
         ),
-        "no-sigmoid": (
-            NoSigmoid,
-            "The weights are the bare output of the convolution: they can be negative or large. "
-            "What brings any number into (0, 1)?",
-        ),
+        "no-sigmoid": (NoSigmoid, _NO_SIGMOID),
         "sigmoid-twice": (
             SigmoidTwice,
             "All weights lie above one half: a sigmoid of a sigmoid. One is enough.",
@@ -594,10 +682,10 @@ SPATIAL_GATE = Exercise(
             "The padding is always 3: right for a kernel of 7 and for no other. It has to follow "
             "from the size of the kernel.",
         ),
-        "border-repeated": (
-            BorderReflected,
-            "The border of the maps is repeated outside. The question asks for zeros.",
-        ),
+        "border-repeated": (BorderRepeated, _REPEATED),
+        "border-reflected": (BorderReflected, _REFLECTED),
+        "padding-of-the-whole-kernel": (PaddedByWholeKernel, _WHOLE_KERNEL),
+        "norm": (NormedGate, _NORMED),
         "kernel-size-ignored": (
             KernelIgnored,
             "The kernel always has size 7: the argument is not used.",
@@ -709,6 +797,217 @@ SEEN_IN_BOTH_ORDERS = Exercise(
 )
 
 
+# CBAM from its two halves -------------------------------------------------------------------------
+
+
+class CBAMBlock(torch.nn.Module):
+    def __init__(self, channels, reduction, kernel_size):
+        from course_utils.attention import ChannelAttention, SpatialAttention
+
+        super().__init__()
+        self.channel = ChannelAttention(channels, reduction)
+        self.spatial = SpatialAttention(kernel_size)
+
+    def forward(self, x):
+        which = self.channel.weights(x)  # (N, C, 1, 1)
+        weighed = x * which
+        where = self.spatial.weights(weighed)  # (N, 1, H, W)
+        return weighed * where
+
+
+class SpatialFirst(CBAMBlock):
+    def forward(self, x):
+        return self.channel(self.spatial(x))
+
+
+class BothFromX(CBAMBlock):
+    def forward(self, x):
+        return x * self.channel.weights(x) * self.spatial.weights(x)
+
+
+class SideBySide(CBAMBlock):
+    def forward(self, x):
+        return self.channel(x) + self.spatial(x)
+
+
+class OnlyChannelHalf(CBAMBlock):
+    def forward(self, x):
+        return self.channel(x)
+
+
+class OnlySpatialHalf(CBAMBlock):
+    def forward(self, x):
+        return self.spatial(x)
+
+
+class ChannelWeightsLost(CBAMBlock):
+    def forward(self, x):
+        return x * self.spatial.weights(self.channel(x))
+
+
+class SpatialSigmoidTwice(CBAMBlock):
+    def forward(self, x):
+        x = self.channel(x)
+        return x * self.spatial.weights(x).sigmoid()
+
+
+class BothSigmoidsTwice(CBAMBlock):
+    def forward(self, x):
+        x = x * self.channel.weights(x).sigmoid()
+        return x * self.spatial.weights(x).sigmoid()
+
+
+class MultipliedTwice(CBAMBlock):
+    def forward(self, x):
+        x = x * self.channel(x)
+        return x * self.spatial(x)
+
+
+class AllWeightsReturned(CBAMBlock):
+    def forward(self, x):
+        which = self.channel.weights(x)
+        return which * self.spatial.weights(x * which)
+
+
+class PlacesReturned(CBAMBlock):
+    def forward(self, x):
+        return self.spatial.weights(self.channel(x))
+
+
+class BlockAroundIt(CBAMBlock):
+    def forward(self, x):
+        return x + self.spatial(self.channel(x))
+
+
+class BlockInPlace(CBAMBlock):
+    def forward(self, x):
+        x *= self.channel.weights(x)
+        return x * self.spatial.weights(x)
+
+
+class SpatialSettingsFixed(CBAMBlock):
+    def __init__(self, channels, reduction, kernel_size):
+        super().__init__(channels, reduction, 7)
+
+
+class ReductionFixed(CBAMBlock):
+    def __init__(self, channels, reduction, kernel_size):
+        super().__init__(channels, min(16, channels), kernel_size)
+
+
+def _built_block(candidate: Any) -> Callable[..., Any]:
+    def run(channels: int, reduction: int, kernel_size: int, x: torch.Tensor) -> Any:
+        return module_from(candidate, channels, reduction, kernel_size)(x)
+
+    return run
+
+
+def _blocks_and_features(rng: torch.Generator) -> Inputs:
+    settings = ((4, 2, 3), (6, 2, 5), (8, 4, 1), (6, 3, 7), (9, 3, 3))
+    shapes = ((1, 4, 4, 4), (2, 6, 5, 7), (3, 8, 6, 4), (2, 6, 8, 6), (4, 9, 4, 5))
+    return [
+        (*s, 1.5 * torch.randn(shape, generator=rng))
+        for s, shape in zip(settings, shapes, strict=True)
+    ]
+
+
+CBAM_BLOCK = Exercise(
+    name="spatial.CBAMBlock",
+    question=(
+        "Write the module class CBAMBlock(channels, reduction, kernel_size), whose forward(x) "
+        "weighs the features with both halves of CBAM, in the paper's order. "
+        "`x` is a float32 tensor (N, channels, H, W); the hidden layer of the channel half has "
+        "`channels // reduction` units; `kernel_size` is odd; no norm. You may take "
+        "ChannelAttention(channels, reduction) and SpatialAttention(kernel_size) from "
+        "course_utils.attention: of each, weights(x) gives the weights, and calling it gives the "
+        "weighed features. Or write your own. Return (N, channels, H, W); leave `x` as it was."
+    ),
+    reference=CBAMBlock,
+    make_inputs=_blocks_and_features,
+    prepare=_built_block,
+    wrong={
+        "spatial-first": (
+            SpatialFirst,
+            "Both halves are there, in the other order: yours asks where, and then which.",
+        ),
+        "both-from-x": (
+            BothFromX,
+            "Both halves look at the raw features. The spatial half has to see what the channel "
+            "half has left.",
+        ),
+        "side-by-side": (
+            SideBySide,
+            "The halves stand side by side, and their results are added. In CBAM they stand in a "
+            "row: each lets through a share of what the other has left.",
+        ),
+        "only-the-channel-half": (
+            OnlyChannelHalf,
+            "This is the channel half alone: no place is weighed.",
+        ),
+        "only-the-spatial-half": (
+            OnlySpatialHalf,
+            "This is the spatial half alone: no channel is weighed.",
+        ),
+        "channel-weights-lost": (
+            ChannelWeightsLost,
+            "The spatial half sees weighed features, as it should. But then its weights multiply "
+            "the raw ones, and what the channel half has done is lost.",
+        ),
+        "spatial-sigmoid-twice": (
+            SpatialSigmoidTwice,
+            "There is a sigmoid on the weights of the places, which have been through one already.",
+        ),
+        "both-sigmoids-twice": (
+            BothSigmoidsTwice,
+            "There is a sigmoid on weights that have been through one already, in both halves: "
+            "none of yours lies below one half.",
+        ),
+        "multiplied-twice": (
+            MultipliedTwice,
+            "A half that is called gives weighed features, not weights. You multiply by the "
+            "features once more.",
+        ),
+        "weights-returned": (
+            AllWeightsReturned,
+            "These are the weights of both halves together. Asked for are the features weighed by "
+            "them.",
+        ),
+        "weights-of-the-places-returned": (
+            PlacesReturned,
+            "These are the weights of the places alone, (N, 1, H, W). Asked for are the features.",
+        ),
+        "added-to-itself": (
+            BlockAroundIt,
+            "This adds `x`, as the residual block around CBAM does. CBAM itself only multiplies.",
+        ),
+        "input-changed-in-place": (
+            BlockInPlace,
+            "The result is right, but `x` itself was changed: a shortcut that still needs `x` "
+            "would get the weighed one.",
+        ),
+        "kernel-size-ignored": (
+            SpatialSettingsFixed,
+            "The kernel always has size 7: the argument is not used.",
+        ),
+        "reduction-ignored": (
+            ReductionFixed,
+            "The argument `reduction` is not used. Without it, ChannelAttention takes 16.",
+        ),
+    },
+    hints=(
+        "Which half has to see the features as they are, and which one what the other has left?",
+        "Make both halves in __init__. In forward, first weigh the channels, then give the "
+        "result to the spatial half.",
+        "A half that is called multiplies already. So one is called with `x`, the other one with "
+        "the result.",
+    ),
+    why=(
+        "Each half multiplies by weights of its own, and the second is computed from what the "
+        "first has left. Calling one after the other does the same in one line."
+    ),
+)
+
+
 # Pointing game ------------------------------------------------------------------------------------
 
 
@@ -774,6 +1073,14 @@ def masked_by_multiplying(maps, masks):
     return hits.float().masked_fill(_empty(masks), torch.nan)
 
 
+def masked_by_multiplying_only(maps, masks):
+    return ((maps * masks).amax((1, 2)) == maps.amax((1, 2))).float()
+
+
+def largest_absolute_value(maps, masks):
+    return pointing_game(maps.abs(), masks)
+
+
 def above_half(maps, masks):
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     bright = maps >= (low + high) / 2
@@ -788,7 +1095,7 @@ def by_size_of_the_mask(maps, masks):
 
 def _maps_and_masks(rng: torch.Generator) -> Inputs:
     """Maps of both signs and masks; with ties, constant maps, all-negative maps, empty masks."""
-    shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8))
+    shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8), (1, 4, 5))
     cases = []
     for i, shape in enumerate(shapes):
         maps = torch.randn(shape, generator=rng)
@@ -803,6 +1110,9 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
             masks[3] = False
             maps[2], maps[4:] = 0.25, -1  # all pixels are equally high
             masks[2, 0, 0] = False
+        if i == 6:  # a batch of one is no easy case: ties below zero, one of them in the mask
+            maps[0] -= maps.max() + 1
+            maps[0, 0, 0] = maps[0, -1, -1] = -0.5
         cases.append((maps, masks.to(torch.uint8) if i % 3 else masks))
     return cases
 
@@ -863,6 +1173,17 @@ POINTING_GAME = Exercise(
             masked_by_multiplying,
             "You multiply map and mask first. That puts zeros outside, and where the map is "
             "negative a zero is the highest value; and ties count as hits.",
+        ),
+        "masked-by-multiplying-only": (
+            masked_by_multiplying_only,
+            "You multiply map and mask first. That puts zeros outside, and where the map is "
+            "negative a zero is the highest value. Besides, ties count as hits, and an empty mask "
+            "as a miss.",
+        ),
+        "largest-absolute-value": (
+            largest_absolute_value,
+            "You look for the largest absolute value. In a map of both signs that may be the "
+            "lowest pixel; asked for is the highest.",
         ),
         "bright-half": (
             above_half,
@@ -933,7 +1254,7 @@ def highest_pixel_only(maps, masks):
 
 
 def lowest_value_removed(maps, masks):
-    return enrichment(maps - 0.999 * maps.amin((1, 2), keepdim=True), masks)
+    return enrichment(maps - maps.amin((1, 2), keepdim=True), masks)
 
 
 def pooled_area(maps, masks):
@@ -959,6 +1280,10 @@ def multiplied_by_area(maps, masks):
 def outside_the_mask(maps, masks):
     m, s = _parts(maps, masks)
     return (m * (1 - s)).sum(1) / m.sum(1) / (1 - s).mean(1)
+
+
+def upside_down(maps, masks):
+    return 1 / enrichment(maps, masks)
 
 
 def enrichment_averaged(maps, masks):
@@ -1055,6 +1380,10 @@ ENRICHMENT = Exercise(
             "You multiply by the area. A large mask gets much of any map, so its size must count "
             "against it.",
         ),
+        "upside-down": (
+            upside_down,
+            "The quotient is upside down: a map that is high in its mask gets less than 1.",
+        ),
         "outside-the-mask": (
             outside_the_mask,
             "This is the enrichment of the background: mask and rest are swapped.",
@@ -1078,12 +1407,165 @@ ENRICHMENT = Exercise(
 )
 
 
+# Intervening on a map -----------------------------------------------------------------------------
+
+
+def intervene(gate, x, change):
+    return x * change(gate.weights(x))
+
+
+def output_changed(gate, x, change):
+    return change(gate(x))
+
+
+def features_changed(gate, x, change):
+    return gate(change(x))
+
+
+def weighed_twice(gate, x, change):
+    return gate(x) * change(gate.weights(x))
+
+
+def changed_map_alone(gate, x, change):
+    return change(gate.weights(x))
+
+
+def change_ignored(gate, x, change):
+    return gate(x)
+
+
+def gate_left_out(gate, x, change):
+    return x * change(x)
+
+
+def logits_changed(gate, x, change):
+    pooled = torch.stack([x.mean(1), x.amax(1)], 1)
+    return x * torch.sigmoid(change(gate.conv(pooled)))
+
+
+def sigmoid_on_the_map(gate, x, change):
+    return x * torch.sigmoid(change(gate.weights(x)))
+
+
+def changed_one_by_one(gate, x, change):
+    return torch.cat([image * change(gate.weights(image)) for image in x.split(1)])
+
+
+def map_added(gate, x, change):
+    return x + change(gate.weights(x))
+
+
+def features_in_place(gate, x, change):
+    x *= change(gate.weights(x))
+    return x
+
+
+def _gates_and_changes(rng: torch.Generator) -> Inputs:
+    """Gates, features, and what is done to the map; from three images on it may be exchanged."""
+    from course_utils.attention import SpatialAttention
+
+    cases = []
+    kernels = (1, 3, 5, 3, 7, 3)
+    shapes = ((1, 3, 3, 4), (2, 2, 4, 5), (3, 4, 5, 4), (4, 3, 6, 3), (3, 5, 4, 4), (2, 3, 5, 5))
+    changes: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
+        lambda w: 1 - w,
+        lambda w: w.mean((2, 3), keepdim=True).expand_as(w),
+        lambda w: w.roll(1, dims=0),
+        lambda w: w.flip(0),
+        lambda w: w**2,
+        lambda w: w.roll(1, dims=3),
+    )
+    for kernel, shape, change in zip(kernels, shapes, changes, strict=True):
+        gate = SpatialAttention(kernel)
+        for parameter in gate.parameters():
+            parameter.data = torch.randn(parameter.shape, generator=rng)
+        cases.append((gate, 2 * torch.randn(shape, generator=rng), change))
+    return cases
+
+
+INTERVENE = Exercise(
+    name="spatial.intervene",
+    question=(
+        "Write intervene(gate, x, change), which gives what the gate would put out if its map "
+        "were another one. "
+        "`gate` is a SpatialAttention of the course: gate.weights(x) is its map (N, 1, H, W), and "
+        "gate(x) the weighed features. `x` is a float32 tensor (N, C, H, W). `change` is a "
+        "function of the maps of the whole batch; it returns the maps to use instead. Return the "
+        "features weighed by these, (N, C, H, W); leave `gate` and `x` as they were."
+    ),
+    reference=intervene,
+    make_inputs=_gates_and_changes,
+    wrong={
+        "output-changed": (
+            output_changed,
+            "The gate's output is changed, features and all. What is to be replaced is its map.",
+        ),
+        "features-changed": (
+            features_changed,
+            "The features are changed, and the gate makes a map of those. What is to be replaced "
+            "is the map; the features stay.",
+        ),
+        "weighed-twice": (
+            weighed_twice,
+            "The features are weighed twice, by the gate's own map and by the new one. The new "
+            "map stands in place of the old one.",
+        ),
+        "map-alone": (
+            changed_map_alone,
+            "This is the new map, (N, 1, H, W). Asked for are the features weighed by it.",
+        ),
+        "change-ignored": (
+            change_ignored,
+            "This is the gate as it is: `change` has not been used.",
+        ),
+        "gate-left-out": (
+            gate_left_out,
+            "`change` gets the features. It is a function of the maps: where do they come from?",
+        ),
+        "before-the-sigmoid": (
+            logits_changed,
+            "You change the logits, before the sigmoid. The map is what comes behind it.",
+        ),
+        "sigmoid-on-the-map": (
+            sigmoid_on_the_map,
+            "There is a sigmoid on the new map, whose weights need none.",
+        ),
+        "image-by-image": (
+            changed_one_by_one,
+            "Each image is treated by itself. Then `change` cannot give one image the map of "
+            "another: call it once, with the maps of the whole batch.",
+        ),
+        "map-added": (
+            map_added,
+            "The map is added. A gate multiplies.",
+        ),
+        "input-changed-in-place": (
+            features_in_place,
+            "The result is right, but `x` itself was changed: the next intervention on it would "
+            "start from weighed features.",
+        ),
+    },
+    hints=(
+        "The gate does two things: it makes a map, and multiplies by it. Where do you cut?",
+        "Ask the gate for its map only, and hand it to `change`.",
+        "What comes out of `change` has shape (N, 1, H, W) and takes the place of the weights in "
+        "the product.",
+    ),
+    why=(
+        "A gate is a map and a product. Whoever has both can put any other map between them and "
+        "see what the rest of the network makes of it."
+    ),
+)
+
+
 EXERCISES = (
     POOL_CHANNELS,
     COPIED_GATE,
     GATE_PARAMETERS,
     SPATIAL_GATE,
     SEEN_IN_BOTH_ORDERS,
+    CBAM_BLOCK,
     POINTING_GAME,
     ENRICHMENT,
+    INTERVENE,
 )
