@@ -146,26 +146,30 @@ FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
     },
 }
 
+XRAYS: dict[str, Any] = {
+    "dataset": "pneumonia",
+    "loss": tasks.weighted_bce,
+    "score": tasks.score_binary,
+    "monitor": "auroc",
+    "augment": augment.xray,
+    "report": tasks.report_binary,
+}
+"""What all experiments on chest X-rays have in common."""
+
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
     for experiment in (
         Experiment(
             name="first_model",
             title="PneumoniaMNIST, a small SE-ResNet in about a minute",
-            dataset="pneumonia",
             chapter="00",
             arms={"attention": resnet(SqueezeExcitation), "control": resnet(None)},
-            loss=tasks.weighted_bce,
-            score=tasks.score_binary,
-            monitor="auroc",
-            augment=augment.xray,
-            report=tasks.report_binary,
+            **XRAYS,
             profiles=FIRST_MODEL_PROFILES,
         ),
         Experiment(
             name="channel_attention",
             title="PneumoniaMNIST, the same network with other gates on its channels",
-            dataset="pneumonia",
             chapter="03",
             arms={
                 "control": resnet(None),
@@ -176,24 +180,15 @@ EXPERIMENTS: dict[str, Experiment] = {
                 "ECA": resnet(ECA),
                 "CBAM": resnet(CBAM),
             },
-            loss=tasks.weighted_bce,
-            score=tasks.score_binary,
-            monitor="auroc",
-            augment=augment.xray,
-            report=tasks.report_binary,
+            **XRAYS,
             profiles=FIRST_MODEL_PROFILES,
         ),
         Experiment(
             name="pneumonia",
             title="PneumoniaMNIST, SE-ResNet",
-            dataset="pneumonia",
             chapter="07",
             arms={"attention": resnet(SqueezeExcitation), "control": resnet(None)},
-            loss=tasks.weighted_bce,
-            score=tasks.score_binary,
-            monitor="auroc",
-            augment=augment.xray,
-            report=tasks.report_binary,
+            **XRAYS,
             profiles={
                 "smoke": FIRST_MODEL_PROFILES["smoke"],
                 "standard": {
