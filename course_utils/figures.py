@@ -206,6 +206,39 @@ def history(table, score: str, *, title: str = ""):
     return figure
 
 
+def live_history(score: str, *, title: str = ""):
+    """`history`, drawn anew after each epoch: `fit(..., on_epoch=live_history("auroc"))`.
+
+    Where nobody watches (stored notebooks, tests, a terminal) nothing is drawn.
+
+    Args:
+        score, title: as in `history`.
+
+    Returns:
+        What `fit` calls with the rows of its history.
+    """
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    from course_utils import runtime
+
+    shown: list[Any] = []  # the place in the notebook, once there is one
+
+    def draw(rows: list[dict]) -> None:
+        if runtime.quiet() or not runtime.in_notebook():
+            return
+        from IPython.display import display
+
+        figure = history(pd.DataFrame(rows), score, title=title)
+        if shown:
+            shown[0].update(figure)
+        else:
+            shown.append(display(figure, display_id=True))
+        plt.close(figure)  # else the notebook would show it once more below the cell
+
+    return draw
+
+
 def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
     """Published figures as grey points and ours as coloured ones, best at the top.
 

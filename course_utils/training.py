@@ -56,6 +56,7 @@ def fit(
     precision: str | None = None,
     checkpoint: Path | str | None = None,
     progress: bool | None = None,
+    on_epoch: Callable[[list[dict]], object] | None = None,
 ) -> Fit:
     """Train a model; keep the weights of the epoch that validation likes best.
 
@@ -81,6 +82,8 @@ def fit(
         precision: of Fabric, for instance "32-true"; None: what the device does fast.
         checkpoint: a file; written at each epoch's end. If it is there, training goes on from it.
         progress: show progress; None: on where somebody is watching (see `runtime.quiet`).
+        on_epoch: called after each epoch with the rows of the history so far
+            (`figures.live_history` draws them).
 
     Raises:
         ValueError: arguments do not fit, or the checkpoint belongs to another run.
@@ -149,6 +152,8 @@ def fit(
             state.close_epoch(row, monitor)
             if checkpoint is not None:
                 state.save(Path(checkpoint), plan)
+            if on_epoch is not None:
+                on_epoch(state.history)
     except KeyboardInterrupt:
         interrupted = True
     if not state.history and interrupted:

@@ -44,6 +44,29 @@ def test_history_has_whole_epochs_and_says_where_numbers_mean_nothing(monkeypatc
         assert figure.get_suptitle() == "SYNTHETIC: a net"
 
 
+@pytest.mark.parametrize(("quiet", "drawn"), [(False, ["new", "again", "again"]), (True, [])])
+def test_the_live_history_stays_in_one_place_and_out_of_stored_outputs(monkeypatch, quiet, drawn):
+    found = []
+
+    class Place:
+        def update(self, figure):
+            found.append("again")
+
+    def display(figure, display_id):
+        found.append("new")
+        return Place()
+
+    monkeypatch.setattr("IPython.display.display", display)
+    monkeypatch.setattr(runtime, "quiet", lambda: quiet)
+    monkeypatch.setattr(runtime, "in_notebook", lambda: True)
+    draw = figures.live_history("auroc", title="SYNTHETIC: a net")
+    rows = []
+    for epoch in (1, 2, 3):
+        rows.append({"epoch": epoch, "loss": 1.0, "val_loss": 2.0, "auroc": 0.5})
+        draw(rows)
+    assert found == drawn and plt.get_fignums() == []
+
+
 def test_slider_draws_once_where_nobody_watches(monkeypatch):
     monkeypatch.setattr(runtime, "quiet", lambda: True)
     drawn = []

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import pandas as pd
 import pytest
 import torch
 from safetensors import safe_open
@@ -54,6 +55,14 @@ def train(**changes):
     arguments = {"epochs": 3, "batch_size": 16, "lr": 1e-2, "augment": jitter, "score": score}
     arguments |= {"monitor": "auroc", "precision": "32-true"} | changes
     return fit(network(), bce, blobs(70, 0), blobs(40, 1), **arguments)
+
+
+def test_each_epoch_is_told_and_the_telling_changes_nothing():
+    told = []
+    fitted = train(on_epoch=lambda rows: told.append([row["epoch"] for row in rows]))
+    assert told == [[1], [1, 2], [1, 2, 3]]
+    columns = ["loss", "val_loss", "auroc"]
+    pd.testing.assert_frame_equal(fitted.history[columns], train().history[columns])
 
 
 def test_it_learns_and_reports_each_epoch():
