@@ -37,7 +37,14 @@ def weighted_bce(labels: Tensor) -> Loss:
     Args:
         labels: (N,) of 0 and 1, the training labels. A class that is absent leaves the loss
             unweighted.
+
+    Raises:
+        ValueError: labels other than 0 and 1; the loss would fall below 0 without an end.
     """
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise ValueError(
+            f"The training labels hold {labels.unique()[:5].tolist()}. Expected 0 and 1 alone."
+        )
     positive = int(labels.sum())
     negative = len(labels) - positive
     weight = negative / positive if positive and negative else 1.0
@@ -52,7 +59,7 @@ def weighted_bce(labels: Tensor) -> Loss:
 
 
 def score_binary(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """AUROC, and accuracy at threshold 0.5, of logits (N, 1)."""
+    """AUROC (NaN for one class only), and accuracy at threshold 0.5, of logits (N, 1)."""
     return {
         "auroc": metrics.auroc(logits[:, 0], labels),
         "accuracy": metrics.accuracy(logits[:, 0].sigmoid(), labels),
@@ -84,6 +91,12 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
     Args:
         targets: (N, H, W) training masks; two values make it a yes-or-no question.
         side: not used; any size will do.
+
+    Of an image without the object in its mask, and of a whole batch of them, the loss is finite:
+    Dice is smoothed by 1e-5, so that it falls to 0 as the answer does.
+
+    Raises:
+        ValueError: when called: a mask holds a label for which the network has no output.
     """
     from monai.losses import DiceCELoss
 
@@ -95,6 +108,7 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
 
     def loss(outputs: Tensor | tuple[Tensor, ...], masks: Tensor) -> Tensor:
         levels = (outputs,) if isinstance(outputs, Tensor) else outputs  # (B, K, H, W), finest 1st
+        _check_labels(masks, classes=max(levels[0].shape[1], 2))
         total, weights = levels[0].new_zeros((), dtype=torch.float32), 0.0
         for level, output in enumerate(levels):
             target = masks[:, None].float()  # (B, 1, H, W)
@@ -105,6 +119,17 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
         return total / weights
 
     return loss
+
+
+def _check_labels(masks: Tensor, classes: int) -> None:
+    """Else the error is about an index, on a GPU a device assertion, and for one output missing."""
+    lowest, highest = int(masks.min()), int(masks.max())
+    if lowest < 0 or highest >= classes:
+        raise ValueError(
+            f"The mask holds labels from {lowest} to {highest}. Expected 0 to {classes - 1}: the "
+            f"network tells {classes} classes apart. Masks stored as 0 and 255 have to be "
+            "thresholded first; a label that says 'ignore' has to be replaced."
+        )
 
 
 def slices(split: Split) -> tuple[Tensor, Tensor]:

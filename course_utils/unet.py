@@ -54,7 +54,8 @@ class UNet(nn.Module):
     of its levels.)
 
     Raises:
-        ValueError: fewer than two levels, or `spatial_dims` is neither 2 nor 3.
+        ValueError: fewer than two levels, or `spatial_dims` is neither 2 nor 3. In `forward`: the
+            image has other axes or another number of channels, or no pixels.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class UNet(nn.Module):
                 "and spatial_dims 2 (images) or 3 (volumes)."
             )
         flat = spatial_dims == 2
+        self.in_channels, self.axes = in_channels, "HWD"[:spatial_dims]  # what forward expects
         conv = nn.Conv2d if flat else nn.Conv3d
         up = nn.ConvTranspose2d if flat else nn.ConvTranspose3d
         norm = norm or (nn.BatchNorm2d if flat else nn.BatchNorm3d)
@@ -116,6 +118,13 @@ class UNet(nn.Module):
         return (whole, *reversed(found[:-1])) if self.training and len(found) > 1 else whole
 
     def _padded(self, x: Tensor) -> Tensor:
+        axes, channels = self.axes, self.in_channels
+        if x.ndim != len(axes) + 2 or x.shape[1] != channels or 0 in x.shape[2:]:
+            raise ValueError(
+                f"The image has shape {tuple(x.shape)}. Expected "
+                f"(N, {channels}, {', '.join(axes)}) with at least one pixel: this UNet was made with in_channels={channels} and "
+                f"spatial_dims={len(axes)}."
+            )
         step = 2 ** (len(self.down) - 1)
         missing = [-n % step for n in x.shape[2:]]
         if not any(missing):

@@ -78,6 +78,40 @@ def test_loss_of_a_mask_falls_towards_the_truth_and_survives_empty_masks():
     assert torch.isfinite(loss(torch.zeros(2, 1, 8, 8), empty))
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_masks_that_are_all_background_have_a_defined_loss_and_dice(classes):
+    nothing = torch.zeros(2, 8, 8, dtype=torch.uint8)
+    filled = nothing + (torch.arange(8) % max(classes, 2)).to(torch.uint8)
+    loss = tasks.dice_and_cross_entropy(filled)  # as built from a training set that holds all
+    right = torch.zeros(2, classes, 8, 8)
+    right[:, 0] = 100.0 if classes == 3 else -100.0
+    right.requires_grad_()
+    value = loss(right, nothing)
+    value.backward()
+    assert 0 <= value < 1e-3 and torch.isfinite(right.grad).all()
+    unsure = loss(torch.zeros(2, classes, 8, 8), nothing)
+    assert torch.isfinite(unsure) and unsure > 1
+    empty = nothing.bool()
+    assert metrics.dice(empty, empty).tolist() == [1, 1]  # nothing there, nothing found: right
+    assert metrics.dice(~empty, empty).tolist() == [0, 0]  # nothing there, all found
+    assert metrics.hd95(empty, empty).isnan().all()
+    scores = tasks.score_lesion(torch.full((2, 1, 8, 8), -5.0), nothing)
+    assert scores == {"jaccard": 1.0, "dice": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("outputs", "label", "said"),
+    [(3, 3, "0 to 3. Expected 0 to 2"), (1, 2, "0 to 2. Expected 0 to 1"), (1, 255, "0 and 255"),
+     (3, -1, "-1 to 0. Expected 0 to 2")],
+)  # fmt: skip
+def test_a_label_without_an_output_is_refused(outputs, label, said):
+    y = torch.zeros(2, 8, 8, dtype=torch.int64)
+    loss = tasks.dice_and_cross_entropy(y + torch.arange(8) % max(outputs, 2))
+    y[0, 3, 3] = label
+    with pytest.raises(ValueError, match=said):
+        loss(torch.zeros(2, outputs, 8, 8), y)
+
+
 def test_loss_of_several_classes_and_of_deep_supervision():
     y = torch.randint(0, 3, (2, 8, 8), dtype=torch.uint8)
     loss = tasks.dice_and_cross_entropy(y)

@@ -128,3 +128,33 @@ def test_an_encoder_in_one_sequential_cannot_give_skips():
     encoder = nn.Sequential(*blocks, DoubleConv(4, 8, nn.Conv2d, nn.BatchNorm2d))
     assert isinstance(encoder(torch.rand(1, 1, 16, 16)), torch.Tensor)
     assert encoder(torch.rand(1, 1, 16, 16)).shape == (1, 8, 8, 8)
+
+
+# Bad input --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gate", [None, AttentionGate])
+@pytest.mark.parametrize("shape", [(1, 1, 16, 16), (1, 4, 16, 16), (3, 16, 16), (1, 3, 8, 8, 8)])
+def test_an_image_with_other_channels_or_axes_is_refused_with_what_was_expected(gate, shape):
+    model = build(gate, in_channels=3)
+    with pytest.raises(ValueError, match=r"Expected \(N, 3, H, W\)") as caught:
+        model(torch.rand(shape))
+    assert str(shape) in str(caught.value) and "in_channels=3" in str(caught.value)
+    with pytest.raises(ValueError, match=r"Expected \(N, 1, H, W, D\)"):
+        build(None, spatial_dims=3)(torch.rand(1, 1, 16, 16))
+
+
+@pytest.mark.parametrize("gate", [None, AttentionGate, partial(AttentionGate, authors=True)])
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (3, 2), (7, 1)])
+def test_an_image_smaller_than_the_stride_is_padded(gate, size):
+    model = build(gate, levels=4).eval()
+    x = torch.rand(2, 1, *size)
+    assert model(x).shape == (2, 1, *size)
+    whole = [-n % 8 for n in size]
+    padded = torch.nn.functional.pad(x, (0, whole[1], 0, whole[0]), mode="replicate")
+    torch.testing.assert_close(model(x), model(padded)[:, :, : size[0], : size[1]])
+
+
+def test_an_image_without_pixels_is_refused():
+    with pytest.raises(ValueError, match="at least one pixel"):
+        build(None)(torch.rand(1, 1, 0, 16))
