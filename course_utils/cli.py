@@ -52,6 +52,8 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("name")
     experiment.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1")
     experiment.add_argument("--arm", action="append", help="may be repeated; default: all arms")
+    weights = command("weights", _weights, "for authors: store the weights of a recorded run")
+    weights.add_argument("name")
     bench = command("bench", _bench, "time the attention modules beside those of other libraries")
     bench.add_argument("what", choices=("attention",))
     bench.add_argument("--seconds", type=float, default=5, help="for each timing; default: 5")
@@ -124,6 +126,13 @@ def _experiment(arguments) -> int:
     from course_utils.experiments import run_all
 
     run_all(arguments.name, arguments.arm, arguments.seeds)
+    return 0
+
+
+def _weights(arguments) -> int:
+    from course_utils.weights import publish
+
+    publish(arguments.name)
     return 0
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -334,8 +335,11 @@ def run(
 ) -> dict:
     """Train one arm with one seed, look at the test set once, and return the line of the ledger.
 
-    Training goes on from a checkpoint in `build/checkpoints/` when an earlier call was cut off.
+    Training goes on from a checkpoint in `build/checkpoints/` when an earlier call was cut off. The
+    weights are left in `build/weights/`; `weights.publish` takes them from there.
     """
+    from safetensors.torch import save_file
+
     experiment, profile = get(name), profile or runtime.profile()
     data = load(experiment.dataset)
     model = experiment.model(arm, seed, profile)
@@ -348,6 +352,12 @@ def run(
     began = time.perf_counter()
     found = experiment.report(fitted.model, data, **experiment.options(profile))
     checkpoint.unlink(missing_ok=True)
+    path = weights_file(name, arm, seed, profile)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = fitted.model.state_dict()
+    save_file(
+        {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, path
+    )
     return {
         "experiment": name,
         "dataset": data.name,
@@ -364,6 +374,11 @@ def run(
         "versions": runtime.versions(),
         "revision": runtime.revision(),
     }
+
+
+def weights_file(name: str, arm: str, seed: int, profile: str) -> Path:
+    """Where a run leaves its weights on this machine."""
+    return runtime.ROOT / "build" / "weights" / f"{name}-{arm}-{seed}-{profile}.safetensors"
 
 
 def run_all(

@@ -82,6 +82,7 @@ FLOORS = [
     {"senet", "unet", "yolo", "training", "augment"},
     {"tasks"},
     {"experiments"},
+    {"weights"},
     # leaves: nothing below knows them
     {"bench", "checks", "explain", "figures", "exercises", "notebooks"},
     {"cli"},
