@@ -122,8 +122,8 @@ class UNet(nn.Module):
         if x.ndim != len(axes) + 2 or x.shape[1] != channels or 0 in x.shape[2:]:
             raise ValueError(
                 f"The image has shape {tuple(x.shape)}. Expected "
-                f"(N, {channels}, {', '.join(axes)}) with at least one pixel: this UNet was made with in_channels={channels} and "
-                f"spatial_dims={len(axes)}."
+                f"(N, {channels}, {', '.join(axes)}) with at least one pixel: this UNet was made "
+                f"with in_channels={channels} and spatial_dims={len(axes)}."
             )
         step = 2 ** (len(self.down) - 1)
         missing = [-n % step for n in x.shape[2:]]
