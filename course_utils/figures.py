@@ -175,6 +175,37 @@ def roc(scores: Tensor, labels: Tensor, name: str, axis=None, **line):
     return axis
 
 
+def reliability(probabilities: Tensor, labels: Tensor, name: str, axis=None, *, bins=10, **line):
+    """Said against found: the share of class 1 among images that were given a probability.
+
+    Args:
+        probabilities, labels: (N,); labels are 0 and 1.
+        name: of the curve, in the legend, before its expected calibration error.
+        axis: of matplotlib; None draws a new figure.
+        bins: of equal width. The area of a point grows with its number of images.
+
+    Returns:
+        The axis.
+    """
+    import matplotlib.pyplot as plt
+
+    from course_utils import metrics
+
+    axis = axis or plt.subplots(figsize=(4.6, 4.4))[1]
+    if not axis.lines:
+        axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
+    rows = metrics.reliability(probabilities, labels, bins)
+    error = metrics.calibration_error(probabilities, labels, bins)
+    (drawn,) = axis.plot(rows["said"], rows["found"], label=f"{name}, ECE {error:.3f}", **line)
+    sizes = 15 + 500 * rows["images"] / rows["images"].sum()
+    axis.scatter(rows["said"], rows["found"], sizes, color=drawn.get_color(), alpha=0.6)
+    axis.set(xlabel="probability that was said", ylabel="share that was found")
+    axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
+    axis.legend(loc="upper left", fontsize=8)
+    _mark_smoke(axis)
+    return axis
+
+
 def history(table, score: str, *, title: str = ""):
     """Training and validation loss, and one validation score, over the epochs.
 

@@ -1,14 +1,18 @@
 """The metrics of the course under the names its chapters use; the arithmetic is done by libraries.
 
-Chapter 01 builds Dice, IoU and AUROC by hand and compares them with these.
+Chapter 01 builds Dice, IoU and AUROC by hand and compares them with these, chapter 07 calibration.
 """
 
 import math
 import warnings
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
@@ -57,6 +61,102 @@ def best_threshold(probabilities: Tensor, labels: Tensor) -> float:
     right = (decisions == labels.bool()[None, :]).double().mean(1)
     best = candidates[right == right.max()]
     return best[(best - 0.5).abs().argmin()].item()
+
+
+def reliability(probabilities: Tensor, labels: Tensor, bins: int = 15) -> "pd.DataFrame":
+    """What was said and what was found, in bins of equal width: the numbers of a reliability plot.
+
+    Args:
+        probabilities: (N,) of class 1, in [0, 1].
+        labels: (N,) of 0 and 1.
+        bins: a bin holds its lower end; the last one holds 1 as well.
+
+    Returns:
+        A row per bin that holds images: "from", "to", "images", "said" (mean probability), "found"
+        (share of class 1).
+    """
+    import pandas as pd
+
+    _probabilities(probabilities, labels)
+    said, found = probabilities.double().cpu(), labels.double().cpu()
+    ends = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
+    place = (torch.bucketize(said, ends, right=True) - 1).clamp(max=bins - 1)  # (N,)
+    count = torch.bincount(place, minlength=bins)
+    sums = [torch.bincount(place, weights=values, minlength=bins) for values in (said, found)]
+    kept = torch.where(count > 0)[0]
+    rows = {
+        "from": ends[kept],
+        "to": ends[kept + 1],
+        "images": count[kept],
+        "said": (sums[0] / count)[kept],
+        "found": (sums[1] / count)[kept],
+    }
+    return pd.DataFrame({name: values.numpy() for name, values in rows.items()})
+
+
+def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
+    """Expected calibration error of the probability of class 1, by torchmetrics.
+
+    The mean distance between said and found over the bins of `reliability`, each counting by its
+    images. Guo et al. 2017, https://arxiv.org/abs/1706.04599, bin the confidence in the predicted
+    class instead, max(p, 1 - p): there, errors of p near 0 and near 1 can cancel.
+
+    Args:
+        probabilities: (N,) of class 1, in [0, 1].
+        labels: (N,) of 0 and 1.
+    """
+    from torchmetrics.functional.classification import binary_calibration_error
+
+    _probabilities(probabilities, labels)  # torchmetrics would take a sigmoid of other values
+    # A probability of exactly 1 would get a bin of its own there.
+    inside = probabilities.double().clamp(max=1 - 1e-9)
+    return float(binary_calibration_error(inside, labels.long(), n_bins=bins, norm="l1"))
+
+
+def temperature(logits: Tensor, labels: Tensor) -> float:
+    """The number by which to divide logits for the lowest cross-entropy, in [0.05, 20].
+
+    Guo et al. 2017, https://arxiv.org/abs/1706.04599, section 4.2. Fit it on validation data. Above
+    1 it makes a model less sure; the order of the images stays, and so does the decision at 0.5.
+
+    Args:
+        logits: (N,).
+        labels: (N,) of 0 and 1.
+
+    Raises:
+        ValueError: one class only: then nothing says how sure to be.
+    """
+    from scipy.optimize import minimize_scalar
+    from torch.nn import functional as F
+
+    _same_length(logits, labels)
+    if len(labels.unique()) < 2:
+        raise ValueError("The labels hold one class only. Fit the temperature on both classes.")
+    z, y = logits.double().cpu(), labels.double().cpu()
+
+    def cost(log_temperature: float) -> float:
+        return F.binary_cross_entropy_with_logits(z / math.exp(log_temperature), y).item()
+
+    ends = math.log(0.05), math.log(20)
+    return math.exp(minimize_scalar(cost, bounds=ends, method="bounded").x)
+
+
+def prior_shift(logits: Tensor, before: float, after: float) -> Tensor:
+    """Logits as they should be where the share of class 1 is `after` and not `before`.
+
+    By Bayes' rule the odds change by the ratio of the prior odds: a constant is added to all
+    logits. This holds where the images of each class are the same, only in another mix. Saerens et
+    al. 2002, https://doi.org/10.1162/089976602753284446.
+
+    Args:
+        logits: of any shape, right for the share `before`.
+        before, after: shares of class 1, above 0 and below 1. A model trained with class weights
+            that balance the classes has seen 0.5.
+    """
+    for name, share in (("before", before), ("after", after)):
+        if not 0 < share < 1:
+            raise ValueError(f"{name} is {share}. Expected a share of class 1 in (0, 1).")
+    return logits + math.log(after / (1 - after)) - math.log(before / (1 - before))
 
 
 def dice(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -192,6 +292,20 @@ def _same_length(scores: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"Scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}. "
             "Expected (N,) for both: index the column, for instance logits[:, 0]."
+        )
+    if not bool(((labels == 0) | (labels == 1)).all()):
+        raise ValueError(
+            f"The labels hold {labels.unique()[:5].tolist()}. Expected 0 and 1 alone: compare with "
+            "the class that is asked for, for instance labels == 2."
+        )
+
+
+def _probabilities(probabilities: Tensor, labels: Tensor) -> None:
+    _same_length(probabilities, labels)
+    if not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
+        raise ValueError(
+            "Probabilities lie outside [0, 1], or are NaN. Expected probabilities and not logits: "
+            "take logits.sigmoid()."
         )
 
 

@@ -62,6 +62,9 @@ class SEResNet(nn.Module):
         norm: called with the number of channels.
 
     Shapes: (N, in_channels, H, W) to (N, outputs), which are logits, not probabilities.
+
+    Raises:
+        ValueError: images of another form, when called.
     """
 
     def __init__(
@@ -74,6 +77,7 @@ class SEResNet(nn.Module):
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
     ):
         super().__init__()
+        self.in_channels = in_channels
         self.stem = nn.Sequential(
             nn.InstanceNorm2d(in_channels),  # each image to mean 0, deviation 1: exposure differs
             nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
@@ -91,5 +95,10 @@ class SEResNet(nn.Module):
         self.head = nn.Linear(channels, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
+        if x.ndim != 4 or x.shape[1] != self.in_channels:
+            raise ValueError(
+                f"SEResNet got images of shape {tuple(x.shape)}. Expected (N, {self.in_channels}, "
+                f"H, W): it was built with in_channels={self.in_channels}."
+            )
         features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4)
         return self.head(features.mean((2, 3)))  # (N, outputs)

@@ -73,8 +73,8 @@ def fit(
         lr: the highest learning rate of the cycle.
         weight_decay: of the weight matrices; biases and norms have none.
         score: called with all validation outputs and targets; returns named numbers.
-        monitor: which of them chooses the best epoch (highest wins). None: the lowest
-            validation loss.
+        monitor: which of them chooses the best epoch (highest wins). None, or where it is
+            undefined in every epoch (AUROC of one class): the lowest validation loss.
         augment: called with images and targets of a batch on the device; returns both changed.
         ema: decay of the averaged weights per step; 0 for none.
         clip: highest norm of the gradient.
@@ -283,7 +283,9 @@ class _State:
         self.history.append(row)
         self.epoch += 1
         # A score can be undefined (AUROC of a single class): then it never wins.
-        marks = [r[monitor] if monitor else -r["val_loss"] for r in self.history]
+        marks = [r[monitor] if monitor else math.nan for r in self.history]
+        if all(math.isnan(mark) for mark in marks):
+            marks = [-r["val_loss"] for r in self.history]
         marks = [-math.inf if math.isnan(mark) else mark for mark in marks]
         if self.best_epoch == 0 or marks[-1] > marks[self.best_epoch - 1]:
             self.best_epoch = self.epoch

@@ -100,3 +100,103 @@ def test_the_bootstrap_resamples_cases_together():
     x = torch.arange(20.0)
     low, high = metrics.bootstrap(lambda a, b: (a - b).abs().max(), x, x, resamples=50)
     assert low == high == 0
+
+
+# Calibration ------------------------------------------------------------------------------------
+
+
+def said_and_found(n=2000, seed=4):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(n, generator=generator).double()
+    labels = (torch.rand(n, generator=generator) < logits.sigmoid()).long()
+    return logits, labels
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_the_calibration_error_is_the_mean_distance_over_bins(bins):
+    logits, labels = said_and_found()
+    p = (1.7 * logits).sigmoid()
+    rows = metrics.reliability(p, labels, bins)
+    assert rows["images"].sum() == len(p) and bool((rows["images"] > 0).all())
+    assert bool(((rows["from"] <= rows["said"]) & (rows["said"] <= rows["to"])).all())
+    share = rows["images"] / len(p)
+    by_hand = (share * (rows["said"] - rows["found"]).abs()).sum()
+    assert metrics.calibration_error(p, labels, bins) == pytest.approx(by_hand, abs=1e-6)
+    if bins > 1:
+        calibrated = metrics.calibration_error(logits.sigmoid(), labels, bins)
+        assert calibrated < 0.03 < metrics.calibration_error(p, labels, bins)
+
+
+def test_the_ends_of_the_scale_fall_into_the_outer_bins():
+    p, labels = torch.tensor([0.0, 0.95, 1.0]), torch.tensor([0, 1, 1])
+    rows = metrics.reliability(p, labels, 10)
+    assert rows["images"].tolist() == [1, 2] and rows["to"].tolist() == [0.1, 1.0]
+    assert metrics.calibration_error(p, labels, 10) == pytest.approx(0.05 / 3, abs=1e-6)
+
+
+def test_errors_of_both_ends_cancel_only_for_the_confidence():
+    """Guo et al. bin max(p, 1 - p): a model that says too little at both ends looks calibrated."""
+    p = torch.tensor([0.2] * 10 + [0.8] * 10)
+    labels = torch.tensor([1] * 4 + [0] * 6 + [1] * 10)  # 0.4 and 1.0 where 0.2 and 0.8 were said
+    confidence, right = torch.where(p > 0.5, p, 1 - p), ((p > 0.5).long() == labels).long()
+    assert metrics.calibration_error(p, labels, 10) == pytest.approx(0.2, abs=1e-6)
+    assert metrics.calibration_error(confidence, right, 10) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("true", [0.4, 1.0, 2.5])
+def test_temperature_finds_the_factor_by_which_logits_were_made_too_large(true):
+    logits, labels = said_and_found(20_000)
+    found = metrics.temperature(true * logits, labels)
+    assert found == pytest.approx(true, rel=0.06)
+    cost = torch.nn.functional.binary_cross_entropy_with_logits
+    best = cost(true * logits / found, labels.double())
+    for other in (0.9 * found, 1.1 * found):
+        assert best < cost(true * logits / other, labels.double())
+
+
+def test_temperature_of_separable_classes_stays_finite_and_one_class_is_refused():
+    logits, labels = torch.tensor([-2.0, -1, 1, 2]), torch.tensor([0, 0, 1, 1])
+    assert 0.05 <= metrics.temperature(logits, labels) < 0.06
+    assert 19 < metrics.temperature(-logits, labels) <= 20
+    with pytest.raises(ValueError, match="one class only"):
+        metrics.temperature(logits, torch.ones(4))
+
+
+def test_prior_shift_multiplies_the_odds():
+    logits = torch.tensor([9.0]).log()  # 0.9 where 3 of 4 are ill
+    torch.testing.assert_close(
+        metrics.prior_shift(logits, 0.75, 0.5).sigmoid(), torch.tensor([0.75])
+    )
+    torch.testing.assert_close(metrics.prior_shift(logits, 0.3, 0.3), logits)
+    for shares in ((0, 0.5), (0.5, 1)):
+        with pytest.raises(ValueError, match=r"in \(0, 1\)"):
+            metrics.prior_shift(logits, *shares)
+
+
+def test_prior_shift_makes_probabilities_right_again_after_a_change_of_the_mix():
+    logits, labels = said_and_found(40_000)
+    before = labels.double().mean().item()
+    kept = (labels == 0) | (torch.arange(len(labels)) % 5 == 0)  # four of five ill ones are gone
+    z, y = logits[kept], labels[kept]
+    after = y.double().mean().item()
+    assert metrics.calibration_error(z.sigmoid(), y) > 0.1
+    assert metrics.calibration_error(metrics.prior_shift(z, before, after).sigmoid(), y) < 0.015
+
+
+@pytest.mark.parametrize(
+    "metric", [metrics.auroc, metrics.accuracy, metrics.best_threshold, metrics.reliability,
+               metrics.calibration_error, metrics.temperature],
+)  # fmt: skip
+def test_labels_out_of_range_are_refused(metric):
+    scores = torch.tensor([0.1, 0.4, 0.8, 0.9])
+    for labels in ([0, 1, 2, 1], [-1, 1, 0, 1], [0, 255, 255, 0]):
+        with pytest.raises(ValueError, match=r"labels hold .* Expected 0 and 1"):
+            metric(scores, torch.tensor(labels))
+
+
+@pytest.mark.parametrize("metric", [metrics.reliability, metrics.calibration_error])
+def test_logits_are_not_taken_for_probabilities(metric):
+    """torchmetrics would take their sigmoid without a word."""
+    for scores in ([-2.0, 0.5], [0.5, 1.5], [0.5, math.nan]):
+        with pytest.raises(ValueError, match="probabilities and not logits"):
+            metric(torch.tensor(scores), torch.tensor([0, 1]))

@@ -87,3 +87,12 @@ def test_exposure_does_not_matter():
     model = build(SqueezeExcitation).eval()
     x = torch.rand(4, 1, 28, 28)
     torch.testing.assert_close(model(x), model(0.5 * x + 0.2), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_of_another_form_are_refused_with_what_was_expected(channels):
+    model = build(SqueezeExcitation, in_channels=channels, width=16).eval()
+    for shape in ((2, 4 - channels, 28, 28), (channels, 28, 28), (2, 28, 28)):
+        with pytest.raises(ValueError, match=rf"Expected \(N, {channels}, H, W\)") as error:
+            model(torch.rand(shape))
+        assert str(shape) in str(error.value)

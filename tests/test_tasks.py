@@ -1,11 +1,14 @@
 """What each task trains on and how it is scored, on phantoms: shapes, alignment, edge cases."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
-from course_utils import augment, metrics, tasks, yolo
+from course_utils import augment, metrics, tasks, training, yolo
 from course_utils.datasets.phantoms import phantom
+from course_utils.senet import SEResNet
 
 
 @pytest.fixture(scope="module")
@@ -225,3 +228,33 @@ def test_smears_drop_boxes_that_leave_the_image():
         kept = found[found[:, :, 0] >= 0]
         assert len(kept) > 0 and kept[:, 1:].min() >= 0
         assert kept[:, [1, 3]].max() <= 320 and kept[:, [2, 4]].max() <= 240
+
+
+# Labels that do not fit -------------------------------------------------------------------------
+
+
+def test_validation_of_one_class_has_no_auroc_and_its_loss_chooses_the_epoch():
+    x = torch.randint(0, 255, (24, 1, 28, 28), dtype=torch.uint8)
+    train, val = (x, torch.arange(24) % 2), (x[:8], torch.ones(8, dtype=torch.long))
+    assert math.isnan(tasks.score_binary(torch.zeros(8, 1), val[1])["auroc"])
+    torch.manual_seed(0)
+    model = SEResNet(width=16, blocks=(1,))
+    fitted = training.fit(
+        model, tasks.weighted_bce(train[1]), train, val, epochs=3, batch_size=12,
+        score=tasks.score_binary, monitor="auroc",
+    )  # fmt: skip
+    assert fitted.history["auroc"].isna().all()
+    assert fitted.best_epoch == fitted.history["val_loss"].idxmin() + 1
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], [-1, 1, 1], [0, 255, 255]])
+def test_labels_out_of_range_are_refused_before_the_loss_falls_below_zero(labels):
+    with pytest.raises(ValueError, match="Expected 0 and 1 alone"):
+        tasks.weighted_bce(torch.tensor(labels))
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_training_labels_of_one_class_leave_the_loss_unweighted(label):
+    labels = torch.full((4,), label)
+    loss = tasks.weighted_bce(labels)(torch.zeros(4, 1), labels)
+    assert loss.item() == pytest.approx(math.log(2))
