@@ -32,6 +32,7 @@ CHAPTERS = {
     "channel": "03_channel_attention",
     "spatial": "04_spatial_attention",
     "unet": "05_unet",
+    "gates": "06_attention_unet",
     "yolo": "08_yolo",
 }
 """The modules that declare exercises, in the order of the course, and the notebooks they serve."""
