@@ -6,7 +6,7 @@ The notebooks, `course experiment` and the stored weights all read it, so that t
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Experiment:
         loss: built from the training targets, as class weights depend on them.
         score: validation outputs and targets to numbers; `monitor` names the one that chooses.
         report: the model and the data to the metrics of the ledger.
+        own_loss: of an arm that is trained with another loss than the rest.
         profiles: per profile `size` (arguments of the network), `fit` (arguments of `fit`),
             `images` (at most so many training images; None for all), and where images are shrunk
             `side` (their width in pixels).
@@ -51,6 +52,7 @@ class Experiment:
     profiles: dict[str, dict[str, Any]]
     arrays: Callable[..., tuple[Tensor, Tensor]] = tasks.whole
     shown: tuple[str, ...] = ("auroc", "accuracy")  # in tables
+    own_loss: dict[str, Callable[..., tasks.Loss]] = field(default_factory=dict)
 
     def model(self, arm: str = "attention", seed: int = 0, profile: str | None = None) -> nn.Module:
         """A new network of one arm. The same seed gives all arms equal shared weights.
@@ -87,15 +89,17 @@ class Experiment:
         data: Dataset,
         seed: int = 0,
         profile: str | None = None,
+        arm: str = "attention",
         **more: Any,
     ) -> Fit:
         """Train a network of this experiment; `more` goes to `training.fit` (`checkpoint`, say)."""
+        loss = self.own_loss.get(arm, self.loss)
         train = self.training_images(data, profile)
         val = self.arrays(data.val, **self.options(profile))
         options, arguments = self.options(profile), self.settings(profile) | more
         return fit(
             model,
-            self.loss(train[1], **options),
+            loss(train[1], **options),
             train,
             val,
             score=partial(self.score, **options),
@@ -193,12 +197,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             profiles={
                 "smoke": FIRST_MODEL_PROFILES["smoke"],
                 "standard": {
-                    "size": {"width": 32},
+                    "size": {"width": 32, "instance_norm": False},
                     "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
                     "images": None,
                 },
                 "full": {
-                    "size": {"width": 64},
+                    "size": {"width": 64, "instance_norm": False},
                     "fit": {"epochs": 60, "batch_size": 128, "lr": 3e-3},
                     "images": None,
                 },
@@ -225,7 +229,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 },
                 "standard": {
                     "size": {"in_channels": 3, "outputs": 3, "width": 16, "levels": 5},
-                    "fit": {"epochs": 8, "batch_size": 32, "lr": 3e-3},
+                    "fit": {"epochs": 12, "batch_size": 32, "lr": 3e-3},
                     "images": None,
                 },
                 "full": {
@@ -274,7 +278,12 @@ EXPERIMENTS: dict[str, Experiment] = {
             title="BCCD blood smears, YOLO with later improvements",
             dataset="bccd",
             chapter="08",
-            arms={"attention": detector(CBAM), "control": detector(None)},
+            arms={
+                "attention": detector(CBAM),
+                "control": detector(None),
+                "YOLOv3": detector(None),
+            },
+            own_loss={"YOLOv3": tasks.yolo_v3},
             arrays=tasks.smears,
             loss=tasks.yolo_later,
             score=tasks.score_cells,
@@ -346,7 +355,9 @@ def run(
     settings = (profile, data.sha256, sorted(experiment.profiles[profile].items()), str(model))
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     checkpoint = runtime.ROOT / "build" / "checkpoints" / f"{name}-{arm}-{seed}-{key}.safetensors"
-    fitted = experiment.fit(model, data, seed, profile, checkpoint=checkpoint, progress=progress)
+    fitted = experiment.fit(
+        model, data, seed, profile, arm, checkpoint=checkpoint, progress=progress
+    )
     if fitted.interrupted:
         raise KeyboardInterrupt
     began = time.perf_counter()

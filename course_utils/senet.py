@@ -47,11 +47,11 @@ class ResidualBlock(nn.Module):
 
 
 class SEResNet(nn.Module):
-    """Residual network for small images, 28 to 64 px, with attention in each block.
+    """Residual network with attention in each block: a stem, stages of blocks, mean, linear head.
 
-    Each channel of each image is brought to mean 0 and deviation 1 first, so that the exposure of
-    an X-ray does not matter. Then stages of residual blocks; each stage after the first halves the
-    image and doubles the channels. SE networks: https://arxiv.org/abs/1709.01507.
+    Each stage after the first halves the image and doubles the channels. With `small_images` the
+    stem keeps the size; without it, it is that of ResNet and divides it by 4, and with `width=64,
+    blocks=(2, 2, 2, 2)` the network is SE-ResNet-18. https://arxiv.org/abs/1709.01507.
 
     Args:
         in_channels: channels of the image.
@@ -60,6 +60,9 @@ class SEResNet(nn.Module):
         blocks: residual blocks in each stage.
         attention: called with the number of channels of a block; None for the plain network.
         norm: called with the number of channels.
+        instance_norm: bring each channel of each image to mean 0 and deviation 1 first, so that
+            the exposure of an X-ray does not matter.
+        small_images: for 28 to 64 px; False for larger ones.
 
     Shapes: (N, in_channels, H, W) to (N, outputs), which are logits, not probabilities.
 
@@ -75,14 +78,18 @@ class SEResNet(nn.Module):
         blocks: Sequence[int] = (2, 2, 2),
         attention: Callable[[int], nn.Module] | None = SqueezeExcitation,
         norm: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        instance_norm: bool = True,
+        small_images: bool = True,
     ):
         super().__init__()
         self.in_channels = in_channels
+        kernel, stride = (3, 1) if small_images else (7, 2)
         self.stem = nn.Sequential(
-            nn.InstanceNorm2d(in_channels),  # each image to mean 0, deviation 1: exposure differs
-            nn.Conv2d(in_channels, width, 3, padding=1, bias=False),
+            nn.InstanceNorm2d(in_channels) if instance_norm else nn.Identity(),
+            nn.Conv2d(in_channels, width, kernel, stride, padding=kernel // 2, bias=False),
             norm(width),
             nn.ReLU(),
+            nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1),
         )
         layers = []
         channels = width
@@ -100,5 +107,5 @@ class SEResNet(nn.Module):
                 f"SEResNet got images of shape {tuple(x.shape)}. Expected (N, {self.in_channels}, "
                 f"H, W): it was built with in_channels={self.in_channels}."
             )
-        features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4)
+        features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4) with three stages
         return self.head(features.mean((2, 3)))  # (N, outputs)

@@ -352,7 +352,7 @@ def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_pat
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
 def test_make_lab_hands_the_profile_on(monkeypatch):
     monkeypatch.delenv("COURSE_PROFILE", raising=False)
-    # Where make runs the tests, its own flags (who may talk, who is nested) must not reach this one.
+    # Where make runs the tests, its own flags must not reach this one: it would say more.
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
         monkeypatch.delenv(name, raising=False)
     for variables, profile in (([], "standard"), (["PROFILE=smoke"], "smoke")):

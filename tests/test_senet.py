@@ -96,3 +96,26 @@ def test_images_of_another_form_are_refused_with_what_was_expected(channels):
         with pytest.raises(ValueError, match=rf"Expected \(N, {channels}, H, W\)") as error:
             model(torch.rand(shape))
         assert str(shape) in str(error.value)
+
+
+def test_with_the_usual_stem_it_is_se_resnet_18():
+    """Its convolutions are those of timm's seresnet18; the SE layers, which have biases, aside."""
+    timm = pytest.importorskip("timm")
+    peer = timm.create_model("seresnet18", in_chans=3, num_classes=7)
+    model = SEResNet(3, 7, 64, (2, 2, 2, 2), instance_norm=False, small_images=False)
+
+    def kernels(network):
+        convolutions = (m for m in network.modules() if isinstance(m, torch.nn.Conv2d))
+        return sorted(tuple(c.weight.shape) for c in convolutions if c.bias is None)
+
+    assert kernels(model) == kernels(peer)
+    assert model.eval()(torch.rand(1, 3, 96, 64)).shape == (1, 7)
+    assert model.stem(torch.rand(1, 3, 96, 64)).shape == (1, 64, 24, 16)
+
+
+def test_without_instance_norm_exposure_reaches_the_network():
+    x = torch.rand(2, 1, 28, 28)
+    for instance_norm, same in ((True, True), (False, False)):
+        torch.manual_seed(0)
+        model = SEResNet(width=16, blocks=(1, 1, 1), instance_norm=instance_norm).eval()
+        assert torch.allclose(model(x), model(0.5 * x + 0.2), atol=1e-3) == same

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from course_utils import augment, metrics, tasks, training, yolo
+from course_utils import augment, experiments, metrics, tasks, training, yolo
 from course_utils.datasets.phantoms import phantom
 from course_utils.senet import SEResNet
 
@@ -258,3 +258,15 @@ def test_training_labels_of_one_class_leave_the_loss_unweighted(label):
     labels = torch.full((4,), label)
     loss = tasks.weighted_bce(labels)(torch.zeros(4, 1), labels)
     assert loss.item() == pytest.approx(math.log(2))
+
+
+def test_an_arm_may_have_a_loss_of_its_own(monkeypatch):
+    """The plain YOLOv3 is trained with YOLOv3's loss, the other detectors with the later one."""
+    taken = {}
+    monkeypatch.setattr(experiments, "fit", lambda model, loss, *rest, **more: taken.update(l=loss))
+    data = phantom("bccd")
+    experiment = experiments.get("bccd")
+    for arm, later in (("attention", True), ("control", True), ("YOLOv3", False)):
+        experiment.fit(experiment.model(arm, 0, "smoke"), data, 0, "smoke", arm)
+        assert (taken["l"].ciou, taken["l"].iou_objectness) == (later, later), arm
+        assert (taken["l"].several is not None) == later, arm
