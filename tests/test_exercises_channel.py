@@ -1,7 +1,9 @@
 """Chapter 03: right answers written differently pass, half-right ones are caught, facts hold."""
 
 import math
+from itertools import combinations
 
+import numpy as np
 import pytest
 import torch
 from einops import rearrange, reduce
@@ -93,6 +95,21 @@ class SECreatedBackwards(nn.Module):
         return x * s.view(n, c, 1, 1).expand_as(x)
 
 
+class SENamedAndOrderedOtherwise(nn.Module):
+    """Created backwards under other names, and with layers of one shape where r is 1."""
+
+    def __init__(self, C, r):
+        super().__init__()
+        units = max(C // r, 1)
+        self.a_bias = nn.Parameter(torch.ones(C))
+        self.a = nn.Parameter(torch.ones(C, units))
+        self.squash, self.net = nn.Sigmoid(), nn.ModuleDict({"z": nn.Linear(C, units)})
+
+    def forward(self, features):
+        z = F.relu(self.net["z"](features.mean(dim=[-2, -1])))
+        return torch.mul(self.squash(z @ self.a.T + self.a_bias)[..., None, None], features)
+
+
 class SEByConv1d(nn.Module):
     def __init__(self, channels, reduction):
         super().__init__()
@@ -134,6 +151,18 @@ class MeanMaxStacked(nn.Module):
     def forward(self, x):
         pooled = torch.stack([reduce(x, "n c h w -> n c", kind) for kind in ("max", "mean")])
         return x * rearrange(self.mlp(pooled).sum(0).sigmoid(), "n c -> n c 1 1")
+
+
+class MeanMaxCreatedBackwards(nn.Module):
+    def __init__(self, channels, reduction):
+        super().__init__()
+        hidden = max(channels // reduction, 1)
+        self.out, self.into = nn.Linear(hidden, channels), nn.Linear(channels, hidden)
+
+    def forward(self, x):
+        pooled = x.flatten(2).mean(2), x.flatten(2).max(2).values
+        s = sum(self.out(self.into(p).clamp(min=0)) for p in pooled).sigmoid()
+        return x * s.reshape(*s.shape, 1, 1)
 
 
 class MeanMaxHiddenSummed(nn.Module):
@@ -241,16 +270,22 @@ RIGHT = {
         SEConvolutional,
         SEInEinsum,
         SECreatedBackwards,
+        SENamedAndOrderedOtherwise,
         SEByConv1d,
         se_factory,
     ],
     "channel.se_parameters": [
-        (8192, 272),
-        [8192, 272],
-        (2 * 256**2 / 16, 16 + 256),
-        torch.tensor([8192, 272]),
+        (2304, 108),
+        [2304, 108],
+        (2 * 96**2 / 8, 12 + 96),
+        torch.tensor([2304, 108]),
     ],
-    "channel.MeanMaxGate": [MeanMaxConvolutional, MeanMaxStacked, MeanMaxHiddenSummed],
+    "channel.MeanMaxGate": [
+        MeanMaxConvolutional,
+        MeanMaxStacked,
+        MeanMaxCreatedBackwards,
+        MeanMaxHiddenSummed,
+    ],
     "channel.eca_kernel": [kernel_by_bits, kernel_by_loop],
     "channel.ECAGate": [ECAUnfolded, ECAConv2d, ECATransposed],
     "channel.gated_block": [GatedBlockModule, gated_block_clamped],
@@ -265,7 +300,149 @@ def test_right_answers_written_differently_pass(name):
         assert result.passed, (answer, result.message)
 
 
+@pytest.mark.parametrize("answer", RIGHT["channel.SEGate"])
+def test_the_order_of_layers_does_not_matter_where_both_have_one_shape(answer, monkeypatch):
+    def square(rng):
+        return [(5, 1, torch.randn(3, 5, 4, 2, generator=rng)), (4, 1, torch.randn(1, 4, 2, 3))]
+
+    monkeypatch.setattr(exercise("channel.SEGate"), "make_inputs", square)
+    assert exercise("channel.SEGate").check(answer).passed
+
+
 # Half-right answers and combinations -------------------------------------------------------------
+
+
+def test_squeeze_without_an_axis_is_named_where_there_is_one_channel():
+    class Pooled(channel.SEGate):
+        def forward(self, x):
+            z = F.adaptive_avg_pool2d(x, 1).squeeze()
+            return x * torch.sigmoid(self.up(F.relu(self.down(z)))).view(len(x), -1, 1, 1)
+
+    class PooledTwice(channel.MeanMaxGate):
+        def forward(self, x):
+            n, c = x.shape[:2]
+            pooled = [f(x, 1).squeeze() for f in (F.adaptive_avg_pool2d, F.adaptive_max_pool2d)]
+            return x * sum(map(self.judge, pooled)).sigmoid().reshape(n, c, 1, 1)
+
+    for name, answer in (("channel.SEGate", Pooled), ("channel.MeanMaxGate", PooledTwice)):
+        result = exercise(name).check(answer)
+        assert result.mistake == "channel-axis-lost" and "more than one" not in result.message
+    for name in ("channel.SEGate", "channel.MeanMaxGate", "channel.ECAGate"):
+        shapes = [arguments[-1].shape for arguments in exercise(name).inputs()]
+        assert any(n > 1 and c == 1 for n, c, _, _ in shapes)
+
+
+def test_a_relu_that_does_nothing_is_as_good_as_none():
+    class Behind(channel.SEGate):
+        def weights(self, x):
+            return self.up(self.down(x.mean((2, 3)))).sigmoid().relu()[:, :, None, None]
+
+    for name, answer in (
+        ("channel.SEGate", Behind),
+        ("channel.SEGate", channel.NoRelu),
+        ("channel.MeanMaxGate", channel.NoReluForBoth),
+    ):
+        result = exercise(name).check(answer)
+        assert result.mistake == "relu-missing"
+        assert "Nothing stands between" in " ".join(result.message.split())
+
+
+MENDABLE = {"squeeze": "squeeze()", "products": "product", "last line": "last line"}
+
+
+@pytest.mark.parametrize("axes", (":, :", "..."))
+@pytest.mark.parametrize("left", [c for n in (1, 2, 3) for c in combinations(MENDABLE, n)])
+def test_half_mended_reweighing_names_what_is_left(left, axes):
+    def answer(x, down, up):
+        z = x.mean((2, 3))
+        z = z.squeeze() if "squeeze" in left else z
+        if "products" in left:
+            s = torch.sigmoid(up @ torch.relu(down @ z))
+        else:
+            s = torch.sigmoid(F.linear(torch.relu(F.linear(z, down)), up))
+        if "last line" in left:
+            return x * s[:, None, None]
+        return x * (s[:, :, None, None] if axes == ":, :" else s[..., None, None])
+
+    result = exercise("channel.reweigh").check(answer)
+    if left == tuple(MENDABLE):
+        assert result.mistake == "unmended" and "the code you started from" in result.message
+    else:
+        assert not result.passed and "started from" not in result.message
+        for part, word in MENDABLE.items():
+            assert (word in result.message) >= (part in left), (left, part, result.message)
+
+
+def test_nearly_right_counts_of_parameters():
+    ex = exercise("channel.se_parameters")
+    for answer, words in (
+        ((2304, 0), ("weights are right", "biases as well")),
+        ((1152, 12), ("single matrix", "hidden layer only")),
+        ((9216, 108), ("C by C", "biases are right")),
+        ((18432, 192), ("as wide as the input",)),
+        ((1536, 104), ("8 hidden units",)),
+        ((3072, 112), ("16 hidden units", "rounded")),
+        ((2412, 108), ("sum of both",)),
+        (2304, ("a tuple",)),
+    ):
+        message = " ".join(ex.check(answer).message.split())
+        assert all(word in message for word in words), message
+        assert not any(f" {number} " in f"{message} " for number in (2304, 108))
+
+
+def test_gates_that_weigh_too_much_are_named():
+    ex = exercise("channel.gated_block")
+    for mistake, answer in (
+        ("gated-branch-times-branch", lambda x, b, g, s: (g(b(x)) * b(x) + s(x)).relu()),
+        ("gate-on-both-paths", lambda x, b, g, s: (g(s(x)) + g(b(x))).relu()),
+        (
+            "gated-paths-times-themselves",
+            lambda x, b, g, s: (g(b(x)) * b(x) + g(s(x)) * s(x)).relu(),
+        ),
+    ):
+        result = ex.check(answer)
+        assert result.mistake == mistake and "more than one" not in result.message
+
+
+def test_kernels_that_are_nearly_right():
+    def by_floor(x):
+        t = (math.log2(x.shape[1]) + 1) // 2
+        return t if t % 2 else t + 1
+
+    def one_less(x):
+        t = int((math.log2(x.shape[1]) + 1) / 2)
+        return t - 1 if t % 2 == 0 else t
+
+    def by_round(x):
+        t = round((math.log2(x.shape[1]) + 1) / 2)
+        return t + (t % 2 == 0)
+
+    def by_ceil(x):
+        return math.ceil((math.log2(x.shape[1]) + 1) / 2) | 1
+
+    for mistake, answer in (
+        ("float-instead-of-int", by_floor),
+        ("float-instead-of-int", lambda x: np.float32(kernel_by_bits(x))),
+        ("one-less-where-even", one_less),
+        ("rounded", by_round),
+        ("rounded-up", by_ceil),
+    ):
+        result = exercise("channel.eca_kernel").check(answer)
+        assert result.mistake == mistake, (mistake, result.message)
+    assert exercise("channel.eca_kernel").check(lambda x: np.int64(kernel_by_bits(x))).passed
+
+
+def test_padding_that_fits_one_kernel_is_named():
+    class Fixed(nn.Module):
+        def __init__(self, channels, kernel_size):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 1, kernel_size, padding=1, bias=False)
+
+        def forward(self, x):
+            y = F.adaptive_avg_pool2d(x, 1).flatten(1).unsqueeze(1)
+            return x * self.conv(y).sigmoid().transpose(1, 2).unsqueeze(-1)
+
+    assert exercise("channel.ECAGate").check(Fixed).mistake == "padding-for-three"
 
 
 def test_a_bias_forgotten_is_named():
@@ -419,7 +596,7 @@ def test_se_holds_two_c_squared_by_r_weights():
         biases = sum(p.numel() for p in module.parameters() if p.ndim == 1)
         assert weights == 2 * channels**2 // reduction
         assert biases == channels // reduction + channels
-    module = SqueezeExcitation(256, 16)
+    module = SqueezeExcitation(96, 8)
     found = tuple(sum(p.numel() for p in module.parameters() if p.ndim == n) for n in (2, 1))
     assert found == channel.se_parameters()
 

@@ -7,11 +7,12 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .engine import Exercise, Inputs
-from .preparing import module_from
+from .preparing import as_function, module_from
 
 
 def _spread(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
@@ -165,9 +166,26 @@ class SoftmaxGate(SEGate):
         return self.up(self.down(x.mean((2, 3))).relu()).softmax(1)[:, :, None, None]
 
 
-class ReluBehindSigmoid(SEGate):
+class NoRelu(SEGate):
     def weights(self, x):
-        return self.up(self.down(x.mean((2, 3)))).sigmoid().relu()[:, :, None, None]
+        return self.up(self.down(x.mean((2, 3)))).sigmoid()[:, :, None, None]
+
+
+class SqueezedAndViewed(SEGate):
+    def weights(self, x):
+        squeezed = x.mean((2, 3)).squeeze()
+        return self.up(self.down(squeezed).relu()).sigmoid().view(*x.shape[:2], 1, 1)
+
+
+class SqueezedAndIndexed(SEGate):
+    def weights(self, x):
+        squeezed = x.mean((2, 3)).squeeze()
+        return self.up(self.down(squeezed).relu()).sigmoid()[:, :, None, None]
+
+
+class GatesSqueezed(SEGate):
+    def weights(self, x):
+        return super().weights(x).squeeze()[..., None, None]
 
 
 class SigmoidTwice(SEGate):
@@ -288,9 +306,20 @@ def _can_learn(module: nn.Module, x: torch.Tensor) -> Any:
 
 
 def _module_inputs(rng: torch.Generator) -> Inputs:
+    # With one channel `squeeze()` takes away the axis of the channels.
     cases = ((1, 4, 2, 3, 3), (2, 6, 3, 4, 2), (3, 8, 4, 5, 5), (1, 9, 3, 1, 6), (4, 3, 4, 3, 5))
+    cases += ((3, 1, 1, 4, 3),)
     return [(c, r, _spread((n, c, h, w), rng)) for n, c, r, h, w in cases]
 
+
+_ONE_CHANNEL = (
+    "Right until there is one channel: `squeeze()` removes every axis of length one, then the axis "
+    "of the channels too. Name the axes that you want to lose."
+)
+_ONE_IMAGE_OR_CHANNEL = (
+    "Right until the batch holds one image, or there is one channel: `squeeze()` removes every "
+    "axis of length one, these too. Name the axes that you want to lose."
+)
 
 SE_GATE = Exercise(
     name="channel.SEGate",
@@ -298,8 +327,8 @@ SE_GATE = Exercise(
         "Write the module class SEGate(channels, reduction): squeeze, excite, scale. "
         "`channels` is C and `reduction` is r, both at least 1. Its two linear layers, with bias, "
         "lead from C numbers to C // r, but to no fewer than one, and back to C, with a ReLU "
-        "between them and a sigmoid behind them; create them in this order. `forward(x)` gets a "
-        "float tensor (N, C, H, W) and returns the weighed features, of the same shape; `x` itself "
+        "between them and a sigmoid behind them. `forward(x)` gets a float tensor (N, C, H, W), "
+        "N and C may be 1, and returns the weighed features, of the same shape; `x` itself "
         "stays as it was. Your weights are overwritten before the check: how you initialise "
         "them does not matter."
     ),
@@ -312,11 +341,18 @@ SE_GATE = Exercise(
             "Your gates of an image sum to one: that is a softmax. It makes channels compete, and "
             "with 64 channels each gets a weight of about 1/64. A sigmoid weighs each by itself.",
         ),
-        "relu-after-sigmoid": (
-            ReluBehindSigmoid,
-            "The ReLU stands behind the sigmoid, where it does nothing, as a sigmoid is never "
-            "negative. Then the two linear layers follow each other without anything between "
-            "them, and could be one.",
+        "relu-missing": (
+            NoRelu,
+            "Nothing stands between your two linear layers, so that they could be one. A ReLU is "
+            "asked for there. (If you have one behind the sigmoid: it does nothing, as a sigmoid "
+            "is never negative.)",
+        ),
+        "channel-axis-lost": (SqueezedAndViewed, _ONE_CHANNEL),
+        "lost-axes-of-length-one": (SqueezedAndIndexed, _ONE_IMAGE_OR_CHANNEL),
+        "channel-axis-of-gates-lost": (
+            GatesSqueezed,
+            "Right until there is one channel: `squeeze()` removes every axis of length one from "
+            "your gates, then the axis of the channels too. Name the axes that you want to lose.",
         ),
         "sigmoid-instead-of-relu": (
             SigmoidTwice,
@@ -423,67 +459,122 @@ SE_GATE = Exercise(
 
 
 def se_parameters():
-    channels, reduction = 256, 16
+    channels, reduction = 96, 8
     hidden = channels // reduction
     in_weights = 2 * channels * hidden
     in_biases = hidden + channels
     return in_weights, in_biases
 
 
+_WEIGHTS = {
+    "weights": (2304, "The weights are right."),
+    "one-matrix": (
+        1152,
+        "Your weights are those of a single matrix. There are two, one down and one up.",
+    ),
+    "square-matrix": (
+        9216,
+        "Your weights are those of one matrix of C by C. Count the layers, and what the reduction "
+        "does to them.",
+    ),
+    "no-reduction": (
+        18432,
+        "Your weights are those of a hidden layer as wide as the input. The reduction makes it "
+        "narrower.",
+    ),
+    "reduction-squared": (
+        288,
+        "You have divided the weights by the reduction twice: only one side of each matrix is "
+        "shorter.",
+    ),
+    "squared-and-one-matrix": (
+        144,
+        "You have divided the weights by the reduction twice, where only one side of each matrix "
+        "is shorter; and there are two matrices.",
+    ),
+    "eight-hidden-units": (
+        1536,
+        "Your weights are those of 8 hidden units. The hidden layer does not have r units, nor is "
+        "its width rounded: it has C divided by r of them.",
+    ),
+    "sixteen-hidden-units": (
+        3072,
+        "Your weights are those of 16 hidden units. Nothing is rounded here, neither to a power of "
+        "two nor to a multiple of eight: the hidden layer has C divided by r units.",
+    ),
+    "sum": (2412, "Your first number is the sum of both: give the weights alone."),
+}
+_BIASES = {
+    "biases": (108, "The biases are right."),
+    "no-biases": (0, "The layers have biases as well, one for each unit."),
+    "biases-of-the-last-layer": (
+        96,
+        "Your biases are those of one layer only. The hidden units have biases, too.",
+    ),
+    "biases-of-the-hidden-layer": (
+        12,
+        "Your biases are those of the hidden layer only. The last layer has one for each channel.",
+    ),
+    "biases-of-two-wide-layers": (
+        192,
+        "One bias belongs to each unit of each layer. The hidden layer has fewer units than the "
+        "last.",
+    ),
+    "biases-of-eight-hidden-units": (
+        104,
+        "Your biases are those of 8 hidden units and of the last layer: look at the width of the "
+        "hidden one.",
+    ),
+    "biases-of-sixteen-hidden-units": (
+        112,
+        "Your biases are those of 16 hidden units and of the last layer: look at the width of the "
+        "hidden one.",
+    ),
+}
+
+
+def _miscounted() -> dict[str, tuple[Callable[[], tuple[int, int]], str]]:
+    """Each count of weights with each count of biases, but for the right pair."""
+
+    def answer(weights: int, biases: int) -> Callable[[], tuple[int, int]]:
+        return lambda: (weights, biases)
+
+    return {
+        f"{one}-and-{other}": (answer(weights, biases), f"{about_weights} {about_biases}")
+        for one, (weights, about_weights) in _WEIGHTS.items()
+        for other, (biases, about_biases) in _BIASES.items()
+        if (one, other) != ("weights", "biases")
+    }
+
+
 SE_PARAMETERS = Exercise(
     name="channel.se_parameters",
     question=(
-        "A squeeze-and-excitation module with reduction 16 stands on 256 channels; how many "
+        "A squeeze-and-excitation module with reduction 8 stands on 96 channels; how many "
         "numbers does it learn, in its weight matrices and in its biases? "
         "Answer with a tuple (weights, biases) of two whole numbers, before you ask the module."
     ),
     reference=se_parameters,
     wrong={
-        "one-layer": (
-            lambda: (4096, 272),
-            "The biases are right. Count the weights again: there are two matrices, one down and "
-            "one up.",
-        ),
-        "one-layer-and-its-bias": (
-            lambda: (4096, 16),
-            "This is the first layer alone. There is one that leads back up.",
-        ),
-        "no-reduction": (
-            lambda: (131072, 512),
-            "This is a hidden layer as wide as the input. The reduction makes it narrower.",
-        ),
-        "hidden-is-the-reduction-by-mistake": (
-            lambda: (8192, 512),
-            "The weights are right. One bias belongs to each unit of each layer: how many units "
-            "has the hidden one?",
-        ),
-        "reduction-squared": (
-            lambda: (512, 272),
-            "The biases are right. You have divided the weights by the reduction twice: each "
-            "matrix is C by C/r.",
-        ),
-        "biases-forgotten": (
-            lambda: (8192, 0),
-            "The weights are right. The layers have biases as well, one per unit.",
-        ),
-        "biases-of-one-layer": (
-            lambda: (8192, 256),
-            "The weights are right. The hidden units have biases, too.",
-        ),
+        **_miscounted(),
         "order-swapped": (
-            lambda: (272, 8192),
+            lambda: (108, 2304),
             "Both numbers are right, in the wrong order: weights first.",
         ),
-        "sum-counted-as-weights": (
-            lambda: (8464, 272),
-            "The biases are right. The first number is the sum of both: give the weights alone.",
+        "weights-alone": (
+            lambda: 2304,
+            "These are the weights. Answer with a tuple of two numbers: the biases come second.",
+        ),
+        "sum-alone": (
+            lambda: 2412,
+            "This is the sum of both. Answer with a tuple of two numbers, weights and biases.",
         ),
     },
     hints=(
-        "Draw the layers: 256 numbers, the hidden units, 256 numbers. A linear layer from a to b "
+        "Draw the layers: 96 numbers, the hidden units, 96 numbers. A linear layer from a to b "
         "numbers has a times b weights and b biases.",
-        "The hidden layer has 256 / 16 units.",
-        "Weights: twice 256 times the hidden units. Biases: the hidden units, and 256.",
+        "The hidden layer has 96 / 8 units.",
+        "Weights: twice 96 times the hidden units. Biases: the hidden units, and 96.",
     ),
     why=(
         "Two matrices of C by C/r make 2 C^2 / r weights; the biases are C/r + C. Doubling the "
@@ -508,6 +599,23 @@ class MeanMaxGate(torch.nn.Module):
     def forward(self, x):
         logits = self.judge(x.mean((2, 3))) + self.judge(x.amax((2, 3)))
         return x * torch.sigmoid(logits)[:, :, None, None]
+
+
+class NoReluForBoth(MeanMaxGate):
+    def judge(self, pooled):
+        return self.up(self.down(pooled))
+
+
+class BothSqueezedAndViewed(MeanMaxGate):
+    def forward(self, x):
+        mean, peak = x.mean((2, 3)).squeeze(), x.amax((2, 3)).squeeze()
+        return x * (self.judge(mean) + self.judge(peak)).sigmoid().view(*x.shape[:2], 1, 1)
+
+
+class BothSqueezedAndIndexed(MeanMaxGate):
+    def forward(self, x):
+        mean, peak = x.mean((2, 3)).squeeze(), x.amax((2, 3)).squeeze()
+        return x * (self.judge(mean) + self.judge(peak)).sigmoid()[:, :, None, None]
 
 
 class TwoPerceptrons(MeanMaxGate):
@@ -617,10 +725,10 @@ MEAN_MAX_GATE = Exercise(
         "one perceptron judges the mean and the maximum of each channel, the two verdicts are "
         "added, and a sigmoid makes gates of the sum. "
         "The perceptron has two linear layers, with bias, from C numbers to C // r, but to no "
-        "fewer than one, and back to C, with a ReLU between them; create them in this order. Mean "
-        "and maximum are taken over height and width. `forward(x)` gets a float tensor "
-        "(N, C, H, W) and returns the weighed features, of the same shape; `x` itself stays as it "
-        "was. Your weights are overwritten before the check."
+        "fewer than one, and back to C, with a ReLU between them. Mean and maximum are taken over "
+        "height and width. `forward(x)` gets a float tensor (N, C, H, W), N and C may be 1, and "
+        "returns the weighed features, of the same shape; `x` itself stays as it was. Your weights "
+        "are overwritten before the check."
     ),
     reference=MeanMaxGate,
     make_inputs=_module_inputs,
@@ -631,6 +739,13 @@ MEAN_MAX_GATE = Exercise(
             "Mean and maximum have a perceptron each. In CBAM there is ONE, which sees both in "
             "turn: half the parameters.",
         ),
+        "relu-missing": (
+            NoReluForBoth,
+            "Nothing stands between the two layers of your perceptron, so that they could be one. "
+            "A ReLU is asked for there.",
+        ),
+        "channel-axis-lost": (BothSqueezedAndViewed, _ONE_CHANNEL),
+        "lost-axes-of-length-one": (BothSqueezedAndIndexed, _ONE_IMAGE_OR_CHANNEL),
         "sigmoid-before-the-sum": (
             SigmoidsSummed,
             "Each verdict goes through a sigmoid, and then they are added: gates of up to 2. Add "
@@ -730,6 +845,29 @@ def kernel_rounded_down(x):
     return k if k % 2 else max(k - 1, 1)
 
 
+def kernel_one_less(x):
+    k = kernel_even(x)
+    return k if k % 2 else k - 1
+
+
+def kernel_rounded(x):
+    from math import log2
+
+    k = round((log2(x.shape[1]) + 1) / 2)
+    return k if k % 2 else k + 1
+
+
+def kernel_rounded_up(x):
+    from math import ceil, log2
+
+    k = ceil((log2(x.shape[1]) + 1) / 2)
+    return k if k % 2 else k + 1
+
+
+def kernel_as_float(x):
+    return float(eca_kernel(x))
+
+
 def kernel_natural_logarithm(x):
     from math import log
 
@@ -781,6 +919,19 @@ def _wide_features(rng: torch.Generator) -> Inputs:
     return cases
 
 
+def _whole_number(candidate: Any) -> Callable[..., Any]:
+    """The answer's kernel; one that is right but for its type comes back marked."""
+    measure = as_function(candidate)
+
+    def run(x: torch.Tensor) -> Any:
+        k = measure(x)
+        if isinstance(k, float | np.floating) and k == eca_kernel(x):
+            return k, "a float"
+        return k
+
+    return run
+
+
 ECA_KERNEL = Exercise(
     name="channel.eca_kernel",
     question=(
@@ -791,6 +942,7 @@ ECA_KERNEL = Exercise(
     ),
     reference=eca_kernel,
     make_inputs=_wide_features,
+    prepare=_whole_number,
     wrong={
         "even-kernel": (
             kernel_even,
@@ -800,6 +952,26 @@ ECA_KERNEL = Exercise(
         "rounded-down-to-odd": (
             kernel_rounded_down,
             "Where the number is even you take the next lower one; the rule takes the next higher.",
+        ),
+        "one-less-where-even": (
+            kernel_one_less,
+            "Where the number is even you take one less; the rule takes one more. And 0 is even, "
+            "too: a kernel of length -1 there is none.",
+        ),
+        "rounded": (
+            kernel_rounded,
+            "You round to the nearest whole number before you look whether it is even. The rule "
+            "drops what stands behind the point.",
+        ),
+        "rounded-up": (
+            kernel_rounded_up,
+            "You round up before you look whether the number is even. The rule drops what stands "
+            "behind the point.",
+        ),
+        "float-instead-of-int": (
+            kernel_as_float,
+            "You return a float, and a layer takes no kernel of length 3.0. (`//` of floats gives "
+            "a float, and so does NumPy's `floor`.) An int is asked for.",
         ),
         "always-one-more": (
             kernel_always_raised,
@@ -920,6 +1092,28 @@ class ECAUnpadded(ECAGate):
         self.conv = nn.Conv1d(1, 1, kernel_size, bias=False)
 
 
+class ECAPaddedForThree(ECAGate):
+    def __init__(self, channels, kernel_size):
+        super().__init__(channels, kernel_size)
+        self.conv = nn.Conv1d(1, 1, kernel_size, padding=1, bias=False)
+
+
+class ECAPaddedByKernel(ECAGate):
+    def __init__(self, channels, kernel_size):
+        super().__init__(channels, kernel_size)
+        self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size - 1, bias=False)
+
+
+class ECAGatesSqueezed(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))[:, None]).sigmoid().squeeze()[..., None, None]
+
+
+class ECAGatesSqueezedAndIndexed(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))[:, None]).sigmoid().squeeze()[:, :, None, None]
+
+
 class ECAAcrossBatch(ECAGate):
     def forward(self, x):
         return x * self.conv(x.mean((2, 3)).T[:, None]).sigmoid()[:, 0].T[:, :, None, None]
@@ -932,6 +1126,7 @@ class ECAInPlace(ECAGate):
 
 def _eca_inputs(rng: torch.Generator) -> Inputs:
     cases = ((1, 4, 3, 3, 3), (3, 8, 3, 4, 2), (2, 12, 5, 5, 5), (4, 7, 5, 2, 6), (5, 9, 3, 1, 4))
+    cases += ((2, 1, 3, 4, 5),)
     return [(c, k, _spread((n, c, h, w), rng)) for n, c, k, h, w in cases]
 
 
@@ -949,8 +1144,9 @@ ECA_GATE = Exercise(
         "own mean and those of its neighbours in the list of channels, by one convolution along "
         "that list, followed by a sigmoid. "
         "`kernel_size` is odd, and there is no bias; beyond the ends of the list stand zeros. "
-        "`forward(x)` gets a float tensor (N, C, H, W) and returns the weighed features, of the "
-        "same shape; `x` itself stays as it was. Your weights are overwritten before the check."
+        "`forward(x)` gets a float tensor (N, C, H, W), N and C may be 1, and returns the weighed "
+        "features, of the same shape; `x` itself stays as it was. Your weights are overwritten "
+        "before the check."
     ),
     reference=ECAGate,
     make_inputs=_eca_inputs,
@@ -998,6 +1194,26 @@ ECA_GATE = Exercise(
             "Without zeros at the ends a convolution makes the list shorter, and there is no gate "
             "left for the outer channels.",
         ),
+        "padding-for-three": (
+            ECAPaddedForThree,
+            "Your padding is 1, whatever the kernel: right for a length of 3 only. With a longer "
+            "one the list of gates comes out shorter than the list of channels.",
+        ),
+        "padding-of-the-whole-kernel": (
+            ECAPaddedByKernel,
+            "There are too many zeros at the ends: your list of gates comes out longer than the "
+            "list of channels.",
+        ),
+        "channel-axis-of-gates-lost": (
+            ECAGatesSqueezed,
+            "Right until there is one channel: `squeeze()` removes every axis of length one, then "
+            "the axis of the channels too. Name the axis that you want to lose.",
+        ),
+        "lost-axes-of-length-one": (
+            ECAGatesSqueezedAndIndexed,
+            "Right until the batch holds one image, or there is one channel: `squeeze()` removes "
+            "every axis of length one, these too. Name the axis that you want to lose.",
+        ),
         "along-the-batch": (
             ECAAcrossBatch,
             "Your kernel slides along the images of the batch. It is to slide along the channels "
@@ -1038,6 +1254,58 @@ def reweigh_as_given(x, down, up):
     squeezed = x.mean((2, 3)).squeeze()
     hidden = torch.relu(down @ squeezed)
     gates = torch.sigmoid(up @ hidden)
+    return x * gates[:, None, None]
+
+
+def reweigh_products_as_given(x, down, up):
+    squeezed = x.mean((2, 3))
+    gates = torch.sigmoid(up @ torch.relu(down @ squeezed))
+    return x * gates[:, :, None, None]
+
+
+def reweigh_without_squeeze(x, down, up):
+    squeezed = x.mean((2, 3))
+    gates = torch.sigmoid(up @ torch.relu(down @ squeezed))
+    return x * gates[:, None, None]
+
+
+def reweigh_gates_as_given(x, down, up):
+    gates = torch.sigmoid(torch.relu(x.mean((2, 3)) @ down.T) @ up.T)
+    return x * gates[:, None, None]
+
+
+def reweigh_products_alone(x, down, up):
+    gates = torch.sigmoid(torch.relu(x.mean((2, 3)).squeeze() @ down.T) @ up.T)
+    return x * gates[:, None, None]
+
+
+def reweigh_last_line_alone(x, down, up):
+    squeezed = x.mean((2, 3)).squeeze()
+    gates = torch.sigmoid(up @ torch.relu(down @ squeezed))
+    return x * gates[:, :, None, None]
+
+
+def reweigh_last_axes_alone(x, down, up):
+    squeezed = x.mean((2, 3)).squeeze()
+    gates = torch.sigmoid(up @ torch.relu(down @ squeezed))
+    return x * gates[..., None, None]
+
+
+def reweigh_wrong_for_one_channel(x, down, up):
+    squeezed = x.mean((2, 3)).squeeze()
+    gates = torch.sigmoid(torch.relu(squeezed @ down.T) @ up.T)
+    return x * gates[..., None, None]
+
+
+def reweigh_in_columns(x, down, up):
+    squeezed = x.mean((2, 3))
+    gates = torch.sigmoid(up @ torch.relu(down @ squeezed.T))
+    return x * gates[:, :, None, None]
+
+
+def reweigh_in_columns_as_given(x, down, up):
+    squeezed = x.mean((2, 3))
+    gates = torch.sigmoid(up @ torch.relu(down @ squeezed.T))
     return x * gates[:, None, None]
 
 
@@ -1091,6 +1359,15 @@ def _reweigh_inputs(rng: torch.Generator) -> Inputs:
     ]
 
 
+_LAST_LINE_ALONE = (
+    "The last line is made for a batch now: that was one thing. Above it, `squeeze()` still "
+    "removes every axis of length one, and the two products still wait for a single vector."
+)
+_COLUMNS = (
+    "The products work for a batch now, but each image has become a column: your gates have shape "
+    "(C, N)."
+)
+
 REWEIGH = Exercise(
     name="channel.reweigh",
     question=(
@@ -1103,10 +1380,44 @@ REWEIGH = Exercise(
     reference=reweigh,
     make_inputs=_reweigh_inputs,
     wrong={
-        "only-for-a-batch-of-one": (
+        "unmended": (
             reweigh_as_given,
-            "This is still right for a single image only. `squeeze()` removed the batch axis there "
-            "and leaves it elsewhere. Keep it, always, and let the layers work on (N, C).",
+            "This behaves like the code you started from, and is right for a single image only. "
+            "More than one line is written for that: look at the shape after each.",
+        ),
+        "products-as-given": (
+            reweigh_products_as_given,
+            "The batch axis stays now, and the gates get their axes. What is left are the two "
+            "products, which still wait for a single vector: write down the shapes that meet "
+            "there.",
+        ),
+        "squeeze-alone-mended": (
+            reweigh_without_squeeze,
+            "The batch axis stays now: that was one thing. The two products and the last line "
+            "still wait for a single vector of C numbers.",
+        ),
+        "last-line-as-given": (
+            reweigh_gates_as_given,
+            "The gates are right for a batch now. What is left is the last line: which axis of "
+            "your gates meets which axis of x there?",
+        ),
+        "products-alone-mended": (
+            reweigh_products_alone,
+            "The two products work for a batch now: that was one thing. `squeeze()` still removes "
+            "every axis of length one, and the last line still waits for the gates of a single "
+            "image.",
+        ),
+        "last-line-alone-mended": (reweigh_last_line_alone, _LAST_LINE_ALONE),
+        "last-axes-alone-mended": (reweigh_last_axes_alone, _LAST_LINE_ALONE),
+        "wrong-for-one-channel": (
+            reweigh_wrong_for_one_channel,
+            "Nearly: batches work, and so does the single image. But with a single channel "
+            "`squeeze()` still removes an axis that the products need.",
+        ),
+        "gates-in-columns": (reweigh_in_columns, _COLUMNS),
+        "gates-in-columns-and-last-line-as-given": (
+            reweigh_in_columns_as_given,
+            f"{_COLUMNS} And the last line still waits for the gates of a single image.",
         ),
         "gates-of-the-first-image": (
             reweigh_the_first,
@@ -1174,6 +1485,29 @@ def gate_on_the_shortcut(x, branch, gate, shortcut):
 
 def gate_on_both(x, branch, gate, shortcut):
     return torch.relu(gate(branch(x)) + gate(shortcut(x)))
+
+
+def gated_branch_times_branch(x, branch, gate, shortcut):
+    found = branch(x)
+    return torch.relu(gate(found) * found + shortcut(x))
+
+
+def gated_paths_times_themselves(x, branch, gate, shortcut):
+    found, past = branch(x), shortcut(x)
+    return torch.relu(gate(found) * found + gate(past) * past)
+
+
+def gated_branch_times_sum(x, branch, gate, shortcut):
+    found = branch(x)
+    return torch.relu(gate(found) * (found + shortcut(x)))
+
+
+def gated_input_times_branch(x, branch, gate, shortcut):
+    return torch.relu(gate(x) * branch(x) + shortcut(x))
+
+
+def gate_on_both_and_no_relu(x, branch, gate, shortcut):
+    return gate(branch(x)) + gate(shortcut(x))
 
 
 def gate_missing(x, branch, gate, shortcut):
@@ -1260,6 +1594,31 @@ GATED_BLOCK = Exercise(
         "gate-on-both-paths": (
             gate_on_both,
             "Both paths are weighed. The shortcut is to stay free.",
+        ),
+        "gated-branch-times-branch": (
+            gated_branch_times_branch,
+            "`gate` returns the weighed features already, and not the weights alone: you multiply "
+            "by the branch a second time.",
+        ),
+        "gated-paths-times-themselves": (
+            gated_paths_times_themselves,
+            "Both paths are weighed, and the shortcut is to stay free. Besides, `gate` returns the "
+            "weighed features already, and not the weights alone: you multiply a second time.",
+        ),
+        "gated-branch-times-sum": (
+            gated_branch_times_sum,
+            "`gate` returns the weighed features already, and not the weights alone; and you "
+            "multiply them with the shortcut as well, which is to stay free.",
+        ),
+        "gated-input-times-branch": (
+            gated_input_times_branch,
+            "The gate looks at the input of the block, and what it returns, weighed features, is "
+            "multiplied with the branch. It is to weigh what the branch gives.",
+        ),
+        "gate-on-both-paths-and-no-relu": (
+            gate_on_both_and_no_relu,
+            "Both paths are weighed. The shortcut is to stay free. And the ReLU that closes the "
+            "block is missing.",
         ),
         "gate-missing": (gate_missing, "The gate is not used: this is a plain residual block."),
         "shortcut-missing": (shortcut_missing, "The shortcut is missing."),
