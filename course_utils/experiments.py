@@ -355,6 +355,7 @@ def run(
     settings = (profile, data.sha256, sorted(experiment.profiles[profile].items()), str(model))
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     checkpoint = runtime.ROOT / "build" / "checkpoints" / f"{name}-{arm}-{seed}-{key}.safetensors"
+    whole, busy = not checkpoint.exists(), time.process_time()
     fitted = experiment.fit(
         model, data, seed, profile, arm, checkpoint=checkpoint, progress=progress
     )
@@ -362,6 +363,8 @@ def run(
         raise KeyboardInterrupt
     began = time.perf_counter()
     found = experiment.report(fitted.model, data, **experiment.options(profile))
+    if whole:  # of all threads: what else the machine does hardly touches it, unlike the clock
+        found["core_seconds"] = round(time.process_time() - busy, 1)
     checkpoint.unlink(missing_ok=True)
     path = weights_file(name, arm, seed, profile)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -428,9 +431,11 @@ def readme(text: str) -> str:
     _, end, after = rest.partition("<!-- end of results -->")
     if not mark or not end:
         raise ValueError("README.md lacks the marks between which the table of results stands.")
-    lines = ["| task | arm | test metrics | seconds a run |", "|---|---|---|---|"]
+    lines = ["| task | arm | test metrics | seconds a run (of cores) |", "|---|---|---|---|"]
     for name, experiment in EXPERIMENTS.items():
         for arm, row in ledger.table(name, list(experiment.shown)).iterrows():
             found = "; ".join(f"{NAMES.get(key, key)} {row[key]}" for key in experiment.shown)
-            lines.append(f"| {experiment.title} | {arm} | {found} | {row['seconds']} |")
+            busy = ledger.values(name, str(arm), "core_seconds").values()
+            cores = f" ({ledger.mean_interval(busy)[0]:.0f})" if busy else ""
+            lines.append(f"| {experiment.title} | {arm} | {found} | {row['seconds']}{cores} |")
     return before + mark + "\n".join(lines) + "\n" + end + after
