@@ -308,8 +308,8 @@ def _can_learn(module: nn.Module, x: torch.Tensor) -> Any:
 def _module_inputs(rng: torch.Generator) -> Inputs:
     # With one channel `squeeze()` takes away the axis of the channels.
     cases = ((1, 4, 2, 3, 3), (2, 6, 3, 4, 2), (3, 8, 4, 5, 5), (1, 9, 3, 1, 6), (4, 3, 4, 3, 5))
-    cases += ((3, 1, 1, 4, 3),)
-    return [(c, r, _spread((n, c, h, w), rng)) for n, c, r, h, w in cases]
+    cases_and_one = (*cases, (3, 1, 1, 4, 3))
+    return [(c, r, _spread((n, c, h, w), rng)) for n, c, r, h, w in cases_and_one]
 
 
 _ONE_CHANNEL = (
@@ -1126,8 +1126,8 @@ class ECAInPlace(ECAGate):
 
 def _eca_inputs(rng: torch.Generator) -> Inputs:
     cases = ((1, 4, 3, 3, 3), (3, 8, 3, 4, 2), (2, 12, 5, 5, 5), (4, 7, 5, 2, 6), (5, 9, 3, 1, 4))
-    cases += ((2, 1, 3, 4, 5),)
-    return [(c, k, _spread((n, c, h, w), rng)) for n, c, k, h, w in cases]
+    cases_and_one = (*cases, (2, 1, 3, 4, 5))
+    return [(c, k, _spread((n, c, h, w), rng)) for n, c, k, h, w in cases_and_one]
 
 
 def _run_eca(candidate: Any) -> Callable[..., Any]:
