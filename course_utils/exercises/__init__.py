@@ -33,6 +33,7 @@ CHAPTERS = {
     "spatial": "04_spatial_attention",
     "unet": "05_unet",
     "gates": "06_attention_unet",
+    "senet": "07_senet",
     "yolo": "08_yolo",
 }
 """The modules that declare exercises, in the order of the course, and the notebooks they serve."""
