@@ -669,8 +669,8 @@ GATED_STEP = Exercise(
         "the encoder has found on this level, (N, C, 2 H, 2 W). `up`, `gate` and `merge` are "
         "modules: `up` gives (N, C, 2 H, 2 W); `gate` is an AttentionGate of the course, whose "
         "first argument is weighed and whose second is asked; `merge` takes 2 C channels, those "
-        "of the skip first. The signal is the raised map, as in MONAI. What is weighed has to be the "
-        "skip; the raised map passes as it is. Return what `merge` gives, (N, C, 2 H, 2 W)."
+        "of the skip first. The signal is the raised map, as in MONAI. What is weighed has to be "
+        "the skip; the raised map passes as it is. Return what `merge` gives, (N, C, 2 H, 2 W)."
     ),
     reference=gated_step,
     make_inputs=_steps,
