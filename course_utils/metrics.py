@@ -244,9 +244,25 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
 
     Returns:
         "map50" (at IoU .5), "map" (mean over IoU .5 to .95), and "ap50_NAME" for each class that
-        the truth holds.
+        the truth holds. Without any detection all are 0; without any box in the truth the first
+        two are NaN (the library says -1), and there is no third.
+
+    Raises:
+        ValueError: no image, another number of images, or a class without a name.
     """
     from torchmetrics.detection import MeanAveragePrecision
+
+    if len(found) != len(boxes) or len(boxes) == 0:
+        raise ValueError(
+            f"There are detections of {len(found)} images and boxes of {len(boxes)}. Expected as "
+            "many, and at least one."
+        )
+    labels = [boxes[:, :, 0].flatten(), *(k.to(boxes.dtype) for _, _, k in found)]
+    highest = max((int(k.amax()) for k in labels if len(k)), default=-1)
+    if highest >= len(classes):
+        raise ValueError(
+            f"A box has class {highest}. Expected 0 to {len(classes) - 1}: {', '.join(classes)}."
+        )
 
     # 100 must be among the thresholds: without it `map` is -1.
     measure = MeanAveragePrecision(max_detection_thresholds=[1, 10, 100], extended_summary=True)
@@ -258,6 +274,7 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
     result = measure.compute()
     precision = result["precision"]  # (10 IoU, 101 recalls, classes, 4 areas, 3 thresholds)
     report = {"map50": result["map_50"].item(), "map": result["map"].item()}
+    report = {name: value if value >= 0 else math.nan for name, value in report.items()}
     for place, label in enumerate(result["classes"].reshape(-1).tolist()):
         curve = precision[0, :, place, 0, -1]
         if bool((curve >= 0).all()):  # -1 where the truth holds no box of the class

@@ -185,7 +185,8 @@ class YOLO(nn.Module):
     logits of the classes, for each row of `grid(H, W, anchors)`.
 
     Raises:
-        ValueError: not nine anchors; in `forward`, an image smaller than the largest stride.
+        ValueError: not nine anchors; in `forward`, images that are not (N, 3, H, W) or smaller than
+            the largest stride.
     """
 
     def __init__(
@@ -222,6 +223,11 @@ class YOLO(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W)
+        if x.ndim != 4 or x.shape[1] != 3:
+            raise ValueError(
+                f"The images have shape {tuple(x.shape)}. Expected (N, 3, H, W): colour images, "
+                "several at once (x[None] makes a batch of one)."
+            )
         if min(x.shape[2:]) < STRIDES[-1]:
             raise ValueError(
                 f"The image has {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
@@ -247,10 +253,11 @@ class YOLO(nn.Module):
 def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = None):
     """Which predictions answer for which boxes.
 
-    YOLOv3, section 2.1: the cell in which the centre lies, with the anchor of the best shape.
+    YOLOv3, section 2.1: the cell in which the centre lies, with the anchor of the best shape. A
+    centre outside the image belongs to the nearest cell.
 
     Args:
-        boxes: (n, 4).
+        boxes: (n, 4), n may be 0.
         cells: of the image.
         anchors: (9, 2).
         several: also every other anchor whose shape IoU is above this (YOLOv4's configuration has
@@ -323,10 +330,11 @@ class YOLOLoss:
 
         Args:
             raw: (B, M, 5 + K), of the network.
-            boxes: (B, room, 5).
+            boxes: (B, room, 5); room may be 0.
 
         Raises:
-            ValueError: a class is K or more, or the image has another size than was announced.
+            ValueError: a class is K or more, a box has no area, or the image has another size than
+                was announced.
         """
         raw, (cells, anchors) = raw.float(), self._on(raw.device)
         self._check(raw, boxes)
@@ -375,10 +383,17 @@ class YOLOLoss:
                 f"The network gave {raw.shape[1]} predictions for an image, the loss expected "
                 f"{len(self.cells.stride)}: the image has another size than the loss was built for."
             )
-        if boxes[:, :, 0].max() >= raw.shape[2] - 5:
+        rows = boxes[boxes[:, :, 0] >= 0]  # (n, 5)
+        if bool((rows[:, 0] >= raw.shape[2] - 5).any()):
             raise ValueError(
-                f"A box has class {int(boxes[:, :, 0].max())}. Expected 0 to {raw.shape[2] - 6}, "
+                f"A box has class {int(rows[:, 0].max())}. Expected 0 to {raw.shape[2] - 6}, "
                 "or -1 for a row without a box."
+            )
+        flat = (rows[:, 3:] <= rows[:, 1:3]).any(1)
+        if bool(flat.any()):
+            raise ValueError(
+                f"The box {rows[flat][0, 1:].tolist()} has no area. Expected x1 < x2 and y1 < y2; "
+                "a flip must exchange the two."
             )
 
 

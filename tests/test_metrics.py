@@ -200,3 +200,70 @@ def test_logits_are_not_taken_for_probabilities(metric):
     for scores in ([-2.0, 0.5], [0.5, 1.5], [0.5, math.nan]):
         with pytest.raises(ValueError, match="probabilities and not logits"):
             metric(torch.tensor(scores), torch.tensor([0, 1]))
+
+
+# Boxes ------------------------------------------------------------------------------------------
+
+NAMES = ("RBC", "WBC", "Platelets")
+ROW = torch.tensor([[[0.0, 10, 10, 50, 50], [-1, 0, 0, 0, 0]]])
+
+
+def listed(*rows):
+    """Detections from rows (label, score, x1, y1, x2, y2)."""
+    table = torch.tensor(rows, dtype=torch.float32).reshape(-1, 6)
+    return table[:, 2:], table[:, 1], table[:, 0].long()
+
+
+def test_average_precision_without_detections_is_zero_and_without_truth_not_defined():
+    hit = listed((0, 0.9, 10, 10, 50, 50))
+    assert metrics.average_precision([hit], ROW, NAMES) == pytest.approx(
+        {"map50": 1, "map": 1, "ap50_RBC": 1}
+    )
+    none = metrics.average_precision([listed()], ROW, NAMES)
+    assert none == {"map50": 0.0, "map": 0.0, "ap50_RBC": 0.0}
+    for truth in (torch.full((1, 2, 5), -1.0), torch.zeros(1, 0, 5)):
+        for found in (hit, listed()):
+            report = metrics.average_precision([found], truth, NAMES)
+            assert set(report) == {"map50", "map"} and all(math.isnan(v) for v in report.values())
+
+
+def test_average_precision_names_what_does_not_fit():
+    hit = listed((0, 0.9, 10, 10, 50, 50))
+    for found, truth in (([], ROW[:0]), ([hit, hit], ROW)):
+        with pytest.raises(ValueError, match="as many, and at least one"):
+            metrics.average_precision(found, truth, NAMES)
+    with pytest.raises(ValueError, match=r"class 3. Expected 0 to 2: RBC, WBC, Platelets"):
+        metrics.average_precision([listed((3, 0.9, 10, 10, 50, 50))], ROW, NAMES)
+    with pytest.raises(ValueError, match=r"class 5. Expected 0 to 2"):
+        metrics.average_precision([hit], torch.tensor([[[5.0, 10, 10, 50, 50]]]), NAMES)
+
+
+def test_a_second_box_on_an_object_is_a_false_alarm_and_classes_do_not_mix():
+    twice = listed((0, 0.9, 10, 10, 50, 50), (0, 0.8, 11, 10, 50, 50))
+    assert metrics.average_precision([twice], ROW, NAMES)["ap50_RBC"] == pytest.approx(1)
+    late = listed((0, 0.9, 80, 80, 99, 99), (0, 0.8, 10, 10, 50, 50))
+    assert metrics.average_precision([late], ROW, NAMES)["ap50_RBC"] == pytest.approx(0.5)
+    other = listed((1, 0.9, 10, 10, 50, 50))
+    assert metrics.average_precision([other], ROW, NAMES)["ap50_RBC"] == 0
+
+
+def test_torchmetrics_needs_one_hundred_among_its_thresholds():
+    """Why `average_precision` names them; it fails when the library has mended it."""
+    from torchmetrics.detection import MeanAveragePrecision
+
+    boxes, scores, labels = listed((0, 0.9, 10, 10, 50, 50))
+    for limits, defined in (([1, 10, 100], True), ([1, 10, 50], False)):
+        judge = MeanAveragePrecision(max_detection_thresholds=limits)
+        judge.update(
+            [{"boxes": boxes, "scores": scores, "labels": labels}],
+            [{"boxes": ROW[0, :1, 1:], "labels": torch.zeros(1).long()}],
+        )
+        assert (judge.compute()["map"].item() >= 0) == defined
+
+
+def test_iou_of_two_boxes_without_area_is_nan():
+    """Why BCCD's two boxes without area are dropped."""
+    from torchvision.ops import box_iou
+
+    flat, normal = torch.tensor([[2.0, 2, 2, 2]]), torch.tensor([[0.0, 0, 4, 4]])
+    assert math.isnan(box_iou(flat, flat).item()) and box_iou(flat, normal).item() == 0

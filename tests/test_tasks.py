@@ -172,6 +172,13 @@ def test_a_perfect_detector_has_map_one_and_a_blind_one_zero():
     assert blind == {"map50": 0.0, "map": 0.0}
 
 
+def test_a_score_without_truth_is_not_defined_and_never_wins():
+    cells = yolo.grid(240, 320, tasks.cell_anchors())
+    raw = torch.full((1, len(cells.stride), 8), -20.0)
+    found = tasks.score_cells(raw, torch.full((1, 30, 5), -1.0))
+    assert set(found) == {"map50", "map"} and all(value != value for value in found.values())
+
+
 # Augmentation -----------------------------------------------------------------------------------
 
 

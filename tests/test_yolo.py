@@ -218,6 +218,44 @@ def test_what_does_not_fit_is_named():
         build()(torch.rand(1, 3, 31, 64))
     with pytest.raises(ValueError, match=r"Expected \(9, 2\)"):
         YOLO(3, ANCHORS[:6])
+    for images in (torch.rand(1, 1, 64, 64), torch.rand(3, 64, 64)):
+        with pytest.raises(ValueError, match=r"Expected \(N, 3, H, W\)"):
+            build()(images)
+
+
+@pytest.mark.parametrize("box", [(20, 10, 20, 63), (68, 10, 20, 63), (30, 40, 60, 40)])
+@pytest.mark.parametrize("later", [False, True])
+def test_a_box_without_area_is_refused_before_it_becomes_nan(box, later):
+    loss = YOLOLoss(ANCHORS, 64, 96, ciou=later)
+    raw = torch.zeros(1, len(loss.cells.stride), 8)
+    with pytest.raises(ValueError, match=r"no area. Expected x1 < x2 and y1 < y2"):
+        loss(raw, batch((0, 5, 5, 20, 20), (1, *box)))
+    assert torch.isfinite(loss(raw, batch((0, 5, 5, 20, 20), (-1, 0, 0, 0, 0))))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_no_box_at_all_and_a_box_outside_the_image_are_defined(later):
+    loss = YOLOLoss(ANCHORS, 64, 96, ciou=later, several=0.213 if later else None)
+    raw = torch.zeros(1, len(loss.cells.stride), 8)
+    for several in (None, 0.213):
+        rows, owner = assign(torch.zeros(0, 4), loss.cells, ANCHORS, several)
+        assert rows.shape == owner.shape == (0,)
+    without_room = loss.terms(raw, torch.zeros(1, 0, 5))
+    assert without_room == loss.terms(raw, torch.full((1, 3, 5), -1.0))
+    assert without_room["box"] == without_room["class"] == 0
+    for box in ((-90.0, -80, -40, -35), (500, 400, 548, 453)):  # the nearest cell answers
+        terms = loss.terms(raw, batch((0, *box)))
+        assert all(torch.isfinite(term) for term in terms.values())
+        (row,), _ = assign(torch.tensor([box]), loss.cells, ANCHORS)
+        corner = loss.cells.corner[row] / loss.cells.stride[row]
+        rows, columns = loss.cells.shape[1]
+        assert corner.tolist() == ([0, 0] if box[0] < 0 else [columns - 1, rows - 1])
+
+
+def test_no_sizes_give_no_anchors():
+    for sizes in (torch.zeros(0, 2), torch.rand(8, 2)):
+        with pytest.raises(ValueError, match="cannot give 9 anchors"):
+            yolo.kmeans_anchors(sizes, 9)
 
 
 # Detection --------------------------------------------------------------------------------------
