@@ -54,8 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("--arm", action="append", help="may be repeated; default: all arms")
     weights = command("weights", _weights, "for authors: store the weights of a recorded run")
     weights.add_argument("name")
-    bench = command("bench", _bench, "time the attention modules beside those of other libraries")
-    bench.add_argument("what", choices=("attention",))
+    bench = command("bench", _bench, "time attention modules or training beside other libraries")
+    bench.add_argument("what", choices=("attention", "train"))
     bench.add_argument("--seconds", type=float, default=5, help="for each timing; default: 5")
     build = command("notebooks", _notebooks, "for authors: build notebooks/ from its sources")
     build.add_argument("chapters", nargs="*")
@@ -138,9 +138,9 @@ def _weights(arguments) -> int:
 
 def _bench(arguments) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or PyTorch's profiler talks between the rows
-    from course_utils import bench
+    from course_utils import bench, bench_train
 
-    getattr(bench, arguments.what)(arguments.seconds)
+    {"attention": bench.attention, "train": bench_train.train}[arguments.what](arguments.seconds)
     return 0
 
 
