@@ -201,7 +201,7 @@ def reliability(probabilities: Tensor, labels: Tensor, name: str, axis=None, *, 
     axis.scatter(rows["said"], rows["found"], sizes, color=drawn.get_color(), alpha=0.6)
     axis.set(xlabel="probability that was said", ylabel="share that was found")
     axis.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.05), aspect="equal")
-    axis.legend(loc="upper left", fontsize=8)
+    axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=8)
     _mark_smoke(axis)
     return axis
 

@@ -362,6 +362,11 @@ def one_too_few(probabilities, labels, wanted):
     return ill[max(int(wanted * len(ill)) - 1, 0)].item()
 
 
+def rounded_to_nearest(probabilities, labels, wanted):
+    ill = probabilities[labels == 1].sort(descending=True).values
+    return ill[max(round(wanted * len(ill)) - 1, 0)].item()
+
+
 def one_too_many(probabilities, labels, wanted):
     ill = probabilities[labels == 1].sort(descending=True).values
     return ill[min(int(wanted * len(ill)), len(ill) - 1)].item()
@@ -391,6 +396,8 @@ def _sensitivity_inputs(rng: torch.Generator) -> Inputs:
         (7, 9, 0.8, torch.float64),
         (8, 5, 0.75, torch.float32),
         (11, 20, 0.9, torch.float32),
+        (9, 10, 0.6, torch.float32),
+        (10, 12, 0.84, torch.float64),
         (6, 12, 1.0, torch.float64),
         (16, 30, 0.5, torch.float32),
         (23, 17, 0.95, torch.float32),
@@ -455,6 +462,11 @@ THRESHOLD_FOR_SENSITIVITY = Exercise(
             one_too_few,
             "The wanted share, times the ill, need not be a whole number, and you round it down: "
             "one image too few is found then.",
+        ),
+        "rounded-to-nearest": (
+            rounded_to_nearest,
+            "The wanted share, times the ill, need not be a whole number, and you round it to the "
+            "nearest one: now and then one image too few is found.",
         ),
         "one-too-many": (
             one_too_many,
@@ -1186,6 +1198,6 @@ EXERCISES = (
     THRESHOLD_FOR_SENSITIVITY,
     HONEST_ACCURACY,
     CALIBRATION_ERROR,
-    BEST_TEMPERATURE,
     AFTER_SHIFT,
+    BEST_TEMPERATURE,
 )
