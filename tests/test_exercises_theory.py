@@ -139,6 +139,56 @@ def pixels_by_einops(x):
     return einops.rearrange(taken, "n (h w) c -> n c h w", h=x.shape[2])
 
 
+def places_by_loop(x):
+    n, c, height, width = x.shape
+    tokens = torch.zeros(n, height * width, c + 2)
+    for image in range(n):
+        for row in range(height):
+            for column in range(width):
+                token = tokens[image, row * width + column]
+                token[:c] = x[image, :, row, column]
+                token[c] = 2 * row / (height - 1) - 1 if height > 1 else 0
+                token[c + 1] = 2 * column / (width - 1) - 1 if width > 1 else 0
+    return tokens
+
+
+def places_by_einops(x):
+    def scaled(length):
+        return (torch.arange(length) - (length - 1) / 2) / max((length - 1) / 2, 0.5)
+
+    n, _, h, w = x.shape
+    rows = einops.repeat(scaled(h), "h -> n (h w) 1", n=n, w=w)
+    columns = einops.repeat(scaled(w), "w -> n (h w) 1", n=n, h=h)
+    return torch.cat([einops.rearrange(x, "n c h w -> n (h w) c"), rows, columns], -1)
+
+
+def places_channels_last(x):
+    n, _, h, w = x.shape
+    steps = [torch.linspace(-1, 1, k) if k > 1 else torch.tensor([0.0]) for k in (h, w)]
+    places = torch.cartesian_prod(*steps).view(1, h, w, 2).repeat(n, 1, 1, 1)
+    return torch.cat([x.permute(0, 2, 3, 1), places], 3).reshape(n, h * w, -1)
+
+
+def state_by_loop(weights):
+    values = weights.tolist()
+    flat = weights.flatten().tolist()
+    if max(w * (1 - w) for w in flat) < 1e-3:
+        return "stuck"
+    for channel in range(len(values[0])):
+        seen = [w for image in values for row in image[channel] for w in row]
+        if max(seen) - min(seen) >= 1e-3:
+            return "works"
+    return "folds"
+
+
+def state_by_reference(weights):
+    if weights.mul(1 - weights).max().item() < 0.001:
+        return "stuck"
+    # Of all images and places the first one stands for a channel.
+    away = (weights - weights[:1, :, :1, :1]).abs()
+    return "folds" if torch.all(away < 0.001) else "works"
+
+
 RIGHT = {
     "theory.gate": [
         gate_by_convolution,
@@ -164,6 +214,8 @@ RIGHT = {
         heads_by_view,
         heads_by_multihead_attention,
     ],
+    "theory.with_places": [places_by_loop, places_by_einops, places_channels_last],
+    "theory.gate_state": [state_by_loop, state_by_reference],
     "theory.pixel_attention": [pixels_by_permute, pixels_by_einsum, pixels_by_einops],
     "theory.weights_megabytes": [314.7, 315, 8 * 3136**2 * 4 / 1e6, torch.tensor(314.703872)],
     "theory.gradient_ratio": [
@@ -201,7 +253,108 @@ def attention_of_one_image(query, key, value):
     return attention_by_einsum(query, key, value)[:1] if query.ndim > 2 else None
 
 
+def two_heads_of_the_chapter(query, key, value, heads):
+    parts = zip(*(tokens.chunk(2, dim=-1) for tokens in (query, key, value)), strict=True)
+    taken = [at.scaled_dot_product_attention(q, k, v) for q, k, v in parts]
+    return torch.cat(taken, dim=-1)
+
+
+def heads_by_split(query, key, value, heads):
+    parts = zip(*(x.split(heads, dim=-1) for x in (query, key, value)), strict=True)
+    return torch.cat([at.scaled_dot_product_attention(*part) for part in parts], dim=-1)
+
+
+def heads_reversed(query, key, value, heads):
+    parts = zip(*(x.tensor_split(heads, dim=-1) for x in (query, key, value)), strict=True)
+    return torch.cat([at.scaled_dot_product_attention(*part) for part in parts][::-1], dim=-1)
+
+
+def mean_of_heads_with_all_values(query, key, value, heads):
+    parts = zip(query.chunk(heads, -1), key.chunk(heads, -1), strict=True)
+    taken = [at.attention_weights(q, k) @ value for q, k in parts]
+    return torch.stack(taken).mean(0)
+
+
+def softmax_to_a_power(scores, temperature):
+    p = scores.softmax(-1) ** (1 / temperature)
+    return p / p.sum(-1, keepdim=True)
+
+
+def softmax_of_logarithms(scores, temperature):
+    return (scores.softmax(-1).log() / temperature).softmax(-1)
+
+
+def softmax_with_the_wrong_maximum(scores, temperature):
+    e = torch.exp(scores / temperature - scores.amax(dim=-1, keepdim=True))
+    return e / e.sum(dim=-1, keepdim=True)
+
+
+def softmax_with_a_small_number(scores, temperature):
+    e = torch.exp(scores / temperature)
+    return e / (e.sum(-1, keepdim=True) + 1e-8)
+
+
+def softmax_clamped(scores, temperature):
+    e = torch.exp(torch.clamp(scores / temperature, -60, 60))
+    return e / e.sum(-1, keepdim=True)
+
+
+def softmax_without_keepdim(scores, temperature):
+    e = torch.exp(scores / temperature - scores.amax(-1, keepdim=True) / temperature)
+    return e / e.sum(-1)
+
+
+def attention_by_capital_t(query, key, value):
+    return F.softmax(query @ key.T / math.sqrt(query.shape[-1]), dim=-1) @ value
+
+
+def attention_with_len(query, key, value):
+    return torch.softmax(query @ key.mT / len(query) ** 0.5, dim=-1) @ value
+
+
+def gate_of_an_image(x, weight, bias):
+    score = torch.einsum("nchw,c->n", x, weight) + bias
+    return x * score.sigmoid()[:, None, None, None]
+
+
+def places_with_equal_numbers(x):
+    n, _, h, w = x.shape
+    rows = torch.linspace(-1, 1, h).view(1, 1, h, 1).expand(n, 1, h, w)
+    columns = torch.linspace(-1, 1, w).view(1, 1, 1, w).expand(n, 1, h, w)
+    return torch.cat([x, rows, columns], 1).flatten(2).transpose(1, 2)
+
+
+def state_by_standard_deviation_over_images(weights):
+    if bool((weights * (1 - weights)).max() < 1e-3):
+        return "stuck"
+    return "folds" if bool((weights.amax(0) - weights.amin(0)).max() < 1e-3) else "works"
+
+
 CAUGHT = [
+    ("theory.multi_head", two_heads_of_the_chapter, "always-two-heads"),
+    ("theory.multi_head", heads_by_split, "heads-of-that-width"),
+    ("theory.multi_head", heads_reversed, "heads-in-reverse"),
+    ("theory.multi_head", mean_of_heads_with_all_values, "mean-of-maps"),
+    ("theory.temperature_softmax", softmax_to_a_power, "power-with-sum"),
+    ("theory.temperature_softmax", softmax_of_logarithms, "power-with-sum"),
+    ("theory.temperature_softmax", softmax_with_the_wrong_maximum, "maximum-not-divided"),
+    ("theory.temperature_softmax", softmax_with_a_small_number, "little-added-below"),
+    ("theory.temperature_softmax", softmax_clamped, "clamped-on-both-sides"),
+    ("theory.temperature_softmax", softmax_without_keepdim, "axis-of-the-sum-lost"),
+    ("theory.dot_product_attention", attention_by_capital_t, "all-axes-transposed"),
+    ("theory.dot_product_attention", attention_with_len, "root-of-first-axis"),
+    ("theory.gate", gate_of_an_image, "one-score-per-image"),
+    ("theory.with_places", places_with_equal_numbers, "length-one-forgotten"),
+    ("theory.gate_state", state_by_standard_deviation_over_images, "same-for-all-images"),
+    ("theory.gate_state", lambda w: True, "wrong-type"),
+    ("theory.gradient_ratio", 4.5e-5, "inverted"),
+    ("theory.gradient_ratio", 0, "inverted"),
+    ("theory.gradient_ratio", 0.25, "slope-at-zero"),
+    ("theory.gradient_ratio", 1, "no-difference"),
+    ("theory.gradient_ratio", 8.6, "logarithm"),
+    ("theory.weights_megabytes", 0.3147, "gigabytes"),
+    ("theory.weights_megabytes", 80564, "size-of-the-input-image"),
+    ("theory.weights_megabytes", 2517.6, "eight-times-too-much"),
     ("theory.gate", gate_in_place, "input-changed-in-place"),
     ("theory.gate", lambda x, w, b: gate_by_einsum(x, w, b).numpy(), "numpy-instead-of-tensor"),
     ("theory.gate", lambda x, w: x, "wrong-arguments"),

@@ -1,4 +1,4 @@
-"""Exercises of chapter 02: gates, softmax with temperature, dot-product attention, its cost."""
+"""Exercises of chapter 02: gates, softmax, dot-product attention, places, cost, stuck gates."""
 
 # The right and the wrong answers are code as a learner would write it in a notebook: they import
 # what they need besides torch themselves, and a solution is shown as it stands here.
@@ -47,6 +47,11 @@ def mean_over_channels(x, weight, bias):
 
 def one_weight_per_image(x, weight, bias):
     score = (x.mean((2, 3), keepdim=True) * weight[:, None, None]).sum(1, keepdim=True) + bias
+    return x * torch.sigmoid(score)
+
+
+def one_score_per_image(x, weight, bias):
+    score = (x * weight[:, None, None]).sum((1, 2, 3), keepdim=True) + bias
     return x * torch.sigmoid(score)
 
 
@@ -154,6 +159,11 @@ GATE = Exercise(
             "There is one weight for the whole image: the places were averaged before the score "
             "was computed. A spatial gate keeps them apart.",
         ),
+        "one-score-per-image": (
+            one_score_per_image,
+            "There is one weight for the whole image: your sum runs over the places, too. A score "
+            "sums over the channels of one place.",
+        ),
         "axis-lost": (
             axis_lost,
             "The map has lost its channel axis. With (N, H, W) broadcasting sets the images beside "
@@ -241,6 +251,50 @@ def exponential_overflows(scores, temperature):
     return exponentials / exponentials.sum(-1, keepdim=True)
 
 
+def exponential_in_double(scores, temperature):
+    exponentials = torch.exp(scores.double() / temperature)
+    return (exponentials / exponentials.sum(-1, keepdim=True)).float()
+
+
+def maximum_not_divided(scores, temperature):
+    exponentials = torch.exp(scores / temperature - scores.amax(-1, keepdim=True))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def little_added_below(scores, temperature):
+    exponentials = torch.exp(scores / temperature)
+    return exponentials / (exponentials.sum(-1, keepdim=True) + 1e-9)
+
+
+def nan_replaced(scores, temperature):
+    exponentials = torch.exp(scores / temperature)
+    return (exponentials / exponentials.sum(-1, keepdim=True)).nan_to_num()
+
+
+def clamped_above(scores, temperature):
+    exponentials = torch.exp((scores / temperature).clamp(max=80))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def clamped_on_both_sides(scores, temperature):
+    exponentials = torch.exp((scores / temperature).clamp(-80, 80))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def root_of_the_temperature(scores, temperature):
+    return torch.softmax(scores / temperature**0.5, dim=-1)
+
+
+def axis_of_the_sum_lost(scores, temperature):
+    exponentials = torch.exp(scores / temperature)
+    return exponentials / exponentials.sum(-1)
+
+
+def power_with_sum(scores, temperature):
+    powers = torch.softmax(scores, dim=-1) ** (1 / temperature)
+    return powers / powers.sum(-1, keepdim=True)
+
+
 def one_maximum_for_all(scores, temperature):
     scores = scores / temperature
     exponentials = torch.exp(scores - scores.max())
@@ -275,8 +329,12 @@ def power_without_sum(scores, temperature):
 def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
     cases = (((5,), 0.5), ((3, 4), 2.0), ((2, 3, 6), 5.0), ((1, 7), 0.25), ((4, 5), 1.0))
     inputs = [(2 * torch.randn(size, generator=rng), t) for size, t in cases]
+    # Rows beyond what exp can hold in float32, but not in float64; beyond both; and one row of
+    # large differences at a temperature that makes them small.
+    apart = torch.randn(7, 3, generator=rng) + 200 * torch.arange(-3, 4)[:, None]
     far_apart = torch.randn(6, 4, generator=rng) + 400 * torch.arange(-2, 4)[:, None]
-    return [*inputs, (far_apart, 0.5)]
+    hot = 30 * torch.randn(2, 6, generator=rng) + 200 * torch.arange(-2, 4)
+    return [*inputs, (apart, 1.0), (far_apart, 0.5), (hot, 250.0)]
 
 
 TEMPERATURE_SOFTMAX = Exercise(
@@ -286,7 +344,8 @@ TEMPERATURE_SOFTMAX = Exercise(
         "temperature. "
         "`scores` is float32 (..., S) with any number of axes, `temperature` a Python float above "
         "0. Return a tensor of the same shape whose rows along the last axis sum to one. Scores "
-        "may be as large as 1000, and rows may differ by as much: the result must be finite."
+        "may be as large as 1000, and differ by as much, from row to row or within a row; the "
+        "temperature may be as large. The result must be finite and right then, too."
     ),
     reference=temperature_softmax,
     make_inputs=_scores_and_temperatures,
@@ -318,6 +377,51 @@ TEMPERATURE_SOFTMAX = Exercise(
         "overflow": (
             exponential_overflows,
             "Right for small scores. exp(1000) is infinite, and infinity by infinity is NaN.",
+        ),
+        "overflow-in-double": (
+            exponential_in_double,
+            "Double precision moves the limit, from about exp(88) to exp(709), and does not lift "
+            "it: exp(1000) is infinite there, too.",
+        ),
+        "maximum-not-divided": (
+            maximum_not_divided,
+            "You subtract the maximum of the scores from scores that are divided by the "
+            "temperature already. It must be the maximum of what is exponentiated.",
+        ),
+        "little-added-below": (
+            little_added_below,
+            "A small number in the denominator keeps 0 by 0 from being NaN, but such a row is then "
+            "all 0 and does not sum to one. And infinity by infinity is NaN as before.",
+        ),
+        "nan-replaced": (
+            nan_replaced,
+            "The result is finite, but where NaN stood there is 0 now, and the row does not sum to "
+            "one. Keep the exponentials from getting infinite, or all 0, in the first place.",
+        ),
+        "clamped-above": (
+            clamped_above,
+            "Cut off above, large scores become equal, and so do their weights. A row of very "
+            "negative scores gives 0 by 0 as before.",
+        ),
+        "clamped-on-both-sides": (
+            clamped_on_both_sides,
+            "The result is finite, but scores that you cut off become equal, and so do their "
+            "weights. A shift of the whole row would leave the differences as they are.",
+        ),
+        "root-of-temperature": (
+            root_of_the_temperature,
+            "You divide by the root of the temperature. The root of d was a temperature itself.",
+        ),
+        "axis-of-the-sum-lost": (
+            axis_of_the_sum_lost,
+            "A sum or maximum along the last axis takes this axis away, and then broadcasting sets "
+            "wrong axes beside each other. Keep it with length 1.",
+        ),
+        "power-with-sum": (
+            power_with_sum,
+            "Right as long as the scores are near each other. Far below the highest one the first "
+            "softmax rounds to 0, and no power brings back what is 0, however high the "
+            "temperature. Change the scores before anything is exponentiated.",
         ),
         "one-maximum-for-all": (
             one_maximum_for_all,
@@ -388,6 +492,19 @@ def root_of_the_number_of_queries(query, key, value):
     return (query @ key.mT / query.shape[-2] ** 0.5).softmax(-1) @ value
 
 
+def root_of_the_first_axis(query, key, value):
+    return (query @ key.mT / len(query) ** 0.5).softmax(-1) @ value
+
+
+def all_axes_transposed(query, key, value):  # what key.T does; it warns beyond two axes
+    turned = key.permute(*reversed(range(key.ndim)))
+    return (query @ turned / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def transposed_by_t(query, key, value):
+    return (query @ key.t() / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
 def softmax_over_axis_zero(query, key, value):
     return (query @ key.mT / query.shape[-1] ** 0.5).softmax(0) @ value
 
@@ -452,7 +569,7 @@ ATTENTION = Exercise(
         "Write dot_product_attention(query, key, value), scaled dot-product attention. "
         "`query` is float32 (..., L, d), `key` (..., S, d), `value` (..., S, e); the leading axes "
         "are those of a batch, none, one or several, and the same in all three. Return (..., L, "
-        "e): each query's weighted mean of the values. Build it from products and a softmax."
+        "e): each query's weighted mean of the values. Try it without PyTorch's ready function."
     ),
     reference=dot_product_attention,
     make_inputs=_queries_keys_values,
@@ -492,6 +609,21 @@ ATTENTION = Exercise(
             root_of_the_number_of_queries,
             "You scale by the number of queries. The sum in a dot product runs over something "
             "else.",
+        ),
+        "root-of-first-axis": (
+            root_of_the_first_axis,
+            "len(x) is the length of the first axis, that is, the number of queries or of cases in "
+            "the batch. For a single query (d,) it was d. Count axes from the end.",
+        ),
+        "all-axes-transposed": (
+            all_axes_transposed,
+            "Right without a batch. `.T` turns round the order of all axes, those of the batch "
+            "among them; only the last two are to be exchanged.",
+        ),
+        "transposed-by-t": (
+            transposed_by_t,
+            "Right without a batch. `.t()` is for matrices only; with a batch the last two axes "
+            "are to be exchanged.",
         ),
         "softmax-over-axis-zero": (
             softmax_over_axis_zero,
@@ -632,6 +764,37 @@ def mean_of_heads(query, key, value, heads):
     return dot_product_attention(*(_split(x, heads) for x in (query, key, value))).mean(1)
 
 
+def always_two_heads(query, key, value, heads):
+    parts = zip(*(x.chunk(2, -1) for x in (query, key, value)), strict=False)
+    return torch.cat([dot_product_attention(q, k, v) for q, k, v in parts], -1)
+
+
+def heads_of_that_width(query, key, value, heads):
+    parts = zip(*(x.split(heads, -1) for x in (query, key, value)), strict=False)
+    return torch.cat([dot_product_attention(q, k, v) for q, k, v in parts], -1)
+
+
+def tokens_cut(query, key, value, heads):
+    parts = zip(*(x.chunk(heads, 1) for x in (query, key, value)), strict=False)
+    return torch.cat([dot_product_attention(q, k, v) for q, k, v in parts], 1)
+
+
+def tokens_cut_and_set_side_by_side(query, key, value, heads):
+    parts = zip(*(x.chunk(heads, 1) for x in (query, key, value)), strict=False)
+    return torch.cat([dot_product_attention(q, k, v) for q, k, v in parts], -1)
+
+
+def mean_of_maps(query, key, value, heads):
+    query, key = _split(query, heads), _split(key, heads)
+    maps = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1)
+    return maps.mean(1) @ value
+
+
+def heads_in_reverse(query, key, value, heads):
+    taken = dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
+    return taken.flip(1).transpose(1, 2).flatten(2)
+
+
 def not_merged(query, key, value, heads):
     return dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
 
@@ -731,6 +894,34 @@ MULTI_HEAD = Exercise(
             mean_of_heads,
             "You average the heads. They are to be set beside each other, so that the width is d.",
         ),
+        "always-two-heads": (
+            always_two_heads,
+            "Right for two heads. With you there are always two, whatever `heads` says.",
+        ),
+        "heads-of-that-width": (
+            heads_of_that_width,
+            "You cut the channels into parts that are `heads` wide. `heads` is the number of "
+            "parts: `chunk` takes a number of parts, `split` a width.",
+        ),
+        "tokens-cut": (
+            tokens_cut,
+            "You cut the tokens into parts, so that a query sees a part of the keys only. Heads "
+            "cut the channels, the last axis; each head sees all tokens.",
+        ),
+        "tokens-cut-and-side-by-side": (
+            tokens_cut_and_set_side_by_side,
+            "You cut the tokens into parts, so that a query sees a part of the keys only. Heads "
+            "cut the channels, the last axis; each head sees all tokens.",
+        ),
+        "mean-of-maps": (
+            mean_of_maps,
+            "You average the maps of the heads and weigh the full values with one map. Each head "
+            "weighs its own channels of the values with a map of its own.",
+        ),
+        "heads-in-reverse": (
+            heads_in_reverse,
+            "The heads are right, but stand in the reverse order.",
+        ),
         "not-merged": (
             not_merged,
             "The heads are right, but still apart: (N, heads, L, d / heads) instead of (N, L, d).",
@@ -750,6 +941,216 @@ MULTI_HEAD = Exercise(
     why=(
         "A view never changes the order in memory; a transpose exchanges axes. So: cut the last "
         "axis by view, exchange, attend, exchange back, and join by view."
+    ),
+)
+
+
+# Tokens with their places -----------------------------------------------------------------------
+
+
+def with_places(x):
+    n, _, h, w = x.shape
+    rows = torch.linspace(-1, 1, h) if h > 1 else torch.zeros(1)
+    columns = torch.linspace(-1, 1, w) if w > 1 else torch.zeros(1)
+    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"))  # (2, H, W)
+    return torch.cat([x, places.expand(n, -1, -1, -1)], 1).flatten(2).mT
+
+
+def _from_minus_one_to_one(length):
+    return 2 * torch.arange(length) / max(length - 1, 1) - min(length - 1, 1)
+
+
+def _grid(rows, columns):  # (2, H, W)
+    return torch.stack(torch.meshgrid(rows.float(), columns.float(), indexing="ij"))
+
+
+def _beside(x, places):
+    return torch.cat([x, places.expand(len(x), -1, -1, -1)], 1).flatten(2).mT
+
+
+def _places(x):
+    return _grid(*(_from_minus_one_to_one(length) for length in x.shape[2:]))
+
+
+def columns_before_rows(x):
+    return _beside(x, _places(x).flip(0))
+
+
+def places_first(x):
+    features = _beside(x, _places(x))
+    return torch.cat([features[:, :, -2:], features[:, :, :-2]], 2)
+
+
+def numbers_of_rows(x):
+    return _beside(x, _grid(*(torch.arange(length) for length in x.shape[2:])))
+
+
+def from_zero_to_one(x):
+    return _beside(x, (_places(x) + 1) / 2)
+
+
+def from_zero_to_one_with_length_one(x):
+    steps = [torch.linspace(0, 1, length) for length in x.shape[2:]]
+    return _beside(x, _grid(*steps))
+
+
+def divided_by_the_length(x):
+    return _beside(x, _grid(*(2 * torch.arange(length) / length - 1 for length in x.shape[2:])))
+
+
+def middles_of_pixels(x):
+    return _beside(x, _grid(*((2 * torch.arange(n) + 1) / n - 1 for n in x.shape[2:])))
+
+
+def length_one_forgotten(x):
+    return _beside(x, _grid(*(torch.linspace(-1, 1, length) for length in x.shape[2:])))
+
+
+def divided_by_zero(x):
+    steps = [2 * torch.arange(length) / (length - 1) - 1 for length in x.shape[2:]]
+    return _beside(x, _grid(*steps))
+
+
+def batch_forgotten(x):
+    return torch.cat([x, _places(x)[None]], 1).flatten(2).mT
+
+
+def tokens_by_reshape(x):
+    n, c, h, w = x.shape
+    places = _places(x).flatten(1).mT.expand(n, -1, -1)
+    return torch.cat([x.reshape(n, h * w, c), places], 2)
+
+
+def columns_run_slowly(x):
+    return _beside(x.mT, _places(x).mT)
+
+
+def places_run_the_other_way(x):
+    rows, columns = (_from_minus_one_to_one(length) for length in x.shape[2:])
+    places = _grid(columns, rows).flip(0).flatten(1)  # all rows of the first column first
+    return torch.cat([x.flatten(2), places.expand(len(x), -1, -1)], 1).mT
+
+
+def number_of_the_token(x):
+    n, _, h, w = x.shape
+    steps = _from_minus_one_to_one(h * w).expand(n, 1, -1)
+    return torch.cat([x.flatten(2), steps], 1).mT
+
+
+def still_an_image(x):
+    return _beside(x, _places(x)).mT.unflatten(2, x.shape[2:])
+
+
+def channels_first(x):
+    return _beside(x, _places(x)).mT
+
+
+def places_added(x):
+    return (x + _places(x).sum(0)).flatten(2).mT
+
+
+def _images_with_lines(rng: torch.Generator) -> Inputs:
+    sizes = ((1, 2, 4, 4), (2, 3, 5, 3), (3, 1, 2, 6), (2, 2, 1, 5), (2, 4, 4, 1), (2, 2, 3, 3))
+    return [(torch.randn(size, generator=rng),) for size in sizes]
+
+
+WITH_PLACES = Exercise(
+    name="theory.with_places",
+    question=(
+        "Write with_places(x), which makes tokens of an image and sets beside the features of each "
+        "token the place it comes from. "
+        "`x` is float32 (N, C, H, W), with any H and W. Return float32 (N, H W, C + 2), the pixels "
+        "in their usual order, row after row. The first C numbers of a token are the channels of "
+        "its pixel. Then come its row and its column, in this order, each scaled evenly: -1 for "
+        "the first row, +1 for the last one, and the same for columns. If there is one row only, "
+        "its number is 0; the same holds for a single column."
+    ),
+    reference=with_places,
+    make_inputs=_images_with_lines,
+    wrong={
+        "columns-before-rows": (
+            columns_before_rows,
+            "The column stands before the row. Asked for is the row first.",
+        ),
+        "places-first": (places_first, "The places stand before the channels."),
+        "not-scaled": (
+            numbers_of_rows,
+            "You set the numbers of rows and columns beside the features as they are. In a large "
+            "image they would outweigh every feature in the dot product: scale them.",
+        ),
+        "from-zero-to-one": (
+            from_zero_to_one,
+            "Your places run from 0 to 1. They are to run from -1 to +1.",
+        ),
+        "from-zero-to-one-linspace": (
+            from_zero_to_one_with_length_one,
+            "Your places run from 0 to 1. They are to run from -1 to +1.",
+        ),
+        "divided-by-length": (
+            divided_by_the_length,
+            "Your last row does not reach +1: n rows have n - 1 steps between them.",
+        ),
+        "middles-of-pixels": (
+            middles_of_pixels,
+            "You take the middles of the pixels in an image that reaches from -1 to +1. Asked for "
+            "are -1 and +1 at the first and last row themselves.",
+        ),
+        "length-one-forgotten": (
+            length_one_forgotten,
+            "Nearly: with a single row or column the place is to be 0, in the middle. linspace "
+            "gives its start.",
+        ),
+        "divided-by-zero": (
+            divided_by_zero,
+            "Nearly: a single row or column has no step, and 0 by 0 is NaN.",
+        ),
+        "batch-forgotten": (
+            batch_forgotten,
+            "Right for a batch of one. The places are the same for all images, but `cat` does not "
+            "broadcast: they must be repeated for each image.",
+        ),
+        "tokens-by-reshape": (
+            tokens_by_reshape,
+            "The places are right, but the first numbers of a token are not the channels of one "
+            "pixel. reshape keeps the order in memory, where the channels lie one image apart.",
+        ),
+        "columns-run-slowly": (
+            columns_run_slowly,
+            "Each token is right, but they stand column after column. Asked for is row after row.",
+        ),
+        "places-of-another-order": (
+            places_run_the_other_way,
+            "The pixels run row after row and the places column after column: a pixel gets the "
+            "place of another one. `meshgrid` has an argument for this.",
+        ),
+        "number-of-token": (
+            number_of_the_token,
+            "You count the tokens. From one number it cannot be seen that a pixel lies below "
+            "another one: each token needs its row and its column.",
+        ),
+        "still-an-image": (
+            still_an_image,
+            "The channels are right, but these are no tokens yet: (N, H W, C + 2) is asked for.",
+        ),
+        "channels-first": (
+            channels_first,
+            "The last two axes are exchanged: a token is a row, so that its channels come last.",
+        ),
+        "added": (
+            places_added,
+            "You add the places to the features. Here they are to stand beside them.",
+        ),
+    },
+    hints=(
+        "Make two more channels first, an image of row numbers and one of column numbers; tokens "
+        "come last.",
+        "`torch.linspace` and `torch.meshgrid` make the two images. Which length needs care?",
+        "Stack the two images, expand them to the batch, cat them to x along the channels, then "
+        "flatten the last two axes and exchange.",
+    ),
+    why=(
+        "As channels of the image the places go through the same steps as the features, so that "
+        "both stay with their pixel."
     ),
 )
 
@@ -1010,6 +1411,19 @@ WEIGHTS_MEGABYTES = Exercise(
             lambda: 8 * 56**4 * 4 / 2**20,
             "Counted in units of 2^20 bytes. Asked for are units of 10^6.",
         ),
+        "gigabytes": (
+            lambda: 8 * 56**4 * 4 / 1e9,
+            "These are gigabytes. There are a thousand megabytes in one.",
+        ),
+        "size-of-the-input-image": (
+            lambda: 8 * 224**4 * 4 / 1e6,
+            "224 is the side of the network's input. The map that attends has a side of 56.",
+        ),
+        "eight-times-too-much": (
+            lambda: 8 * 8 * 56**4 * 4 / 1e6,
+            "Eight times too much. These are megabits, if you took 32 for a float32; or the heads "
+            "are counted twice. A head has one map, and no head attends to another one.",
+        ),
         "bytes": (lambda: 8 * 56**4 * 4.0, "These are bytes. A megabyte has 10^6 of them."),
         "kilobytes": (
             lambda: 8 * 56**4 * 4 / 1e3,
@@ -1056,7 +1470,8 @@ GRADIENT_RATIO = Exercise(
     wrong={
         "inverted": (
             lambda: 1.816e-4,
-            "The fraction is upside down: the slope is largest at 0.",
+            "Your number is 0 or nearly so. Is it the slope at -10 alone? Or is the fraction "
+            "upside down? The slope is largest at 0, so that the factor is above one.",
         ),
         "weights-not-slopes": (
             lambda: 11013.7,
@@ -1076,9 +1491,18 @@ GRADIENT_RATIO = Exercise(
             lambda: 10.0,
             "The slope does not fall in proportion to the score. It falls with an exponential.",
         ),
-        "difference": (
-            lambda: 0.249955,
-            "This is the difference of the slopes. Asked for is their ratio.",
+        "slope-at-zero": (
+            lambda: 0.25,
+            "This is the slope at 0 by itself; the difference of the two slopes is nearly the "
+            "same. Asked for is their ratio.",
+        ),
+        "no-difference": (
+            lambda: 1.0,
+            "The two slopes differ: far from 0 the curve of the sigmoid is flat.",
+        ),
+        "logarithm": (
+            lambda: 8.614,
+            "This is the logarithm of the factor. Asked for is the factor itself.",
         ),
         "base-ten": (
             lambda: 2.5e9,
@@ -1099,12 +1523,215 @@ GRADIENT_RATIO = Exercise(
 )
 
 
+# Stuck, or to be folded into the next layer? ------------------------------------------------------
+
+
+def gate_state(weights):
+    slope = weights * (1 - weights)
+    if (slope < 0.001).all():
+        return "stuck"
+    each = weights.transpose(0, 1).flatten(1)  # a row per channel: all images and places
+    spread = each.amax(1) - each.amin(1)
+    return "folds" if (spread < 0.001).all() else "works"
+
+
+def _spread(weights, axes):
+    return weights.amax(axes) - weights.amin(axes)
+
+
+def _state(stuck, folds):
+    return "stuck" if bool(stuck) else "folds" if bool(folds) else "works"
+
+
+def _no_slope(weights):
+    return (weights * (1 - weights) < 0.001).all()
+
+
+def _fixed(weights):
+    return (_spread(weights, (0, 2, 3)) < 0.001).all()
+
+
+def same_for_all_images(weights):
+    return _state(_no_slope(weights), (_spread(weights, 0) < 0.001).all())
+
+
+def same_for_all_places(weights):
+    return _state(_no_slope(weights), (_spread(weights, (2, 3)) < 0.001).all())
+
+
+def same_for_all_channels(weights):
+    return _state(_no_slope(weights), weights.amax() - weights.amin() < 0.001)
+
+
+def one_channel_is_enough(weights):
+    return _state(_no_slope(weights), (_spread(weights, (0, 2, 3)) < 0.001).any())
+
+
+def closed_only(weights):
+    return _state((weights < 0.001).all(), _fixed(weights))
+
+
+def open_only(weights):
+    return _state((weights > 0.999).all(), _fixed(weights))
+
+
+def one_stuck_weight_is_enough(weights):
+    return _state((weights * (1 - weights) < 0.001).any(), _fixed(weights))
+
+
+def slope_of_the_mean_weight(weights):
+    mean = weights.mean()
+    return _state(mean * (1 - mean) < 0.001, _fixed(weights))
+
+
+def all_open_or_all_closed(weights):
+    return _state((weights < 0.001).all() or (weights > 0.999).all(), _fixed(weights))
+
+
+def folds_asked_first(weights):
+    if _fixed(weights):
+        return "folds"
+    return "stuck" if _no_slope(weights) else "works"
+
+
+def mean_per_image(weights):
+    return _state(_no_slope(weights), (_spread(weights.mean((2, 3)), 0) < 0.001).all())
+
+
+def the_other_way_round(weights):
+    found = gate_state(weights)
+    return {"folds": "works", "works": "folds"}.get(found, found)
+
+
+def _recorded_gates(rng: torch.Generator) -> Inputs:
+    def draw(*size):
+        return 0.2 + 0.6 * torch.rand(size, generator=rng)
+
+    ends = (torch.rand(2, 3, 4, 4, generator=rng) > 0.5).float()
+    ends[0, :, 0, 0], ends[0, :, 0, 1], ends[1, :, 0, 0] = 0, 1, 1
+    one_fixed = draw(3, 2, 1, 1).repeat(1, 1, 3, 4)
+    one_fixed[:, 0] = 0.5
+    some_stuck = draw(2, 2, 4, 3)
+    some_stuck[:, :, :2] = 0
+    one_place = torch.zeros(2, 2, 20, 20)
+    one_place[0, 0, 3, 4] = 0.5
+    halves = draw(1, 2, 4, 6).repeat(4, 1, 1, 1)
+    halves[::2] = halves[::2].flip(3)  # the same mean in each image, at other places
+    cases = (
+        draw(1, 3, 1, 1).repeat(4, 1, 5, 4),  # a channel gate, the same for all images
+        draw(1, 1, 4, 5).repeat(3, 2, 1, 1),  # a spatial gate, the same for all images
+        draw(4, 3, 1, 1).repeat(1, 1, 2, 3),  # a channel gate of each image's own
+        draw(3, 1, 4, 4).repeat(1, 2, 1, 1),  # a spatial gate of each image's own
+        0.0002 * draw(3, 2, 3, 5),  # closed
+        1 - 0.0002 * draw(2, 3, 6, 4),  # open
+        0.0001 + 0.9998 * ends,  # some closed and the others open, and no way back
+        torch.full((2, 2, 3, 3), 0.5),  # half open everywhere
+        one_fixed,
+        some_stuck,
+        one_place,
+        halves,
+        draw(1, 2, 1, 1).repeat(3, 1, 4, 4) + 2e-4 * torch.rand(3, 2, 4, 4, generator=rng),
+    )
+    return [(case,) for case in cases]
+
+
+GATE_STATE = Exercise(
+    name="theory.gate_state",
+    question=(
+        "Write gate_state(weights), which says of a gate before global pooling and a linear layer "
+        "whether it is stuck, can be folded into that layer, or works. "
+        "`weights` is float32 (N, C, H, W): the weights, between 0 and 1, that a trained gate gave "
+        "to N images, N at least 2; maps with an axis of length 1 have been expanded. Return a "
+        "str. 'stuck': the slope of the sigmoid is below 0.001 at every single weight. Otherwise "
+        "'folds': the linear layer can do the gate's work by scaling its columns, one factor for "
+        "each channel; count weights as the same if they differ by less than 0.001. Otherwise "
+        "'works'."
+    ),
+    reference=gate_state,
+    make_inputs=_recorded_gates,
+    wrong={
+        "same-for-all-images": (
+            same_for_all_images,
+            "You ask whether the weights are the same for all images. That is not enough: a "
+            "spatial gate may be so, too, and differ from place to place. Pooling loses the "
+            "places, and no layer behind it can weigh them.",
+        ),
+        "same-for-all-places": (
+            same_for_all_places,
+            "You ask whether the weights are the same at all places. Every channel gate is so. If "
+            "they differ from image to image, no fixed factor can do its work.",
+        ),
+        "same-for-all-channels": (
+            same_for_all_channels,
+            "You want the channels to have the same weight. They may differ: each has a column of "
+            "its own in the linear layer.",
+        ),
+        "one-channel-is-enough": (
+            one_channel_is_enough,
+            "One fixed channel is not enough: the gate can be folded if all channels are fixed.",
+        ),
+        "closed-only": (
+            closed_only,
+            "You look for closed gates only. Where a gate is wide open its curve is as flat.",
+        ),
+        "open-only": (
+            open_only,
+            "You look for open gates only. Where a gate is closed its curve is as flat.",
+        ),
+        "all-open-or-all-closed": (
+            all_open_or_all_closed,
+            "A gate is stuck, too, if some of its weights are near 0 and all others near 1. Work "
+            "out the slope of each weight.",
+        ),
+        "one-stuck-weight-is-enough": (
+            one_stuck_weight_is_enough,
+            "A single flat place is not enough: good gates close at some places. The gate is stuck "
+            "if none of its weights has a slope.",
+        ),
+        "slope-of-mean-weight": (
+            slope_of_the_mean_weight,
+            "You work out the slope of the mean weight. Weights near 0 and near 1 have a mean in "
+            "the middle, and yet none of them has a slope.",
+        ),
+        "folds-asked-first": (
+            folds_asked_first,
+            "A closed gate is also the same for all images. The question wants 'stuck' asked "
+            "first, as such a gate may have stopped learning by accident.",
+        ),
+        "mean-per-image": (
+            mean_per_image,
+            "You compare the mean weights of the images. Maps with the same mean can differ at "
+            "every place.",
+        ),
+        "the-other-way-round": (
+            the_other_way_round,
+            "'folds' and 'works' are exchanged: a gate whose weights never change can be folded.",
+        ),
+    },
+    hints=(
+        "Two questions, one after the other. The first looks at each weight by itself; the second "
+        "compares weights with each other.",
+        "Stuck: the formula for the slope of a sigmoid needs the weight only. Folds: what must be "
+        "the same, and over which axes, if one factor per channel is to do?",
+        "Largest minus smallest weight over the images and both axes of the places, for each "
+        "channel; `amax` and `amin` take a tuple of axes.",
+    ),
+    why=(
+        "Pooling and a linear layer can absorb one factor for each channel. So a gate folds if the "
+        "weights of a channel differ neither between images nor between places. It is stuck if w "
+        "(1 - w) is next to nothing at all weights, near 0 or near 1."
+    ),
+)
+
+
 EXERCISES = (
     GATE,
     ATTENTION,
     TEMPERATURE_SOFTMAX,
     MULTI_HEAD,
+    WITH_PLACES,
     PIXEL_ATTENTION,
     WEIGHTS_MEGABYTES,
     GRADIENT_RATIO,
+    GATE_STATE,
 )
