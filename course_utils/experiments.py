@@ -299,8 +299,8 @@ EXPERIMENTS: dict[str, Experiment] = {
                     "side": 160,
                 },
                 "standard": {
-                    "size": {"width": 12, "side": 320},
-                    "fit": {"epochs": 60, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
+                    "size": {"width": 16, "side": 320},
+                    "fit": {"epochs": 40, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
                     "images": None,
                     "side": 320,
                 },

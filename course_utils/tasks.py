@@ -235,10 +235,12 @@ def yolo_v3(targets: Tensor, side: int = 320) -> Loss:
 
 
 def yolo_later(targets: Tensor, side: int = 320) -> Loss:
-    """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5)."""
+    """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), and
+    a heavier box term (YOLOv1). How many anchors and how heavy was tried out on validation."""
     return yolo.YOLOLoss(
-        cell_anchors(side), side * 3 // 4, side, ciou=True, several=0.213, iou_objectness=True
-    )
+        cell_anchors(side), side * 3 // 4, side, ciou=True, several=0.4, iou_objectness=True,
+        box_weight=10.0,
+    )  # fmt: skip
 
 
 def detections(raw: Tensor, side: int) -> list[yolo.Detections]:

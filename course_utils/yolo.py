@@ -303,6 +303,8 @@ class YOLOLoss:
         iou_objectness: the objectness of an answer aims at its IoU with the box (YOLOv1's
             confidence, again in YOLOv5), not at 1.
         ignore: .7 in YOLOv3's configuration, .5 in its paper.
+        box_weight: the box term counts so many times; 5 in YOLOv1 (its lambda_coord, equation 3,
+            https://arxiv.org/abs/1506.02640), 1 in YOLOv3.
     """
 
     def __init__(
@@ -314,11 +316,13 @@ class YOLOLoss:
         several: float | None = None,
         iou_objectness: bool = False,
         ignore: float = 0.7,
+        box_weight: float = 1.0,
     ):
         self.anchors, self.area = anchors, float(height * width)
         self.cells = grid(height, width, anchors)
         self.ciou, self.several = ciou, several
         self.iou_objectness, self.ignore = iou_objectness, ignore
+        self.box_weight = box_weight
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
         return sum(self.terms(raw, boxes).values(), raw.new_zeros(()))
@@ -364,7 +368,11 @@ class YOLOLoss:
                 raw[i, answers, 5:], labels, reduction="sum"
             )
         seen = F.binary_cross_entropy_with_logits(raw[..., 4], target, reduction="none")
-        terms = {"box": place, "objectness": (seen * counts).sum(), "class": kinds}
+        terms = {
+            "box": self.box_weight * place,
+            "objectness": (seen * counts).sum(),
+            "class": kinds,
+        }
         return {name: term / max(number, 1) for name, term in terms.items()}
 
     def _squared(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:

@@ -149,6 +149,14 @@ def test_a_perfect_answer_costs_almost_nothing_and_a_wrong_one_much(later):
     assert loss.terms(wrong, truth)["class"] > 10
 
 
+def test_the_weight_of_the_box_term_touches_no_other():
+    truth = batch((1, 20, 10, 68, 63))
+    raw = torch.randn(1, len(grid(64, 96, ANCHORS).stride), 8)
+    one, five = (YOLOLoss(ANCHORS, 64, 96, box_weight=k).terms(raw, truth) for k in (1.0, 5.0))
+    assert five["box"].item() == pytest.approx(5 * one["box"].item())
+    assert five["objectness"] == one["objectness"] and five["class"] == one["class"]
+
+
 def test_terms_of_yolov3_by_hand_on_one_box():
     loss = YOLOLoss(ANCHORS, 64, 96)
     truth = batch((2, 20, 10, 68, 63))
