@@ -501,6 +501,24 @@ def decoder_resized(x, skip, up, merge):
     return merge(torch.cat([skip, F.interpolate(up(x), skip.shape[2:], mode="bilinear")], 1))
 
 
+def decoder_stretched_nearest(x, skip, up, merge):
+    return merge(torch.cat([skip, F.interpolate(up(x), skip.shape[2:])], 1))
+
+
+def decoder_only_added(x, skip, up, merge):
+    return merge(skip + _padded_to(up(x), skip))
+
+
+def decoder_without_up(x, skip, up, merge):
+    return merge(torch.cat([skip, x], 1))
+
+
+def decoder_axes_swapped(x, skip, up, merge):
+    x = up(x)
+    missing = (0, skip.shape[2] - x.shape[2], 0, skip.shape[3] - x.shape[3])
+    return merge(torch.cat([skip, F.pad(x, missing, mode="replicate")], 1))
+
+
 def decoder_even_only(x, skip, up, merge):
     return merge(torch.cat([skip, up(x)], 1))
 
@@ -585,6 +603,27 @@ DECODER_STEP = Exercise(
             "Right for even sizes. For odd ones you stretch the coarse features, so that they no "
             "longer lie where they belong.",
         ),
+        "stretched-nearest": (
+            decoder_stretched_nearest,
+            "Right for even sizes. For odd ones you stretch with mode nearest, which repeats a "
+            "row or column at the top or on the left and shifts the rest. The last one is to be "
+            "repeated.",
+        ),
+        "only-added": (
+            decoder_only_added,
+            "You add skip and coarse features, so that `merge` gets half of the channels that it "
+            "takes. Set them beside each other as channels.",
+        ),
+        "up-forgotten": (
+            decoder_without_up,
+            "`up` was never called: the coarse features still have half the size and twice the "
+            "channels.",
+        ),
+        "axes-swapped": (
+            decoder_axes_swapped,
+            "The axes are swapped: `F.pad` counts from the last axis, so that the first two "
+            "numbers are for the width.",
+        ),
         "right-only-for-even": (
             decoder_even_only,
             "Right for even sizes. With an odd one the two do not fit together: see what the "
@@ -628,6 +667,11 @@ def receptive_field():
         distance *= stride
     return float(width)
 
+
+_STEP_BY_STEP = (
+    "Go through it step by step, from the image on: 1, then 3 and 5 after the two convolutions of "
+    "the first level, 6 after the pooling. From there on a step is two pixels long."
+)
 
 RECEPTIVE_FIELD = Exercise(
     name="unet.receptive_field",
@@ -676,6 +720,10 @@ RECEPTIVE_FIELD = Exercise(
             lambda: 16,
             "This is the field behind the second pooling. Two more convolutions follow.",
         ),
+        **{
+            f"miscounted-{n}": (lambda n=n: n, _STEP_BY_STEP)
+            for n in (22, 24, 25, 26, 28, 30, 31, 33, 34, 36, 40, 64)
+        },
         "area": (lambda: 1024, "This is an area. Asked for is the width of the square."),
     },
     hints=(
@@ -761,6 +809,30 @@ def size_made_square(model, x, multiple):
     h, w = x.shape[2:]
     n = max(h, w) + -max(h, w) % multiple
     return model(F.pad(x, (0, n - w, 0, n - h), mode="replicate"))[:, :, :h, :w]
+
+
+def size_reflected(model, x, multiple):
+    h, w = x.shape[2:]
+    padded = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="reflect")
+    return model(padded)[:, :, :h, :w]
+
+
+def size_cut_and_stretched(model, x, multiple):
+    h, w = x.shape[2:]
+    return F.interpolate(size_input_cropped(model, x, multiple), (h, w))
+
+
+def size_cut_by_minus_zero(model, x, multiple):
+    down, right = -x.shape[2] % multiple, -x.shape[3] % multiple
+    return model(F.pad(x, (0, right, 0, down), mode="replicate"))[:, :, :-down, :-right]
+
+
+def size_both_sides(model, x, multiple):
+    h, w = x.shape[2:]
+    top, left = -h % multiple // 2, -w % multiple // 2
+    missing = (left, -w % multiple - left, top, -h % multiple - top)
+    found = model(F.pad(x, missing, mode="replicate"))
+    return found[:, :, top : top + h, left : left + w]
 
 
 def size_to_16(model, x, multiple):
@@ -856,6 +928,26 @@ AT_ANY_SIZE = Exercise(
             size_input_cropped,
             "You cut the image down to the last multiple. What was cut off is never segmented.",
         ),
+        "reflected": (
+            size_reflected,
+            "You mirror the image at its border. The question asks to repeat the last row and "
+            "column; a mirror also fails where more is missing than there is.",
+        ),
+        "cut-and-stretched": (
+            size_cut_and_stretched,
+            "Right where the size is a multiple. Elsewhere you cut the image down and stretch the "
+            "answer: what was cut off is never segmented, and all else is shifted.",
+        ),
+        "minus-zero": (
+            size_cut_by_minus_zero,
+            "You cut off as many rows and columns as you added, with a negative end of the slice. "
+            "Where nothing was added that end is -0, which is 0, and nothing is left.",
+        ),
+        "padded-on-both-sides": (
+            size_both_sides,
+            "You enlarge on both sides. That works too, but the question asks for the bottom and "
+            "the right.",
+        ),
         "made-square": (
             size_made_square,
             "You make the image square. Height and width may differ; each goes to its own next "
@@ -908,6 +1000,30 @@ def dice_without_smoothing(logits, masks):
 def dice_smoothed_below_only(logits, masks):
     p, t = _soft(logits, masks)
     return (1 - 2 * (p * t).sum(1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_smoothed_little(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - (2 * (p * t).sum(1) + 1e-5) / (p.sum(1) + t.sum(1) + 1e-5)).mean()
+
+
+def dice_one_for_each_area(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + 1 + t.sum(1) + 1)).mean()
+
+
+def dice_of_a_mask(logits, masks):
+    return dice_hard(logits.detach(), masks)
+
+
+def dice_softmax_over_images(logits, masks):
+    p, t = logits.softmax(0).flatten(1), masks.flatten(1).float()
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_softmax_over_rows(logits, masks):
+    p, t = logits.softmax(1).flatten(1), masks.flatten(1).float()
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
 
 
 def dice_hard(logits, masks):
@@ -1038,6 +1154,29 @@ SOFT_DICE_LOSS = Exercise(
             dice_hard,
             "The threshold makes a mask of 0 and 1, and the gradient is zero everywhere: training "
             "would not move. Use the probabilities.",
+        ),
+        "thresholded": (
+            dice_of_a_mask,
+            "You cut the logits or the probabilities at a threshold. A mask of 0 and 1 has no "
+            "gradient: use the probabilities.",
+        ),
+        "other-smoothing": (
+            dice_smoothed_little,
+            "The small number above and below the line is another one: the question asks for 1.",
+        ),
+        "one-for-each-area": (
+            dice_one_for_each_area,
+            "You add 1 to each of the two areas. One 1 below the line, and one above.",
+        ),
+        "softmax-over-images": (
+            dice_softmax_over_images,
+            "A softmax over the images makes them compete. Each pixel answers for itself: a "
+            "sigmoid.",
+        ),
+        "softmax-over-rows": (
+            dice_softmax_over_rows,
+            "A softmax over axis 1, which is the height here: there is no axis of classes. Each "
+            "pixel answers for itself: a sigmoid.",
         ),
         "one-minus-missing": (
             dice_score_returned,
@@ -1211,6 +1350,20 @@ def _stacks(rng: torch.Generator) -> Inputs:
     return cases
 
 
+def volume_without_two_but_empty(prediction, truth, depths):
+    return torch.tensor([_volume_score(p, t, 2.0) / 2 if p.any() or t.any() else 1.0 for p, t in
+                         _each(prediction, truth, depths)])  # fmt: skip
+
+
+def volume_smoothed(prediction, truth, depths):
+    return torch.stack([(2 * (p & t).sum() + 1) / (p.sum() + t.sum() + 1) for p, t in
+                        _each(prediction, truth, depths)])  # fmt: skip
+
+
+def volumes_in_one_number(prediction, truth, depths):
+    return torch.tensor(_volume_score(prediction, truth))
+
+
 VOLUME_DICE = Exercise(
     name="unet.volume_dice",
     question=(
@@ -1219,7 +1372,8 @@ VOLUME_DICE = Exercise(
         "`prediction` and `truth` are bool tensors (S, H, W); `depths` is a list of whole numbers: "
         "the first `depths[0]` slices are volume 0, the next `depths[1]` are volume 1, and so on; "
         "they sum to S. Return a float tensor (V,), one Dice for each of the V volumes. A volume "
-        "that is empty in both counts 1."
+        "that is empty in both counts 1; no small number is added elsewhere (one as small as 1e-5 "
+        "would not be noticed here)."
     ),
     reference=volume_dice,
     make_inputs=_stacks,
@@ -1275,7 +1429,20 @@ VOLUME_DICE = Exercise(
             volume_accuracy,
             "This is the share of right pixels. Dice does not count the background.",
         ),
-        "factor-two-missing": (volume_without_two, "The 2 before the overlap is missing."),
+        "smoothed": (
+            volume_smoothed,
+            "You add 1 above and below, as the loss does. A metric is exact: only a volume that is "
+            "empty in both has a rule of its own.",
+        ),
+        "pooled-to-one-number": (
+            volumes_in_one_number,
+            "All volumes stand in one pot, and one number comes out. Score each by itself.",
+        ),
+        "factor-two-missing": (
+            volume_without_two_but_empty,
+            "The 2 before the overlap is missing: a perfect answer would count one half.",
+        ),
+        "half-everywhere": (volume_without_two, "The 2 before the overlap is missing."),
     },
     hints=(
         "`split` takes a list of lengths and cuts a tensor into such parts.",
