@@ -501,10 +501,6 @@ def decoder_resized(x, skip, up, merge):
     return merge(torch.cat([skip, F.interpolate(up(x), skip.shape[2:], mode="bilinear")], 1))
 
 
-def decoder_stretched_nearest(x, skip, up, merge):
-    return merge(torch.cat([skip, F.interpolate(up(x), skip.shape[2:])], 1))
-
-
 def decoder_only_added(x, skip, up, merge):
     return merge(skip + _padded_to(up(x), skip))
 
@@ -595,19 +591,14 @@ DECODER_STEP = Exercise(
         ),
         "padded-at-the-wrong-side": (
             decoder_top_left,
-            "Right for even sizes. For odd ones you fill up at the top or on the left, which "
-            "shifts everything. Pooling has dropped the last row or column, not the first.",
+            "Right for even sizes. For odd ones you fill up at the top or on the left (or stretch "
+            "with mode nearest), which shifts everything. Pooling has dropped the last row or "
+            "column, not the first.",
         ),
         "resized": (
             decoder_resized,
             "Right for even sizes. For odd ones you stretch the coarse features, so that they no "
             "longer lie where they belong.",
-        ),
-        "stretched-nearest": (
-            decoder_stretched_nearest,
-            "Right for even sizes. For odd ones you stretch with mode nearest, which repeats a "
-            "row or column at the top or on the left and shifts the rest. The last one is to be "
-            "repeated.",
         ),
         "only-added": (
             decoder_only_added,
@@ -1328,10 +1319,6 @@ def volume_accuracy(prediction, truth, depths):
     return torch.stack([(p == t).float().mean() for p, t in _each(prediction, truth, depths)])
 
 
-def volume_without_two(prediction, truth, depths):
-    return torch.tensor([_volume_score(p, t, 2.0) / 2 for p, t in _each(prediction, truth, depths)])
-
-
 def _stacks(rng: torch.Generator) -> Inputs:
     cases = []
     for depths, h, w in (([2], 3, 4), ([3, 5], 4, 4), ([4, 2, 3], 5, 3), ([1, 6, 2, 2], 4, 6)):
@@ -1442,7 +1429,6 @@ VOLUME_DICE = Exercise(
             volume_without_two_but_empty,
             "The 2 before the overlap is missing: a perfect answer would count one half.",
         ),
-        "half-everywhere": (volume_without_two, "The 2 before the overlap is missing."),
     },
     hints=(
         "`split` takes a list of lengths and cuts a tensor into such parts.",
