@@ -199,7 +199,7 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     for name, text in files.items():
         (tmp_path / "course_utils" / f"{name}.py").write_text(text)
     notebook = new_notebook(
-        cells=[new_code_cell("%matplotlib inline\nfrom course_utils.a import f")]
+        cells=[new_code_cell("%matplotlib inline\nfrom course_utils.a import f\nf('run')")]
     )
     seen = [chapters.depends(notebook)]
 
@@ -213,6 +213,7 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     assert changed("course_utils/b.py", "def g(): return 2")
     assert changed("course_utils/a.py", "from course_utils import b, ledger")
     assert changed("results/run.jsonl", "{}\n{}")
+    assert not changed("results/another.jsonl", "{}")  # the notebook does not name it
 
 
 def test_outputs_depend_on_the_exercises_that_the_notebook_asks(tmp_path, monkeypatch):

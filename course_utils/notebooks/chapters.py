@@ -6,6 +6,7 @@ import, changed. A change of prose keeps the stored outputs.
 
 import hashlib
 import json
+import re
 import tempfile
 import time
 import tomllib
@@ -113,8 +114,8 @@ def depends(notebook: nbformat.NotebookNode) -> str:
     """A name for what the course puts into a notebook's outputs, beside the notebook's own cells.
 
     It covers the modules of `course_utils` that the cells import, directly or through another one,
-    and the recorded runs and weights if the ledger is among them. Of the exercises only those
-    count that the notebook asks.
+    and if the ledger is among them the runs and weights of the experiments that the cells name. Of
+    the exercises only those count that the notebook asks.
     """
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -138,8 +139,10 @@ def depends(notebook: nbformat.NotebookNode) -> str:
     asked = {name.split(".")[0] for cell in notebook.cells for name in exercise_names(cell)}
     files -= {ROOT / "course_utils" / "exercises" / f"{key}.py" for key in set(CHAPTERS) - asked}
     if "course_utils.ledger" in finder.modules:
+        words = set(re.findall(r"\w+", "\n".join(cell.source for cell in code_cells(notebook))))
+        recorded = (ROOT / "results").rglob("*")
         kinds = (".jsonl", ".safetensors")
-        files |= {path for path in (ROOT / "results").rglob("*") if path.suffix in kinds}
+        files |= {path for path in recorded if path.suffix in kinds and path.stem in words}
     return digest(
         [[p.relative_to(ROOT).as_posix(), digest(p.read_bytes().hex())] for p in sorted(files)]
     )
