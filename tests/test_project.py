@@ -1,6 +1,7 @@
 """The project agrees with itself: set-up, pinned versions, README, layers, house style."""
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tomllib
 import pytest
 import yaml
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
@@ -31,6 +33,16 @@ def test_every_dependency_is_pinned_to_a_version_it_admits():
     for line in wanted:
         need = Requirement(line)
         assert need.specifier.contains(Version(pins[canonicalize_name(need.name)])), line
+
+
+def test_what_is_pinned_installs_on_the_first_release_of_the_oldest_python():
+    """Debian 12 has Python 3.11.2, and some packages ask for a later 3.11."""
+    for name in PINS:
+        try:
+            asked = importlib.metadata.metadata(name).get("Requires-Python") or ""
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another platform
+        assert SpecifierSet(asked).contains("3.11.0"), f"{name} asks for Python {asked}"
 
 
 def test_constraints_hold_names_and_versions_only():
