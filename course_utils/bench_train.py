@@ -191,8 +191,9 @@ def _xray() -> Callable:
                 padding_mode="border",
             ),
             T.RandFlipd("x", 0.5, spatial_axis=1),
+            T.RandShiftIntensityd("x", 0.3, prob=1.0),
             T.RandScaleIntensityd("x", 0.3, prob=1.0),
-            T.RandAdjustContrastd("x", 1.0, gamma=(0.7, 1.3)),
+            T.Lambdad("x", lambda image: image.clip(0, 1)),
             T.ToTensord(("x", "y")),
         ]
     )  # fmt: skip
