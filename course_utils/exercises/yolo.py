@@ -1052,6 +1052,20 @@ def nms_suppressed(boxes, scores, overlap):
     return torch.tensor([i for i in scores.argsort(descending=True).tolist() if i not in kept])
 
 
+def nms_removes_while_looping(boxes, scores, overlap):
+    from torchvision.ops import box_iou
+
+    left = scores.argsort(descending=True).tolist()
+    kept = []
+    while left:
+        best = left.pop(0)
+        kept.append(best)
+        for other in left:
+            if box_iou(boxes[[best]], boxes[[other]]).item() > overlap:
+                left.remove(other)
+    return torch.tensor(kept)
+
+
 def nms_best_alone(boxes, scores, overlap):
     return scores.argsort(descending=True)[:1]
 
@@ -1073,6 +1087,11 @@ def _crowds(rng: torch.Generator) -> Inputs:
         cases.append((boxes[order], values[order], 0.5))
     boxes = _random_boxes(9, rng, 30.0)
     cases.append((boxes, torch.rand(9, generator=rng), 0.2))
+    # Doubles that follow each other by score: who removes them from a list while walking along it
+    # leaves out every second one.
+    right = torch.tensor([10.0, 10.5, 11, 11.5, 12])
+    row = torch.stack([torch.zeros(5), torch.zeros(5), right, torch.full((5,), 10.0)], 1)
+    cases.append((row, torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), 0.5))
     return cases
 
 
@@ -1122,6 +1141,11 @@ NMS = Exercise(
             nms_by_the_best,
             "You suppress the doubles of the surest box, and then stop. Go on with those that are "
             "left.",
+        ),
+        "removed-while-looping": (
+            nms_removes_while_looping,
+            "Right while no two doubles follow each other in your list. You remove from a list "
+            "while you walk along it: Python then passes over the next one.",
         ),
         "one-box": (nms_best_alone, "Only the surest box of all stays. There may be many objects."),
         "places-in-the-sorted-list": (
