@@ -110,10 +110,7 @@ def attention(seconds: float = 5) -> dict:
         "revision": runtime.revision(),
         "rows": rows,
     }
-    path = ledger.folder() / RECORD
-    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    if (page := path.with_name("README.md")).exists():
-        page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
+    write(record, RECORD, readme)
     print(f"\n{markdown()}\nBelow {REQUIRED} of the fastest peer: {slower(rows) or 'none'}.")
     return record
 
@@ -245,5 +242,18 @@ def markdown() -> str:
 
 def readme(text: str) -> str:
     """results/README.md with the table renewed between its two marks."""
-    before, rest = text.split(MARKS[0])
-    return before + MARKS[0] + markdown() + MARKS[1] + rest.split(MARKS[1])[1]
+    return between(text, MARKS, markdown())
+
+
+def between(text: str, marks: tuple[str, str], table: str) -> str:
+    """A page with a new table between its two marks."""
+    before, rest = text.split(marks[0])
+    return before + marks[0] + table + marks[1] + rest.split(marks[1])[1]
+
+
+def write(record: dict, name: str, renewed: Callable[[str], str]) -> None:
+    """Store a record in `results/` and renew its table on the page there, if there is one."""
+    path = ledger.folder() / name
+    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    if (page := path.with_name("README.md")).exists():
+        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")

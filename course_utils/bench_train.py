@@ -31,7 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from course_utils import experiments, ledger, runtime, tasks
 from course_utils.attention import CBAM, AttentionGate
-from course_utils.bench import interleaved, keep_freed_memory, peak_bytes
+from course_utils.bench import between, interleaved, keep_freed_memory, peak_bytes, write
 from course_utils.datasets import load
 from course_utils.senet import SEResNet
 from course_utils.training import as_float
@@ -66,10 +66,7 @@ def train(seconds: float = 5) -> dict:
         "pipelines": pipelines,
         "networks": networks,
     }
-    path = ledger.folder() / RECORD
-    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    if (page := path.with_name("README.md")).exists():
-        page.write_text(readme(page.read_text(encoding="utf-8")), encoding="utf-8")
+    write(record, RECORD, readme)
     print(f"\n{markdown()}")
     return record
 
@@ -390,5 +387,4 @@ def markdown() -> str:
 
 def readme(text: str) -> str:
     """results/README.md with the tables renewed between their two marks."""
-    before, rest = text.split(MARKS[0])
-    return before + MARKS[0] + markdown() + MARKS[1] + rest.split(MARKS[1])[1]
+    return between(text, MARKS, markdown())
