@@ -198,7 +198,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 "smoke": FIRST_MODEL_PROFILES["smoke"],
                 "standard": {
                     "size": {"width": 32, "instance_norm": False},
-                    "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
+                    "fit": {"epochs": 20, "batch_size": 64, "lr": 3e-3},
                     "images": None,
                 },
                 "full": {

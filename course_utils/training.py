@@ -164,13 +164,16 @@ def fit(
     return Fit(model.eval(), pd.DataFrame(state.history), state.best_epoch, seconds, interrupted)
 
 
-def predict(model: nn.Module, x: Tensor, batch_size: int = 512) -> Tensor:
+def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tensor:
     """Outputs of a model on many images, in evaluation mode, without gradients, on the CPU.
 
     Args:
         model: its mode (training or evaluation) is restored afterwards.
         x: (N, C, ...); uint8 stands for x / 255.
+        batch_size: None for as many images as have 400 000 pixels together. Features then stay in
+            the cache of a CPU, which takes a third less time than larger batches do.
     """
+    batch_size = batch_size or max(400_000 // x.shape[2:].numel(), 1)
     where = next(model.parameters()).device
     training = model.training
     model.eval()
