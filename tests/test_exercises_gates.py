@@ -1,5 +1,7 @@
 """Chapter 06: right answers written differently pass, half-right ones are caught, facts hold."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -222,23 +224,38 @@ def test_a_gate_with_a_norm_or_other_layers_is_not_right():
             super().__init__(channels, gate_channels, hidden)
             self.out = nn.Conv2d(channels, channels, 1, bias=False)
 
-    class SignalWeighed(gates.GridGate):
-        def __init__(self, channels, gate_channels, hidden):
-            super().__init__(channels, gate_channels, hidden)
-            self.out = nn.Conv2d(gate_channels, channels, 1)
-
-        def forward(self, x, g):
-            skip = self.skip(x)
-            gate = F.interpolate(self.gate(g), skip.shape[2:], mode="bilinear")
-            small = torch.sigmoid(self.psi(torch.relu(skip + gate)))
-            g = F.interpolate(g, x.shape[2:], mode="bilinear")
-            return self.out(g * F.interpolate(small, x.shape[2:], mode="bilinear"))
-
     ex = exercise("gates.GridGate")
     assert ex.check(OutWithoutBias).mistake == "missing-bias"
     assert ex.check(Normed).mistake == "other-parameters"
-    assert ex.check(SignalWeighed).mistake == "other-parameters"
     assert ex.check(AttentionGate(4, 8, authors=True)).mistake is not None
+
+
+def test_a_layer_too_many_or_one_in_a_plain_list_is_named():
+    class Unused(GridOfSequentials):
+        def __init__(self, channels, gate_channels, hidden):
+            super().__init__(channels, gate_channels, hidden)
+            self.norm = nn.BatchNorm2d(channels)
+
+    class Listed(nn.Module):
+        def __init__(self, channels, gate_channels, hidden):
+            super().__init__()
+            right = gates.GridGate(channels, gate_channels, hidden)
+            self.layers = [right.skip, right.gate, right.psi, right.out]
+
+        def forward(self, x, g):
+            parts = SimpleNamespace()
+            parts.skip, parts.gate, parts.psi, parts.out = self.layers
+            return gates.GridGate.forward(parts, x, g)
+
+    class ListedTwice(gates.GridGate):
+        def __init__(self, channels, gate_channels, hidden):
+            super().__init__(channels, gate_channels, hidden)
+            self.all = [self.skip, self.gate, self.psi, self.out]  # known to the module as well
+
+    ex = exercise("gates.GridGate")
+    assert ex.check(Unused).mistake == "layer-unused"
+    assert ex.check(Listed).mistake == "layers-in-a-list"
+    assert ex.check(ListedTwice).passed
 
 
 def test_a_bias_at_the_skip_instead_of_at_the_signal_does_the_same():

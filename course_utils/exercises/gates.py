@@ -58,6 +58,18 @@ def relu_before_the_sum(x, g, skip, gate, psi):
     return torch.sigmoid(psi(skip(x).relu() + _raised(gate(g).relu(), x)))
 
 
+def relu_of_each(x, g, skip, gate, psi):
+    return torch.sigmoid(psi(skip(x).relu() + _raised(gate(g), x).relu()))
+
+
+def signal_not_raised(x, g, skip, gate, psi):
+    return torch.sigmoid(psi(torch.relu(skip(x) + gate(g))))
+
+
+def signal_not_raised_added_first(x, g, skip, gate, psi):
+    return torch.sigmoid(psi(torch.relu(gate(g) + skip(x))))
+
+
 def sigmoid_before_psi(x, g, skip, gate, psi):
     return psi(torch.sigmoid(skip(x) + _raised(gate(g), x)))
 
@@ -168,6 +180,19 @@ GATE_WEIGHTS = Exercise(
         "relu-before-the-sum": (
             relu_before_the_sum,
             "Skip and signal each have a ReLU of their own. Asked for is one ReLU, of their sum.",
+        ),
+        "relu-of-each": (
+            relu_of_each,
+            "Skip and signal each pass a ReLU before they are added. Then neither can take away "
+            "what the other says. Asked for is one ReLU, of their sum.",
+        ),
+        "signal-not-raised": (
+            signal_not_raised,
+            "What comes from g is added as it is. That fits only where g is as large as x.",
+        ),
+        "signal-not-raised-added-first": (
+            signal_not_raised_added_first,
+            "What comes from g is added as it is. That fits only where g is as large as x.",
         ),
         "sigmoid-before-psi": (
             sigmoid_before_psi,
@@ -282,6 +307,19 @@ LOWEST_WEIGHT = Exercise(
             "This is the sigmoid of -2. Which of the two numbers of psi still counts when the ReLU "
             "gives 0?",
         ),
+        "factor-alone": (
+            lambda: 0.881,
+            "This is the sigmoid of 2. Which of the two numbers of psi still counts when the ReLU "
+            "gives 0?",
+        ),
+        "logit-too-low": (
+            lambda: 0.018,
+            "This is the sigmoid of -4. What would have to come out of the ReLU for that logit?",
+        ),
+        "below-zero": (
+            lambda: -0.269,
+            "A sigmoid is never below 0. The sign belongs to the logit.",
+        ),
         "highest": (
             lambda: 1.0,
             "This is the highest weight (nearly: a sigmoid does not quite reach it). Asked for is "
@@ -366,6 +404,18 @@ class CommonForm(GridParts):
         self.skip = nn.Conv2d(channels, hidden, 1, bias=False)
 
 
+class CommonFormWithBias(GridParts):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.skip = nn.Conv2d(channels, hidden, 1)
+
+
+class CommonFormInFull(CommonFormWithBias):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.out = nn.Identity()
+
+
 class KernelOfOne(GridParts):
     def __init__(self, channels, gate_channels, hidden):
         super().__init__(channels, gate_channels, hidden)
@@ -399,6 +449,22 @@ class LogitsRaised(GridParts):
 
     def raised(self, small, x):
         return torch.sigmoid(_raised(small, x))
+
+
+class GridWithCorners(GridParts):
+    def signal(self, g, skip):
+        size = skip.shape[2:]
+        return F.interpolate(self.gate(g), size, mode="bilinear", align_corners=True)
+
+    def raised(self, small, x):
+        return F.interpolate(small, x.shape[2:], mode="bilinear", align_corners=True)
+
+
+class SkipBroughtToTheSignal(GridParts):
+    def forward(self, x, g):
+        gate = self.gate(g)
+        small = self.small(_raised(self.skip(x), gate), gate)
+        return self.weighed(x, g, self.raised(small, x))
 
 
 class SignalNotRaised(GridParts):
@@ -442,13 +508,79 @@ class MapAlone(GridParts):
         return alpha
 
 
+class MapConvolved(GridParts):
+    def weighed(self, x, g, alpha):
+        return self.out(alpha.expand_as(x))
+
+
+class MapConvolvedAlone(GridParts):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.out = nn.Conv2d(1, channels, 1)
+
+    def weighed(self, x, g, alpha):
+        return self.out(alpha)
+
+
+class SignalWeighed(GridParts):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.out = nn.Conv2d(gate_channels, channels, 1)
+
+    def weighed(self, x, g, alpha):
+        return self.out(_raised(g, x) * alpha)
+
+
+class SignalWeighedBySkipsLayer(GridParts):
+    def weighed(self, x, g, alpha):
+        return self.out(_raised(g, x) * alpha)
+
+
+class LayerUnused(GridGate):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.more = nn.Conv2d(channels, channels, 1)
+
+
+class LayersInAList(GridParts):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.layers = [nn.Conv2d(channels, channels, 1)]
+
+
 def _run_gate(candidate: Any) -> Callable[..., Any]:
     def run(
         channels: int, gate_channels: int, hidden: int, x: torch.Tensor, g: torch.Tensor
     ) -> Any:
-        return module_from(candidate, channels, gate_channels, hidden)(x, g)
+        module = module_from(candidate, channels, gate_channels, hidden)
+        if _holds_unregistered(module):
+            return "a list holds layers that the module does not know"
+        with torch.enable_grad():
+            found = module(x, g)
+        wanted = sum(p.numel() for p in GridGate(channels, gate_channels, hidden).parameters())
+        learned = list(module.parameters())
+        if sum(p.numel() for p in learned) > wanted and _tracked(found):
+            slopes = torch.autograd.grad(found.sum(), learned, allow_unused=True)
+            if any(slope is None for slope in slopes):
+                return "a layer takes no part in the answer"
+        return found
 
     return run
+
+
+def _tracked(value: Any) -> bool:
+    return isinstance(value, torch.Tensor) and value.requires_grad
+
+
+def _holds_unregistered(module: nn.Module) -> bool:
+    """Whether a plain list, tuple or dictionary holds layers that are not registered."""
+    known = set(module.modules())
+    for name, value in vars(module).items():
+        values = value.values() if isinstance(value, dict) else value
+        held = values if name != "_modules" and isinstance(value, list | tuple | dict) else ()
+        if any(isinstance(x, nn.Module) and x not in known for x in held):
+            return True
+    return False
 
 
 def _grid_inputs(rng: torch.Generator) -> Inputs:
@@ -499,6 +631,16 @@ GRID_GATE = Exercise(
             "Your convolution of x is 1x1 and keeps the size: the common form. In the authors' "
             "code it halves the size with a kernel of 2 by 2.",
         ),
+        "common-form-with-bias": (
+            CommonFormWithBias,
+            "Your convolution of x is 1x1, keeps the size, and has a bias: the common form. In the "
+            "authors' code it halves the size, and has none.",
+        ),
+        "common-form-in-full": (
+            CommonFormInFull,
+            "This is the common form, with all at the size of x and nothing behind the product. "
+            "Asked for is the authors'.",
+        ),
         "kernel-of-one": (
             KernelOfOne,
             "A kernel of 1 by 1 with stride 2 skips three of four places without looking at them. "
@@ -526,6 +668,16 @@ GRID_GATE = Exercise(
             LogitsRaised,
             "You enlarge the logits and take the sigmoid then. Here the weights are enlarged: the "
             "sigmoid comes first.",
+        ),
+        "align-corners": (
+            GridWithCorners,
+            "Nearly: with align_corners=True the corners of both grids coincide. Asked for is the "
+            "default of interpolate.",
+        ),
+        "skip-brought-to-the-signal": (
+            SkipBroughtToTheSignal,
+            "What comes from x is brought to the size of g. Asked for is the other way round: g "
+            "may be coarser still.",
         ),
         "signal-not-raised": (
             SignalNotRaised,
@@ -555,6 +707,32 @@ GRID_GATE = Exercise(
             GridAdded,
             "You add x to what is weighed. Then nothing is ever shut out; the gate multiplies, and "
             "that is all.",
+        ),
+        "map-convolved": (
+            MapConvolved,
+            "The last convolution gets the map alone: nothing has been multiplied by it.",
+        ),
+        "map-convolved-alone": (
+            MapConvolvedAlone,
+            "The last convolution gets the map alone: nothing has been multiplied by it.",
+        ),
+        "signal-weighed": (
+            SignalWeighed,
+            "The signal g is weighed. In a gate g is asked, and something else is weighed.",
+        ),
+        "signal-weighed-by-the-skips-layer": (
+            SignalWeighedBySkipsLayer,
+            "The signal g is weighed. In a gate g is asked, and something else is weighed.",
+        ),
+        "layer-unused": (
+            LayerUnused,
+            "Your module holds a layer that learns and takes no part in the answer. Four "
+            "convolutions are asked for and nothing else that learns.",
+        ),
+        "layers-in-a-list": (
+            LayersInAList,
+            "Layers lie in a plain list, tuple or dictionary. There the module does not know them: "
+            "no optimizer would find their weights.",
         ),
         "map-alone": (
             MapAlone,
@@ -615,6 +793,10 @@ def gate_not_used(x, skip, up, gate, merge):
 
 def skip_asks_itself(x, skip, up, gate, merge):
     return merge(torch.cat([gate(skip, skip), up(x)], 1))
+
+
+def coarse_map_asked(x, skip, up, gate, merge):
+    return merge(torch.cat([gate(skip, x), up(x)], 1))
 
 
 def both_weighed(x, skip, up, gate, merge):
@@ -708,6 +890,11 @@ GATED_STEP = Exercise(
             "The skip is its own signal. Then the coarser level, which sees more of the image, has "
             "no say in the weights.",
         ),
+        "coarse-map-asked": (
+            coarse_map_asked,
+            "You ask x as it comes. The course's U-Net does so, but this gate was made for another "
+            "signal, with C channels: the question names it.",
+        ),
         "both-weighed": (
             both_weighed,
             "Both maps are weighed, each by the other. The raised map is to pass as it is.",
@@ -770,6 +957,23 @@ GATE_PARAMETERS = Exercise(
             lambda: 392.0,
             "These are the weights alone. Each convolution also has a bias for every channel that "
             "it puts out.",
+        ),
+        "two-products": (
+            lambda: 384.0,
+            "These are the weights of the two convolutions that lead to the sum, without biases. "
+            "There is a third convolution.",
+        ),
+        "bias-of-psi-alone": (
+            lambda: 393.0,
+            "These are all weights and a single bias. Each of the three convolutions has biases.",
+        ),
+        "eighteen-biases": (
+            lambda: 410.0,
+            "These would be all weights and 18 biases. How many channels does each put out?",
+        ),
+        "thirty-two-biases": (
+            lambda: 424.0,
+            "These would be all weights and 32 biases. How many channels does each put out?",
         ),
         "one-bias-missing": (
             lambda: 401.0,
@@ -1045,6 +1249,35 @@ def largest_first(dice, areas, groups):
     return dice_by_size(dice, areas, groups).flip(0)
 
 
+def descending(dice, areas, groups):
+    parts = dice[areas.argsort(descending=True)].tensor_split(groups)
+    return torch.stack([part.mean() for part in parts])
+
+
+def chunks(dice, areas, groups):
+    return torch.stack([part.mean() for part in dice[areas.argsort()].chunk(groups)])
+
+
+def pieces_of_that_size(dice, areas, groups):
+    return torch.stack([part.mean() for part in dice[areas.argsort()].split(groups)])
+
+
+def view_of_groups(dice, areas, groups):
+    return dice[areas.argsort()].view(groups, -1).mean(1)
+
+
+def quantiles_up_to(dice, areas, groups):
+    edges = areas.double().quantile(torch.linspace(0, 1, groups + 1).double())[1:-1]
+    group = torch.bucketize(areas.double(), edges)
+    return torch.stack([dice[group == k].mean() for k in range(groups)])
+
+
+def quantiles_from(dice, areas, groups):
+    edges = areas.double().quantile(torch.linspace(0, 1, groups + 1).double())[1:-1]
+    group = torch.bucketize(areas.double(), edges, right=True)
+    return torch.stack([dice[group == k].mean() for k in range(groups)])
+
+
 def dice_sorted(dice, areas, groups):
     return torch.stack([part.mean() for part in dice.sort().values.tensor_split(groups)])
 
@@ -1124,6 +1357,34 @@ DICE_BY_SIZE = Exercise(
         "largest-first": (
             largest_first,
             "The groups are right, the largest objects come first. Asked for is the other way.",
+        ),
+        "descending": (
+            descending,
+            "Ordered from the largest to the smallest. Asked for is the other way, and the groups "
+            "that are one larger are then others, too.",
+        ),
+        "chunks": (
+            chunks,
+            "`chunk` rounds the size of a piece up: the last group gets what is left, and there "
+            "may be fewer groups than asked for.",
+        ),
+        "pieces-of-that-size": (
+            pieces_of_that_size,
+            "`split` takes the size of a piece, not the number of pieces.",
+        ),
+        "view": (
+            view_of_groups,
+            "As rows of equal length, which needs a number of cases that the groups divide.",
+        ),
+        "quantiles-up-to": (
+            quantiles_up_to,
+            "Cut at quantiles of the areas. Where the cases do not divide, the groups that get one "
+            "more are then others than those asked for.",
+        ),
+        "quantiles-from": (
+            quantiles_from,
+            "Cut at quantiles of the areas. Where the cases do not divide, the groups that get one "
+            "more are then others than those asked for.",
         ),
         "dice-sorted": (
             dice_sorted,
