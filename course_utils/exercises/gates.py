@@ -413,7 +413,7 @@ class CommonFormWithBias(GridParts):
 class CommonFormInFull(CommonFormWithBias):
     def __init__(self, channels, gate_channels, hidden):
         super().__init__(channels, gate_channels, hidden)
-        self.out = nn.Identity()
+        self.out: nn.Module = nn.Identity()
 
 
 class KernelOfOne(GridParts):
