@@ -411,9 +411,8 @@ class CommonFormWithBias(GridParts):
 
 
 class CommonFormInFull(CommonFormWithBias):
-    def __init__(self, channels, gate_channels, hidden):
-        super().__init__(channels, gate_channels, hidden)
-        self.out: nn.Module = nn.Identity()
+    def weighed(self, x, g, alpha):
+        return x * alpha
 
 
 class KernelOfOne(GridParts):
