@@ -261,7 +261,11 @@ def score_cells(raw: Tensor, boxes: Tensor, side: int = 320) -> dict[str, float]
 
 
 def report_cells(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]:
-    """mAP and AP of each class on the test images, at the size the network sees."""
+    """mAP and AP of each class on the test images, at the size the network sees.
+
+    The outputs for an image are averaged with those for its mirror image.
+    """
     x, boxes = smears(data.test, side)
-    found = detections(predict(model, x), side, SCORED_FROM)
-    return metrics.average_precision(found, boxes, bccd.CLASSES)
+    cells = yolo.grid(side * 3 // 4, side, cell_anchors(side))
+    raw = (predict(model, x) + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
+    return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, bccd.CLASSES)

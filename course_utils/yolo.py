@@ -405,6 +405,29 @@ class YOLOLoss:
             )
 
 
+def mirrored(raw: Tensor, cells: Grid) -> Tensor:
+    """What a network says of a mirrored image, as if it had said it of the image itself.
+
+    The columns of each scale in reverse order, and sigmoid(-t_x) = 1 - sigmoid(t_x) for the place
+    within a cell. Right where the width is a multiple of all strides, as the cells of both then
+    coincide.
+
+    Args:
+        raw: (N, M, 5 + K), for `image.flip(3)`.
+        cells: of the image.
+
+    Returns:
+        (N, M, 5 + K).
+    """
+    sizes = [3 * rows * columns for rows, columns in cells.shape]
+    parts = [
+        part.unflatten(1, (3, *shape)).flip(3).flatten(1, 3)  # (N, 3, rows, columns, 5 + K)
+        for part, shape in zip(raw.split(sizes, 1), cells.shape, strict=True)
+    ]
+    turned = torch.cat(parts, 1)
+    return torch.cat([-turned[..., :1], turned[..., 1:]], 2)
+
+
 class Detections(NamedTuple):
     """What was found in one image, surest first."""
 

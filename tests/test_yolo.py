@@ -60,6 +60,22 @@ def test_encode_and_decode_return_the_box():
     assert (decode(raw, cells)[rows] - boxes[owner]).abs().max() < 1e-4
 
 
+def test_what_is_said_of_the_mirrored_image_is_turned_back():
+    cells = grid(240, 320, ANCHORS)
+    boxes = boxes_in(240, 320, 50)
+    other = torch.stack([320 - boxes[:, 2], boxes[:, 1], 320 - boxes[:, 0], boxes[:, 3]], 1)
+    rows, owner = assign(other, cells, ANCHORS)
+    raw = torch.zeros(1, len(cells.stride), 8)
+    raw[0, rows, :4] = encode(other[owner], cells, rows)
+    raw[0, rows, 4] = 1 + owner.float()  # so that each box is found again
+    turned = yolo.mirrored(raw, cells)[0]
+    answers = turned[:, 4] > 0
+    assert int(answers.sum()) == len(rows)
+    found, which = decode(turned[:, :4], cells)[answers], turned[answers, 4].long() - 1
+    assert (found - boxes[which]).abs().max() < 1e-3
+    assert torch.equal(yolo.mirrored(yolo.mirrored(raw, cells), cells), raw)
+
+
 def test_decoding_by_hand():
     cells = grid(64, 64, ANCHORS)
     box = decode(torch.zeros(len(cells.stride), 4), cells)[cells.start[1] + 5]
