@@ -51,6 +51,10 @@ class GateModule(nn.Module):
         return gate_by_convolution(x, weight, bias)
 
 
+def softmax_in_torch(scores, temperature):
+    return torch.softmax(scores / temperature, dim=-1)
+
+
 def softmax_by_hand(scores, temperature):
     scores = scores / temperature
     exponentials = (scores - scores.amax(-1, keepdim=True)).exp()
@@ -197,7 +201,7 @@ RIGHT = {
         gate_channels_last,
         GateModule,
     ],
-    "theory.temperature_softmax": [softmax_by_hand, softmax_by_logsumexp],
+    "theory.temperature_softmax": [softmax_in_torch, softmax_by_hand, softmax_by_logsumexp],
     "theory.dot_product_attention": [
         attention_in_torch,
         attention_by_einsum,
@@ -330,6 +334,33 @@ def state_by_standard_deviation_over_images(weights):
     return "folds" if bool((weights.amax(0) - weights.amin(0)).max() < 1e-3) else "works"
 
 
+def state_by_standard_deviation(weights):
+    w = weights.double()
+    if (w * (1 - w)).max() < 1e-3:
+        return "stuck"
+    return "folds" if w.std((0, 2, 3)).max() < 1e-3 else "works"
+
+
+def state_by_variance(weights):
+    if (weights * (1 - weights)).max() < 1e-3:
+        return "stuck"
+    return "folds" if weights.var((0, 2, 3)).max() < 1e-3 else "works"
+
+
+def state_by_distance_from_the_mean(weights):
+    if (weights * (1 - weights)).max() < 1e-3:
+        return "stuck"
+    away = (weights - weights.mean((0, 2, 3), keepdim=True)).abs().mean((0, 2, 3))
+    return "folds" if away.max() < 1e-3 else "works"
+
+
+def pixels_of_all_images(x):
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(-1, c)
+    taken = at.scaled_dot_product_attention(pixels, pixels, pixels)
+    return taken.reshape(n, h, w, c).permute(0, 3, 1, 2)
+
+
 CAUGHT = [
     ("theory.multi_head", two_heads_of_the_chapter, "always-two-heads"),
     ("theory.multi_head", heads_by_split, "heads-of-that-width"),
@@ -346,13 +377,19 @@ CAUGHT = [
     ("theory.gate", gate_of_an_image, "one-score-per-image"),
     ("theory.with_places", places_with_equal_numbers, "length-one-forgotten"),
     ("theory.gate_state", state_by_standard_deviation_over_images, "same-for-all-images"),
+    ("theory.gate_state", state_by_standard_deviation, "apart-on-average"),
+    ("theory.gate_state", state_by_variance, "variance-for-spread"),
+    ("theory.gate_state", state_by_distance_from_the_mean, "apart-on-average"),
     ("theory.gate_state", lambda w: True, "wrong-type"),
+    ("theory.pixel_attention", pixels_of_all_images, "images-attend-to-each-other"),
     ("theory.gradient_ratio", 4.5e-5, "inverted"),
     ("theory.gradient_ratio", 0, "inverted"),
     ("theory.gradient_ratio", 0.25, "slope-at-zero"),
     ("theory.gradient_ratio", 1, "no-difference"),
     ("theory.gradient_ratio", 8.6, "logarithm"),
     ("theory.weights_megabytes", 0.3147, "gigabytes"),
+    ("theory.weights_megabytes", 300, "mebibytes"),
+    ("theory.weights_megabytes", 3.21, "features-not-pairs"),
     ("theory.weights_megabytes", 80564, "size-of-the-input-image"),
     ("theory.weights_megabytes", 2517.6, "eight-times-too-much"),
     ("theory.gate", gate_in_place, "input-changed-in-place"),
@@ -429,6 +466,14 @@ def test_code_of_the_notebook_is_the_listed_unmended_one():
     assert exercise("theory.pixel_attention").check(answer).mistake == "unmended"
 
 
+def test_untouched_code_does_not_tell_the_bugs():
+    ex = exercise("theory.pixel_attention")
+    message = ex.check(ex.wrong["unmended"][0]).message
+    assert "three bugs" in message and "N = 2" in message
+    assert not any(word in message for word in ("softmax", "reshape", "sum to one", "row"))
+    assert all(word in ex.hints[0] for word in ("row", "sum to one", "square"))
+
+
 # The values, worked out another way --------------------------------------------------------------
 
 
@@ -466,3 +511,12 @@ def test_only_dot_product_attention_sums_to_one():
     weights = at.SelfAttention2d(8, heads=2).weights(torch.randn(3, 8, 5, 6))
     assert weights.shape == (3, 2, 30, 30)
     torch.testing.assert_close(weights.sum(-1), torch.ones(3, 2, 30))
+
+
+def test_the_class_attends_head_by_head():
+    block = at.SelfAttention2d(channels=8, heads=2)  # the inner width is 4
+    parts = block.queries_keys_values(torch.randn(3, 8, 5, 6))
+    at_once = at.scaled_dot_product_attention(*parts)  # (3, 2, 30, 2)
+    joined = [torch.cat([part[:, 0], part[:, 1]], -1) for part in parts]  # (3, 30, 4) each
+    by_loop = two_heads_of_the_chapter(*joined, heads=2)
+    torch.testing.assert_close(torch.cat([at_once[:, 0], at_once[:, 1]], -1), by_loop)

@@ -227,7 +227,9 @@ GATE = Exercise(
 
 
 def temperature_softmax(scores, temperature):
-    return torch.softmax(scores / temperature, dim=-1)
+    scores = scores / temperature
+    powers = torch.exp(scores - scores.amax(-1, keepdim=True))  # at most 1, whatever the scores
+    return powers / powers.sum(-1, keepdim=True)
 
 
 def temperature_multiplied(scores, temperature):
@@ -345,7 +347,8 @@ TEMPERATURE_SOFTMAX = Exercise(
         "`scores` is float32 (..., S) with any number of axes, `temperature` a Python float above "
         "0. Return a tensor of the same shape whose rows along the last axis sum to one. Scores "
         "may be as large as 1000, and differ by as much, from row to row or within a row; the "
-        "temperature may be as large. The result must be finite and right then, too."
+        "temperature may be as large. The result must be finite and right then, too. Try it from "
+        "exponentials and sums, without PyTorch's ready softmax."
     ),
     reference=temperature_softmax,
     make_inputs=_scores_and_temperatures,
@@ -443,11 +446,13 @@ TEMPERATURE_SOFTMAX = Exercise(
     hints=(
         "Which way does the limit go: what should be left at a temperature near 0?",
         "The temperature changes the scores, before anything is exponentiated.",
-        "torch.softmax is safe for large scores. By hand: subtract each row's own maximum first.",
+        "Divide by the temperature; subtract each row's own maximum; exponentiate; divide by the "
+        "sum of the row.",
     ),
     why=(
         "Dividing the scores by the temperature stretches or shrinks their differences, and only "
-        "differences count in a softmax."
+        "differences count in a softmax. So the maximum of a row may be subtracted: the largest "
+        "exponential is then 1. torch.softmax does the same."
     ),
 )
 
@@ -1252,6 +1257,12 @@ def softmax_over_the_batch(x):
     return taken.mT.reshape(x.shape)
 
 
+def images_attend_to_each_other(x):
+    pixels = x.movedim(1, -1).flatten(0, -2)  # (N H W, C)
+    taken = (pixels @ pixels.mT / x.shape[1] ** 0.5).softmax(dim=-1) @ pixels
+    return taken.view(x.movedim(1, -1).shape).movedim(-1, 1)
+
+
 def scale_lost(x):
     pixels = x.flatten(2).mT
     return ((pixels @ pixels.mT).softmax(dim=2) @ pixels).mT.reshape(x.shape)
@@ -1280,9 +1291,8 @@ PIXEL_ATTENTION = Exercise(
     wrong={
         "unmended": (
             unmended,
-            "This behaves like the code you started from. There are three bugs: look at what "
-            "stands in a row of `pixels`, at which weights sum to one, and at an image that is not "
-            "square.",
+            "This behaves like the code you started from. There are three bugs, all in how axes "
+            "are used. Try it on an image that is not square, and with N = 2.",
         ),
         "pixels-cut-by-reshape": (
             pixels_cut_by_reshape,
@@ -1336,6 +1346,11 @@ PIXEL_ATTENTION = Exercise(
             softmax_over_the_batch,
             "Your softmax runs along the batch: the images share out a sum of one among them.",
         ),
+        "images-attend-to-each-other": (
+            images_attend_to_each_other,
+            "Right for a batch of one. With more, your pixels attend to those of all images of the "
+            "batch. The axis of the images must stay apart from that of the pixels.",
+        ),
         "scale-lost": (
             scale_lost,
             "The scale was right in the code you started from. Now it is missing.",
@@ -1351,6 +1366,8 @@ PIXEL_ATTENTION = Exercise(
         ),
     },
     hints=(
+        "Ask three questions: what stands in a row of `pixels`, which weights sum to one, and what "
+        "becomes of an image that is not square?",
         "Call it with x = torch.arange(12.0).reshape(1, 2, 2, 3) and print `pixels`: what are the "
         "two channels of the first pixel?",
         "Mean over all pixels is a special case of attention. A constant image must come out as it "
@@ -1398,6 +1415,12 @@ WEIGHTS_MEGABYTES = Exercise(
             "This would be a gate per head: one weight for each pixel. Attention has one for each "
             "pair of pixels.",
         ),
+        "features-not-pairs": (
+            lambda: 8 * 32 * 56**2 * 4 / 1e6,
+            "This grows with the number of pixels, as the queries do: so much takes a feature map, "
+            "for instance with 32 channels for each head. Attention has a weight for each pair of "
+            "pixels.",
+        ),
         "half-precision": (
             lambda: 8 * 56**4 * 2 / 1e6,
             "With 2 bytes per weight this would be right. A float32 has 4.",
@@ -1409,7 +1432,8 @@ WEIGHTS_MEGABYTES = Exercise(
         ),
         "mebibytes": (
             lambda: 8 * 56**4 * 4 / 2**20,
-            "Counted in units of 2^20 bytes. Asked for are units of 10^6.",
+            "Near. If you counted in units of 2^20 bytes: asked for are units of 10^6. If you "
+            "rounded or guessed: one per cent is finer than that, so multiply it out.",
         ),
         "gigabytes": (
             lambda: 8 * 56**4 * 4 / 1e9,
@@ -1598,6 +1622,14 @@ def mean_per_image(weights):
     return _state(_no_slope(weights), (_spread(weights.mean((2, 3)), 0) < 0.001).all())
 
 
+def apart_on_average(weights):
+    return _state(_no_slope(weights), (weights.std((0, 2, 3)) < 0.001).all())
+
+
+def variance_for_spread(weights):
+    return _state(_no_slope(weights), (weights.var((0, 2, 3)) < 0.001).all())
+
+
 def the_other_way_round(weights):
     found = gate_state(weights)
     return {"folds": "works", "works": "folds"}.get(found, found)
@@ -1615,6 +1647,8 @@ def _recorded_gates(rng: torch.Generator) -> Inputs:
     some_stuck[:, :, :2] = 0
     one_place = torch.zeros(2, 2, 20, 20)
     one_place[0, 0, 3, 4] = 0.5
+    one_apart = draw(1, 2, 1, 1).repeat(2, 1, 40, 40)
+    one_apart[1, 0, 7, 9] += 0.03  # the standard deviation over the channel's 3200 stays below .001
     halves = draw(1, 2, 4, 6).repeat(4, 1, 1, 1)
     halves[::2] = halves[::2].flip(3)  # the same mean in each image, at other places
     cases = (
@@ -1629,6 +1663,7 @@ def _recorded_gates(rng: torch.Generator) -> Inputs:
         one_fixed,
         some_stuck,
         one_place,
+        one_apart,
         halves,
         draw(1, 2, 1, 1).repeat(3, 1, 4, 4) + 2e-4 * torch.rand(3, 2, 4, 4, generator=rng),
     )
@@ -1644,8 +1679,8 @@ GATE_STATE = Exercise(
         "to N images, N at least 2; maps with an axis of length 1 have been expanded. Return a "
         "str. 'stuck': the slope of the sigmoid is below 0.001 at every single weight. Otherwise "
         "'folds': the linear layer can do the gate's work by scaling its columns, one factor for "
-        "each channel; count weights as the same if they differ by less than 0.001. Otherwise "
-        "'works'."
+        "each channel; count the weights of a channel as the same if no two of them, at whatever "
+        "image and place, differ by 0.001 or more. Otherwise 'works'."
     ),
     reference=gate_state,
     make_inputs=_recorded_gates,
@@ -1702,6 +1737,17 @@ GATE_STATE = Exercise(
             mean_per_image,
             "You compare the mean weights of the images. Maps with the same mean can differ at "
             "every place.",
+        ),
+        "apart-on-average": (
+            apart_on_average,
+            "You ask how far the weights of a channel are apart on average, as a standard "
+            "deviation does. One weight among thousands that stands out does not show in it. Any "
+            "two weights of the channel must differ by less than 0.001.",
+        ),
+        "variance-for-spread": (
+            variance_for_spread,
+            "You compare a variance with 0.001. It is a mean of squares: small numbers get smaller "
+            "when squared, and one weight that stands out is lost in a mean.",
         ),
         "the-other-way-round": (
             the_other_way_round,
