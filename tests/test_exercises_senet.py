@@ -203,6 +203,20 @@ def test_right_answers_written_differently_pass(name):
 # Half-right answers ------------------------------------------------------------------------------
 
 
+class OneNormTheOtherUnused(BlockOfAttributes):
+    def forward(self, x):
+        y = self.norm1(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        y = self.attention(y) if self.attention is not None else y
+        x = x if self.shortcut is None else self.shortcut_norm(self.shortcut(x))
+        return F.relu(x + y)
+
+
+class OneBias(senet.Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[3] = nn.Conv2d(channels, channels, 3, padding=1)
+
+
 class GateAfterAndNoReLU(senet.Block):
     def forward(self, x):
         return self.gate(self.branch(x) + self.shortcut(x))
@@ -224,6 +238,8 @@ def test_blocks_that_are_wrong_in_unlisted_ways_are_told_something_useful():
     ex = exercise("senet.Block")
     assert ex.check(AlwaysSE).mistake == "other-parameters"
     assert ex.check(WithBias).mistake == "bias-too-many"
+    assert ex.check(OneBias).mistake == "bias-too-many", "training mode alone would let it pass"
+    assert ex.check(OneNormTheOtherUnused).mistake == "one-norm-for-both"
     assert not ex.check(GateAfterAndNoReLU).passed
     assert ex.check(SEResNet(width=16)).mistake is not None
     assert ex.check(lambda a, b, s, g: ResidualBlock(a, b, s, None)).mistake == "gate-missing"
@@ -255,14 +271,18 @@ def test_half_mended_accuracies_are_told_that_one_bug_is_gone():
     for mended, mistake in (
         ([lines[0], *tuning, *lines[3:]], "decided-above"),
         ([*lines[:4], lines[4].replace(">", ">=")], "tuned-on-test"),
-        ([lines[0], tuning[0], *lines[2:]], None),
+        ([lines[0], tuning[0], *lines[2:]], "tuned-on-test-among-val-decided-above"),
+        ([lines[0], lines[1], tuning[1], *lines[3:]], "candidates-of-test-decided-above"),
+        ([lines[0], tuning[0].replace(">=", ">"), tuning[1].replace(">=", ">"), *lines[3:]],
+         "above-throughout"),
         ([lines[0], lines[1], tuning[1], *lines[3:4], lines[4].replace(">", ">=")],
          "candidates-of-test"),
     ):  # fmt: skip
         space = {"torch": torch}
         exec("\n".join(mended), space)
         result = exercise("senet.honest_accuracy").check(space["honest_accuracy"])
-        assert not result.passed and (mistake is None or result.mistake == mistake), mended
+        assert not result.passed and result.mistake == mistake, mended
+        assert "more than one thing" not in result.message
     space = {"torch": torch}
     exec("\n".join([lines[0], *tuning, lines[3], lines[4].replace(">", ">=")]), space)
     assert exercise("senet.honest_accuracy").check(space["honest_accuracy"]).passed
@@ -293,6 +313,26 @@ def test_other_wrong_thresholds_and_temperatures():
     assert rounded.mistake == "rounded-to-nearest"
     ex = exercise("senet.best_temperature")
     assert ex.check(lambda z, y, candidates: candidates.median().item()).passed is False
+    for change in (
+        lambda z, y: (z, y.float(), (y == 0).sum() / y.sum()),
+        lambda z, y: (z.double(), y.double(), ((1 - y).sum() / y.sum()).double()),
+    ):
+
+        def weighted(z, y, candidates, change=change):
+            z, y, w = change(z, y)
+            costs = [F.binary_cross_entropy_with_logits(z / t, y, pos_weight=w) for t in candidates]
+            return candidates[torch.stack(costs).argmin()].item()
+
+        assert ex.check(weighted).mistake == "class-weight"
+
+    def balanced(z, y, candidates):
+        def cost(t):
+            losses = F.binary_cross_entropy_with_logits(z / t, y.float(), reduction="none")
+            return (losses[y == 0].mean() + losses[y == 1].mean()).item()
+
+        return min(candidates.tolist(), key=cost)
+
+    assert ex.check(balanced).mistake == "class-weight"
     fitted = ex.check(lambda z, y, candidates: metrics.temperature(z, y))
     assert not fitted.passed, "the best candidate is asked for, not the best number"
 
@@ -301,7 +341,10 @@ def test_values_near_the_answer_are_told_apart():
     ex = exercise("senet.after_shift")
     assert ex.check(0.22).mistake == "odds-not-turned-back"
     assert ex.check(0.67).mistake == "old-mix-only"
-    assert ex.check(0.2).passed is False and ex.check(18.2).passed is False
+    assert ex.check(0.2).passed is False and ex.check(18.2).mistake == "in-percent"
+    assert ex.check(18).mistake == "in-whole-percent" and ex.check(-1.5).mistake == "logit"
+    assert ex.check(0.82).mistake == "of-being-healthy"
+    assert ex.check(0.444).mistake == "new-mix-only-as-odds"
 
 
 # Facts that the chapter states -------------------------------------------------------------------

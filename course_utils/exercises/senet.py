@@ -3,6 +3,7 @@
 # The right and the wrong answers are code as a learner would write it in a notebook: they import
 # what they need besides torch themselves, and a solution is shown as it stands here.
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,73 @@ class GateAfterTheFirstNorm(Block):
     def forward(self, x):
         y = self.gate(self.branch[:3](x))
         return (self.branch[3:](y) + self.shortcut(x)).relu()
+
+
+class GateTwice(Block):
+    def forward(self, x):
+        y = self.branch(x)
+        return (self.gate(y) * y + self.shortcut(x)).relu()
+
+
+class GateTwiceWhereThereIsOne(Block):
+    def forward(self, x):
+        y = self.branch(x)
+        if not isinstance(self.gate, nn.Identity):
+            y = self.gate(y) * y
+        return (y + self.shortcut(x)).relu()
+
+
+class GateOfTheInput(Block):
+    def forward(self, x):
+        y = self.branch(x)
+        if not isinstance(self.gate, nn.Identity):
+            y = self.gate(x) * y
+        return (y + self.shortcut(x)).relu()
+
+
+class GateBeforeTheBranch(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.gate = attention(in_channels) if attention else nn.Identity()
+
+    def forward(self, x):
+        return (self.branch(self.gate(x)) + self.shortcut(x)).relu()
+
+
+class GateBeforeTheBranchMisbuilt(Block):
+    def forward(self, x):
+        return (self.branch(self.gate(x)) + self.shortcut(x)).relu()
+
+
+class OneNormForBoth(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[4] = self.branch[1]
+
+
+class ConvolutionsWithBias(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[0] = nn.Conv2d(in_channels, channels, 3, stride, padding=1)
+        self.branch[3] = nn.Conv2d(channels, channels, 3, padding=1)
+
+
+class WithoutPadding(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[0].padding = self.branch[3].padding = (0, 0)
+
+
+class FirstWithoutPadding(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[0].padding = (0, 0)
+
+
+class SecondWithoutPadding(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[3].padding = (0, 0)
 
 
 class WithoutGate(Block):
@@ -173,23 +241,33 @@ class MeanGate(nn.Module):
 
 
 def _run_block(candidate: Any) -> Callable[..., Any]:
-    def run(in_channels: int, channels: int, stride: int, attention: Any, x: torch.Tensor) -> Any:
-        return module_from(candidate, in_channels, channels, stride, attention)(x)
+    def run(
+        in_channels: int, channels: int, stride: int, attention: Any, x: torch.Tensor, mode: str
+    ) -> Any:
+        block = module_from(candidate, in_channels, channels, stride, attention)
+        found = block(x)
+        # In training mode a norm hides the bias before it, and one norm would do for two places.
+        return found if mode == "train" else block.eval()(x)
 
     return run
 
 
 def _block_inputs(rng: torch.Generator) -> Inputs:
     cases = (
-        (3, 3, 1, MeanGate, (2, 3, 5, 6)),
-        (2, 4, 1, MeanGate, (3, 2, 4, 4)),
-        (4, 4, 2, MeanGate, (2, 4, 6, 8)),
-        (2, 6, 2, MeanGate, (1, 2, 8, 6)),
-        (3, 5, 3, MeanGate, (2, 3, 9, 6)),
-        (3, 3, 1, None, (2, 3, 4, 7)),
-        (2, 4, 2, None, (2, 2, 6, 4)),
+        (3, 3, 1, MeanGate, (2, 3, 5, 6), "train"),
+        (2, 4, 1, MeanGate, (3, 2, 4, 4), "train"),
+        (4, 4, 2, MeanGate, (2, 4, 6, 8), "train"),
+        (2, 6, 2, MeanGate, (1, 2, 8, 6), "train"),
+        (3, 5, 3, MeanGate, (2, 3, 9, 6), "train"),
+        (3, 3, 1, None, (2, 3, 4, 7), "train"),
+        (2, 4, 2, None, (2, 2, 6, 4), "train"),
+        (3, 3, 1, MeanGate, (2, 3, 6, 5), "eval"),
+        (2, 4, 2, None, (3, 2, 4, 6), "eval"),
     )
-    return [(a, b, s, gate, torch.randn(size, generator=rng)) for a, b, s, gate, size in cases]
+    return [
+        (a, b, s, gate, torch.randn(size, generator=rng), mode)
+        for a, b, s, gate, size, mode in cases
+    ]
 
 
 BLOCK = Exercise(
@@ -199,11 +277,13 @@ BLOCK = Exercise(
         "with any gate. "
         "Its branch: a 3 by 3 convolution with the stride, batch norm, ReLU, a 3 by 3 convolution "
         "with stride 1, batch norm; both convolutions with padding 1 and without bias. Then the "
-        "gate, which `attention(channels)` builds; where `attention` is None there is none. Then "
-        "the shortcut is added, and a last ReLU follows. The shortcut is x itself where the stride "
-        "is 1 and the channels stay; otherwise a 1 by 1 convolution with the stride, without bias, "
-        "and batch norm. `forward(x)` gets a float tensor (N, in_channels, H, W). Your weights are "
-        "overwritten before the check, which runs in training mode."
+        "gate, which `attention(channels)` builds: a module that takes the features and returns "
+        "them weighed. Where `attention` is None there is none. Then the shortcut is added, and a "
+        "last ReLU follows. The shortcut is x itself where the stride is 1 and the channels stay; "
+        "otherwise a 1 by 1 convolution with the stride, without bias, and batch norm. "
+        "`forward(x)` gets a float tensor (N, in_channels, H, W). Your weights are "
+        "overwritten before the check, which runs in training mode and, after one batch in it, in "
+        "eval mode."
     ),
     reference=Block,
     make_inputs=_block_inputs,
@@ -236,6 +316,55 @@ BLOCK = Exercise(
         "gate-in-the-middle": (
             GateAfterTheFirstNorm,
             "Your gate stands between the two convolutions. It belongs to the end of the branch.",
+        ),
+        "gate-twice": (
+            GateTwice,
+            "You multiply the features by what the gate returns. It returns the weighed features "
+            "already, so that yours are squared.",
+        ),
+        "gate-twice-where-there-is-one": (
+            GateTwiceWhereThereIsOne,
+            "Right without attention. With it you multiply the features by what the gate returns, "
+            "which is the weighed features already.",
+        ),
+        "gate-of-the-input": (
+            GateOfTheInput,
+            "Your gate looks at the input of the block. It is to look at what the branch has "
+            "found.",
+        ),
+        "gate-before-the-branch": (
+            GateBeforeTheBranch,
+            "Your gate weighs what goes into the branch (the place called pre). It belongs to the "
+            "end of the branch.",
+        ),
+        "gate-before-the-branch-misbuilt": (
+            GateBeforeTheBranchMisbuilt,
+            "Your gate weighs what goes into the branch (the place called pre), and it is built "
+            "for the channels that come out. It belongs to the end of the branch.",
+        ),
+        "one-norm-for-both": (
+            OneNormForBoth,
+            "One batch norm serves both convolutions. In eval mode it has one mean and one "
+            "variance for two kinds of features.",
+        ),
+        "bias-too-many": (
+            ConvolutionsWithBias,
+            "The convolutions of your branch have a bias. The norm behind takes it away again.",
+        ),
+        "padding-missing": (
+            WithoutPadding,
+            "Your two convolutions have no padding, so that the branch loses rows and columns at "
+            "the edges.",
+        ),
+        "padding-missing-in-the-first": (
+            FirstWithoutPadding,
+            "Your first convolution has no padding, so that the branch loses rows and columns at "
+            "the edges.",
+        ),
+        "padding-missing-in-the-second": (
+            SecondWithoutPadding,
+            "Your second convolution has no padding, so that the branch loses rows and columns at "
+            "the edges.",
         ),
         "gate-missing": (
             WithoutGate,
@@ -331,6 +460,15 @@ def more_than_wanted(probabilities, labels, wanted):
     return max(good, default=0.0)
 
 
+def more_than_wanted_or_none(probabilities, labels, wanted):
+    return more_than_wanted(probabilities, labels, wanted) or None
+
+
+def more_than_wanted_or_raises(probabilities, labels, wanted):
+    ill = probabilities[labels == 1]
+    return max(t.item() for t in ill if (ill >= t).double().mean() > wanted)
+
+
 def strictly_above(probabilities, labels, wanted):
     ill = probabilities[labels == 1]
     good = [t.item() for t in ill if (ill > t).double().mean() >= wanted]
@@ -340,6 +478,24 @@ def strictly_above(probabilities, labels, wanted):
 def share_of_all_images(probabilities, labels, wanted):
     good = [t.item() for t in probabilities if (probabilities >= t).double().mean() >= wanted]
     return max(good)
+
+
+def classes_swapped(probabilities, labels, wanted):
+    return threshold_for_sensitivity(probabilities, 1 - labels, wanted)
+
+
+def with_thresholds_dropped(probabilities, labels, wanted):
+    from sklearn.metrics import roc_curve
+
+    _, found, thresholds = roc_curve(labels, probabilities)
+    return float(thresholds[(found >= wanted).argmax()])
+
+
+def first_for_precision(probabilities, labels, wanted):
+    for t in probabilities[labels == 1].sort(descending=True).values:
+        if labels[probabilities >= t].double().mean() >= wanted:
+            return t.item()
+    return None
 
 
 def for_specificity(probabilities, labels, wanted):
@@ -434,6 +590,16 @@ THRESHOLD_FOR_SENSITIVITY = Exercise(
             more_than_wanted,
             "You ask for more than the wanted share. Exactly that share is enough.",
         ),
+        "more-than-wanted-or-none": (
+            more_than_wanted_or_none,
+            "You ask for more than the wanted share, and return None where there is no more. "
+            "Exactly that share is enough.",
+        ),
+        "more-than-wanted-or-raises": (
+            more_than_wanted_or_raises,
+            "You ask for more than the wanted share, and there may be no more. Exactly that share "
+            "is enough.",
+        ),
         "strictly-above": (
             strictly_above,
             "You count an image as found above the threshold only. At the threshold counts as "
@@ -452,6 +618,21 @@ THRESHOLD_FOR_SENSITIVITY = Exercise(
             for_precision,
             "This looks at how many of the alarms are right, which is the precision. Asked for is "
             "how many of the ill are found.",
+        ),
+        "precision-from-above": (
+            first_for_precision,
+            "This looks at how many of the alarms are right, which is the precision, and stops at "
+            "the first threshold where that is enough. Asked for is how many of the ill are found.",
+        ),
+        "classes-swapped": (
+            classes_swapped,
+            "The two classes are swapped: this threshold raises an alarm for the wanted share of "
+            "the healthy.",
+        ),
+        "thresholds-dropped": (
+            with_thresholds_dropped,
+            "roc_curve leaves out thresholds on straight pieces of its curve unless it is told not "
+            "to. The one that is asked for may be among them.",
         ),
         "interpolated": (
             interpolated,
@@ -511,9 +692,9 @@ def honest_accuracy(val_p, val_labels, test_p, test_labels):
     return ((test_p >= threshold) == test_labels).double().mean().item()
 
 
-def _tuned(p, labels, last=False, candidates=None):
+def _tuned(p, labels, last=False, candidates=None, decide=torch.ge):
     candidates = p.unique() if candidates is None else candidates.unique()
-    right = [((p >= t) == labels).double().mean().item() for t in candidates]
+    right = [(decide(p, t) == labels).double().mean().item() for t in candidates]
     best = [i for i, r in enumerate(right) if r == max(right)]
     return candidates[best[-1 if last else 0]]
 
@@ -545,6 +726,29 @@ def tuned_on_both(val_p, val_labels, test_p, test_labels):
 
 def candidates_of_test(val_p, val_labels, test_p, test_labels):
     return _accuracy(test_p, test_labels, _tuned(val_p, val_labels, candidates=test_p))
+
+
+def candidates_of_test_decided_above(val_p, val_labels, test_p, test_labels):
+    threshold = _tuned(val_p, val_labels, candidates=test_p)
+    return ((test_p > threshold) == test_labels).double().mean().item()
+
+
+def tuned_on_test_among_val(val_p, val_labels, test_p, test_labels):
+    return _accuracy(test_p, test_labels, _tuned(test_p, test_labels, candidates=val_p))
+
+
+def tuned_on_test_among_val_decided_above(val_p, val_labels, test_p, test_labels):
+    threshold = _tuned(test_p, test_labels, candidates=val_p)
+    return ((test_p > threshold) == test_labels).double().mean().item()
+
+
+def tuned_above(val_p, val_labels, test_p, test_labels):
+    return _accuracy(test_p, test_labels, _tuned(val_p, val_labels, decide=torch.gt))
+
+
+def above_throughout(val_p, val_labels, test_p, test_labels):
+    threshold = _tuned(val_p, val_labels, decide=torch.gt)
+    return ((test_p > threshold) == test_labels).double().mean().item()
 
 
 def highest_of_the_best(val_p, val_labels, test_p, test_labels):
@@ -588,6 +792,16 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
     # Two thresholds are equally good on validation, and not on test.
     val_p, test_p = torch.tensor([0.1, 0.3, 0.5, 0.7]), torch.tensor([0.2, 0.4, 0.6, 0.9, 0.8])
     cases.append((val_p, torch.tensor([0, 1, 0, 1]), test_p, torch.tensor([0, 0, 0, 1, 1])))
+    # Two draws in which the known mistakes give different accuracies.
+    for seed in (725, 65):
+        drawn, parts = torch.Generator().manual_seed(seed), []
+        for size, ill, gap in ((12, 0.7, 0.6), (37, 0.4, 0.3)):
+            labels = (torch.rand(size, generator=drawn) < ill).long()
+            labels[:2] = torch.tensor([0, 1])
+            noise = 0.3 * torch.randn(size, generator=drawn)
+            p = (0.45 + gap * (labels - 0.5) + noise).clamp(0, 1)
+            parts += [(p * 20).round() / 20, labels]
+        cases.append(tuple(parts))
     return cases
 
 
@@ -633,6 +847,31 @@ HONEST_ACCURACY = Exercise(
             candidates_of_test,
             "The accuracy that chooses is that of validation, but the candidates are test "
             "probabilities. Nothing at all of the test set may go into the choice.",
+        ),
+        "candidates-of-test-decided-above": (
+            candidates_of_test_decided_above,
+            "The accuracy that chooses is that of validation now, but the candidates are test "
+            "probabilities; and look again at a test image that lies exactly at the threshold.",
+        ),
+        "tuned-on-test-among-val": (
+            tuned_on_test_among_val,
+            "The candidates are those of validation now, but the accuracy that chooses among them "
+            "is still that of test.",
+        ),
+        "tuned-on-test-among-val-decided-above": (
+            tuned_on_test_among_val_decided_above,
+            "The candidates are those of validation now, but the accuracy that chooses among them "
+            "is still that of test; and look again at a test image exactly at the threshold.",
+        ),
+        "tuned-above": (
+            tuned_above,
+            "In tuning you count a probability that equals the threshold as class 0, in testing as "
+            "class 1.",
+        ),
+        "above-throughout": (
+            above_throughout,
+            "The test images no longer choose. But in tuning and in testing, a probability that "
+            "equals the threshold counts as class 0 with you.",
         ),
         "highest-of-the-best": (
             highest_of_the_best,
@@ -1001,6 +1240,37 @@ AFTER_SHIFT = Exercise(
             lambda: 0.8 - (2 / 3 - 0.1),
             "You subtract the change of the share. Then a smaller probability could fall below 0.",
         ),
+        "in-percent": (
+            lambda: 100 * after_shift(),
+            "A probability lies between 0 and 1; this is in percent.",
+        ),
+        "in-whole-percent": (
+            lambda: 18.0,
+            "A probability lies between 0 and 1; this is in percent, and rounded.",
+        ),
+        "logit": (
+            lambda: math.log(2 / 9),
+            "This is a logit, the logarithm of the odds. Turn it back into a probability.",
+        ),
+        "of-being-healthy": (
+            lambda: 9 / 11,
+            "This is the probability of being healthy.",
+        ),
+        "divided-by-the-share": (
+            lambda: 0.8 / (2 / 3),
+            "You divide the probability by the share of the ill at the clinic, and it comes out "
+            "above 1. It is odds that are divided by odds.",
+        ),
+        "old-mix-only-as-odds": (
+            lambda: 2.0,
+            "These are odds, and those at a place where half of the people are ill: the clinic is "
+            "taken out, the screening is still to be put in.",
+        ),
+        "new-mix-only-as-odds": (
+            lambda: 4 / 9,
+            "These are odds, and you have multiplied by those of the screening alone. Those of the "
+            "clinic, which are in the 0.8 already, have to be taken out.",
+        ),
     },
     hints=(
         "Turn all three probabilities into odds first: ill to healthy.",
@@ -1093,6 +1363,42 @@ def by_mean_probability(logits, labels, candidates):
     return candidates[torch.stack(gaps).argmin()].item()
 
 
+def with_class_weight(logits, labels, candidates):
+    z, y = logits.double(), labels.double()
+    weight = (1 - y).sum() / y.sum()
+    costs = [F.binary_cross_entropy_with_logits(z / t, y, pos_weight=weight) for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
+def by_brier(logits, labels, candidates):
+    costs = [((logits.double() / t).sigmoid() - labels).square().mean() for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
+def by_distance(logits, labels, candidates):
+    costs = [((logits.double() / t).sigmoid() - labels).abs().mean() for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
+def by_calibration_error(logits, labels, candidates, bins=10):
+    costs = [calibration_error((logits / t).sigmoid(), labels, bins) for t in candidates]
+    return candidates[costs.index(min(costs))].item()
+
+
+def by_calibration_error_of_15(logits, labels, candidates):
+    return by_calibration_error(logits, labels, candidates, bins=15)
+
+
+def whole_labels(logits, labels, candidates):
+    costs = [F.binary_cross_entropy_with_logits(logits / t, labels) for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
+def whole_labels_of_probabilities(logits, labels, candidates):
+    costs = [F.binary_cross_entropy((logits / t).sigmoid(), labels) for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
 def always_one(logits, labels, candidates):
     return 1.0
 
@@ -1111,6 +1417,21 @@ def _tempered(rng: torch.Generator) -> Inputs:
         candidates = factor * 1.45 ** (torch.arange(count).float() - count // 2)
         candidates = candidates[torch.randperm(count, generator=rng)]
         cases.append((factor * z, labels, candidates))
+    # Nine of ten are ill and often missed, the healthy are cleared for sure: there, weights that
+    # balance the classes sharpen.
+    for n, factor in ((60, 1.0), (90, 2.5)):
+        labels = torch.ones(n).long()
+        z = torch.tensor([2.0, 2, -2]).repeat(n // 3) + 0.2 * torch.randn(n, generator=rng)
+        labels[: n // 10], z[: n // 10] = 0, -6.0
+        cases.append((factor * z, labels, factor * torch.tensor([0.6, 1.1, 1.8, 0.4, 3.2])))
+    # One sure mistake weighs much more in the logarithm than in a square.
+    z = torch.tensor([3.0, -3] * 20 + [-12]) + 0.2 * torch.randn(41, generator=rng)
+    labels = torch.tensor([1, 0] * 20 + [1])
+    cases.append((z, labels, torch.tensor([1.6, 0.8, 20.0, 1.1, 5.0])))
+    # Many false alarms.
+    z = torch.tensor([2.0] * 38 + [-2] * 3) + 0.2 * torch.randn(41, generator=rng)
+    labels = (torch.arange(41) < 22).long()
+    cases.append((z, labels, torch.tensor([0.7, 4.0, 12.0, 1.5, 40.0, 2.4])))
     return cases
 
 
@@ -1152,6 +1473,37 @@ BEST_TEMPERATURE = Exercise(
         "sigmoid-twice": (
             sigmoid_twice,
             "You give probabilities to a loss that takes logits: the sigmoid is taken twice.",
+        ),
+        "class-weight": (
+            with_class_weight,
+            "Your cross-entropy weighs the classes so that both count the same. Asked for is the "
+            "plain mean over the images, in the mix that they have.",
+        ),
+        "by-brier-score": (
+            by_brier,
+            "You compare by the mean square of p - y, the Brier score. The cross-entropy is asked "
+            "for; a sure mistake costs far more there.",
+        ),
+        "by-distance": (
+            by_distance,
+            "You compare by the mean distance between p and the label. It is lowest for answers "
+            "that are as sure as can be. The cross-entropy is asked for.",
+        ),
+        "by-calibration-error": (
+            by_calibration_error,
+            "You choose by the calibration error, in 10 bins. The cross-entropy is asked for.",
+        ),
+        "by-calibration-error-of-15": (
+            by_calibration_error_of_15,
+            "You choose by the calibration error, in 15 bins. The cross-entropy is asked for.",
+        ),
+        "whole-labels": (
+            whole_labels,
+            "Your loss gets labels of int64, and wants numbers of the kind of the logits.",
+        ),
+        "whole-labels-of-probabilities": (
+            whole_labels_of_probabilities,
+            "Your loss gets labels of int64, and wants numbers of the kind of the probabilities.",
         ),
         "ill-alone": (
             ill_alone,
