@@ -122,19 +122,20 @@ class ConvolutionsWithBias(Block):
 class WithoutPadding(Block):
     def __init__(self, in_channels, channels, stride, attention):
         super().__init__(in_channels, channels, stride, attention)
-        self.branch[0].padding = self.branch[3].padding = (0, 0)
+        self.branch[0] = nn.Conv2d(in_channels, channels, 3, stride, bias=False)
+        self.branch[3] = nn.Conv2d(channels, channels, 3, bias=False)
 
 
 class FirstWithoutPadding(Block):
     def __init__(self, in_channels, channels, stride, attention):
         super().__init__(in_channels, channels, stride, attention)
-        self.branch[0].padding = (0, 0)
+        self.branch[0] = nn.Conv2d(in_channels, channels, 3, stride, bias=False)
 
 
 class SecondWithoutPadding(Block):
     def __init__(self, in_channels, channels, stride, attention):
         super().__init__(in_channels, channels, stride, attention)
-        self.branch[3].padding = (0, 0)
+        self.branch[3] = nn.Conv2d(channels, channels, 3, bias=False)
 
 
 class WithoutGate(Block):
