@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from decimal import Decimal
 from fractions import Fraction
 from unittest.mock import MagicMock
@@ -896,7 +897,8 @@ def test_warnings_are_shown_to_a_wrong_answer_only(capsys):
     assert "somewhere" not in shown and ".py:" not in shown
 
 
-def test_hints_go_on_to_the_last_and_start_anew(capsys):
+def test_hints_go_on_to_the_last_also_when_the_cell_runs_again(capsys, monkeypatch):
+    monkeypatch.setattr(engine, "_hints_given", Counter())
     ex = exercise("images.dice")
     for _ in range(len(ex.hints) + 1):
         ex.hint()
@@ -905,7 +907,10 @@ def test_hints_go_on_to_the_last_and_start_anew(capsys):
     assert shown.index(ex.hints[0]) < shown.index(ex.hints[1]) < shown.index(ex.hints[2])
     assert shown.count(ex.hints[-1]) == 2
     exercise("images.dice").hint()
-    assert ex.hints[0] in " ".join(capsys.readouterr().out.split())
+    assert ex.hints[-1] in " ".join(capsys.readouterr().out.split())
+    other = exercise("images.iou")
+    other.hint()
+    assert other.hints[0] in " ".join(capsys.readouterr().out.split())
 
 
 def test_solution_shows_code_and_idea(capsys):

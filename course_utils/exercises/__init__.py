@@ -45,7 +45,7 @@ def _declared(chapter: str) -> dict[str, Exercise]:
 
 
 def exercise(name: str) -> Exercise:
-    """The exercise of that name, with no hint given yet.
+    """The exercise of that name.
 
     Raises:
         ValueError: there is no such exercise. The message lists names that come near.

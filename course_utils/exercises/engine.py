@@ -12,6 +12,7 @@ import inspect
 import re
 import textwrap
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from inspect import signature
@@ -45,6 +46,10 @@ class Result:
         """Shows nothing in a notebook: `check` has printed the message already."""
 
 
+_hints_given: Counter[str] = Counter()
+"""By exercise, in this process: running the cell with the check again starts no new count."""
+
+
 @dataclass
 class Exercise:
     """One exercise. Declared in a chapter's module; learners get it from `exercise(name)`.
@@ -72,7 +77,6 @@ class Exercise:
     make_inputs: Callable[[torch.Generator], Inputs] | None = None
     prepare: Callable[[Any], Callable[..., Any]] = as_function
     tolerance: float = 1e-4
-    hints_given: int = 0
 
     def __post_init__(self) -> None:
         if self.make_inputs is None:
@@ -122,10 +126,9 @@ class Exercise:
     def hint(self) -> None:
         """Prints the next hint, from vague to nearly there."""
         last = len(self.hints)
-        self.hints_given = min(self.hints_given + 1, last)
-        text = f"Hint {self.hints_given} of {last}: {self.hints[self.hints_given - 1]}"
-        print(feedback.wrapped(text))
-        if self.hints_given == last:
+        _hints_given[self.name] = number = min(_hints_given[self.name] + 1, last)
+        print(feedback.wrapped(f"Hint {number} of {last}: {self.hints[number - 1]}"))
+        if number == last:
             print("That was the last hint; .solution() shows a solution.")
 
     def solution(self) -> None:

@@ -269,7 +269,7 @@ def text_of(error: BaseException | None) -> str:
 
 
 _FOLDERS = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib", "platlib")]
-_FOLDERS += [Path(torch.__file__).parent, Path(__file__).parent]
+_FOLDERS += [Path(torch.__file__).parent, Path(__file__).parent.parent]  # torch, the course
 _LIBRARIES = tuple({str(f) for folder in _FOLDERS for f in (folder, folder.resolve())})
 
 

@@ -96,6 +96,11 @@ def module_from(candidate: Any, *settings: Any, train: bool = True) -> nn.Module
         module = copy.deepcopy(candidate)
     if not isinstance(module, nn.Module):
         raise NotAModule(f"The answer gives {describe(module)}, expected an nn.Module.")
+    if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
+        raise NotAModule(
+            "A lazy layer has no shape before its first call, and the check sets the weights "
+            "before that. Write the numbers of channels out: nn.Conv2d for nn.LazyConv2d."
+        )
     named = [
         (name, parameter, tuple(size for size in parameter.shape if size != 1))
         for name, parameter in module.named_parameters()

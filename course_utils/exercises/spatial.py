@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .engine import Exercise, Inputs
-from .preparing import module_from
+from .preparing import as_function, module_from
 
 
 def _features(rng: torch.Generator) -> Inputs:
@@ -73,6 +73,14 @@ def one_peak_for_the_image(x):
     return torch.cat([x.mean(1, keepdim=True), peak], 1)
 
 
+def values_and_indices_joined(x):
+    return torch.cat([x.mean(1, keepdim=True), x.max(1, keepdim=True)], 1)
+
+
+def places_lost(x):
+    return torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1)
+
+
 _OVER_PLACES = (
     "This pools over height and width: one number per channel, which is what channel attention "
     "needs. Spatial attention asks `where`, so the places must stay."
@@ -98,6 +106,16 @@ POOL_CHANNELS = Exercise(
     make_inputs=_features,
     wrong={
         "pooled-over-places": (pooled_over_places, _OVER_PLACES),
+        "places-lost": (
+            places_lost,
+            "This pools over height and width, and no places are left, (N, 2, C). Spatial "
+            "attention asks `where`: keep the places, and lose the channels.",
+        ),
+        "values-and-indices": (
+            values_and_indices_joined,
+            "torch.max along an axis returns a pair, the values and their indices; torch.cat and "
+            "torch.stack take tensors only. Which of the two do you want?",
+        ),
         "pooled-over-the-batch": (
             pooled_over_the_batch,
             "Axis 0 is the batch: you mix different images. Which axis holds the channels?",
@@ -885,6 +903,46 @@ class BlockInPlace(CBAMBlock):
         return x * self.spatial.weights(x)
 
 
+class WeighedOnceMore(CBAMBlock):
+    def forward(self, x):
+        x = self.channel(x)
+        return x * self.spatial(x)
+
+
+class MapOfTheWeights(CBAMBlock):
+    def forward(self, x):
+        which = self.channel.weights(x)
+        return x * which * self.spatial.weights(which)
+
+
+class TwoPerceptrons(CBAMBlock):
+    def __init__(self, channels, reduction, kernel_size):
+        from course_utils.attention import ChannelAttention
+
+        super().__init__(channels, reduction, kernel_size)
+        self.other = ChannelAttention(channels, reduction)
+
+    def logits(self, x):
+        return self.channel.mlp(x.mean((2, 3))) + self.other.mlp(x.amax((2, 3)))
+
+    def forward(self, x):
+        return self.spatial(x * self.logits(x).sigmoid()[:, :, None, None])
+
+
+class SigmoidBeforeTheSum(CBAMBlock):
+    def forward(self, x):
+        mlp = self.channel.mlp
+        s = mlp(x.mean((2, 3))).sigmoid() + mlp(x.amax((2, 3))).sigmoid()
+        return self.spatial(x * s[:, :, None, None])
+
+
+class WithoutReLU(CBAMBlock):
+    def forward(self, x):
+        down, _, up = self.channel.mlp
+        s = (up(down(x.mean((2, 3)))) + up(down(x.amax((2, 3))))).sigmoid()
+        return self.spatial(x * s[:, :, None, None])
+
+
 class SpatialSettingsFixed(CBAMBlock):
     def __init__(self, channels, reduction, kernel_size):
         super().__init__(channels, reduction, 7)
@@ -966,6 +1024,30 @@ CBAM_BLOCK = Exercise(
             MultipliedTwice,
             "A half that is called gives weighed features, not weights. You multiply by the "
             "features once more.",
+        ),
+        "places-weighed-twice": (
+            WeighedOnceMore,
+            "The spatial half, when called, multiplies already. You multiply its result by the "
+            "features once more.",
+        ),
+        "map-of-the-weights": (
+            MapOfTheWeights,
+            "The spatial half gets the weights of the channels, which have no places. It has to "
+            "see the features that they have weighed.",
+        ),
+        "two-perceptrons": (
+            TwoPerceptrons,
+            "Mean and maximum go through a perceptron each. In CBAM they share one.",
+        ),
+        "sigmoid-before-the-sum": (
+            SigmoidBeforeTheSum,
+            "In the channel half the sigmoid stands before the sum, so that a weight can be as "
+            "large as 2. Add first.",
+        ),
+        "relu-missing": (
+            WithoutReLU,
+            "There is no ReLU between the two layers of the perceptron: they are one linear layer "
+            "in two steps.",
         ),
         "weights-returned": (
             AllWeightsReturned,
@@ -1460,6 +1542,29 @@ def features_in_place(gate, x, change):
     return x
 
 
+def hook_left(gate, x, change):
+    gate.register_forward_hook(
+        lambda gate, inputs, output: inputs[0] * change(gate.weights(*inputs))
+    )
+    return gate(x)
+
+
+class GateChanged(ValueError):
+    """The answer leaves the gate other than it was."""
+
+
+def _leaving_the_gate(candidate: Any) -> Callable[..., Any]:
+    def run(gate: Any, x: torch.Tensor, change: Any) -> Any:
+        probe = x.clone()
+        before = gate(probe)
+        found = as_function(candidate)(gate, x, change)
+        if not torch.equal(gate(probe), before):
+            raise GateChanged("The gate gives something else after the call than before.")
+        return found
+
+    return run
+
+
 def _gates_and_changes(rng: torch.Generator) -> Inputs:
     """Gates, features, and what is done to the map; from three images on it may be exchanged."""
     from course_utils.attention import SpatialAttention
@@ -1495,6 +1600,7 @@ INTERVENE = Exercise(
     ),
     reference=intervene,
     make_inputs=_gates_and_changes,
+    prepare=_leaving_the_gate,
     wrong={
         "output-changed": (
             output_changed,
@@ -1538,6 +1644,11 @@ INTERVENE = Exercise(
         "map-added": (
             map_added,
             "The map is added. A gate multiplies.",
+        ),
+        "gate-changed": (
+            hook_left,
+            "The gate itself is not as it was: called after yours, it gives something else. A hook "
+            "must be removed, and a method that was replaced put back.",
         ),
         "input-changed-in-place": (
             features_in_place,
