@@ -190,12 +190,35 @@ def ap_by_recall_steps(hits, truths):
     return float(np.sum(np.diff(recall) * best))
 
 
+def term_by_loop(logits, answers, overlap):
+    total, count = torch.zeros(()), 0
+    for o, answer, iou in zip(logits, answers, overlap, strict=True):
+        if answer:
+            total, count = total - torch.sigmoid(o).log(), count + 1
+        elif not iou > 0.7:
+            total = total - torch.log(1 - torch.sigmoid(o))
+    return total / count
+
+
+def term_by_softplus(logits, answers, overlap):
+    cost = nn.functional.softplus(torch.where(answers, -logits, logits))
+    return torch.einsum("m,m->", cost, (answers | ~(overlap > 0.7)).float()) / answers.sum()
+
+
+def term_by_weights(logits, answers, overlap):
+    ignored = (overlap > 0.7).logical_and(~answers)
+    return nn.functional.binary_cross_entropy_with_logits(
+        logits, answers.float(), weight=1 - ignored.float(), reduction="sum"
+    ).div(answers.float().sum())
+
+
 RIGHT = {
     "yolo.predictions": [(945, 10), [945, 10.0], torch.tensor([945, 10]), np.array([945, 10])],
     "yolo.decode": [decode_by_numbers, decode_by_torchvision, decode_by_the_course, DecodeModule],
     "yolo.box_iou": [iou_by_loop, iou_einops, ops.box_iou],
     "yolo.answering": [answering_by_loop, answering_by_torchvision, answering_by_the_course],
     "yolo.scores": [scores_by_exp, scores_by_einsum, scores_by_log],
+    "yolo.objectness_term": [term_by_loop, term_by_softplus, term_by_weights],
     "yolo.nms": [nms_by_torchvision, nms_with_a_mask, nms_asking_those_kept],
     "yolo.average_precision": [ap_by_loop, ap_by_recall_steps],
     "yolo.flip": [flip_by_torchvision, flip_by_centre, flip_real_rows_only],

@@ -1,4 +1,4 @@
-"""Exercises of chapter 08: the parts of a detector, its doubles, its score, and two bugs."""
+"""Exercises of chapter 08: the parts of a detector, a term of its loss, its score, and two bugs."""
 
 # The right and the wrong answers are code as a learner would write it in a notebook: they import
 # what they need besides torch themselves, and a solution is shown as it stands here.
@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from .engine import Exercise, Inputs
 from .preparing import as_function
@@ -75,6 +76,26 @@ PREDICTIONS = Exercise(
             "columns.",
         ),
         "order-swapped": (lambda: (10, 945), "Both numbers are right, in the wrong order."),
+        "kinds-of-the-chapter": (
+            lambda: (945, 8),
+            "The first is right. The second is that of the chapter's detector, which knows three "
+            "kinds of objects.",
+        ),
+        "image-of-the-chapter": (
+            lambda: (4740, 10),
+            "The second is right. The first is that of the chapter's images, which have another "
+            "size.",
+        ),
+        "chapter-s-detector": (
+            lambda: (4740, 8),
+            "These are the numbers of the chapter's detector. The question has another image and "
+            "other objects.",
+        ),
+        "shape-of-the-heads": (
+            lambda: (315, 30),
+            "This is what the heads give: so many cells, and so many channels for each. "
+            "Predictions are counted one by one: a cell makes more than one.",
+        ),
     },
     hints=(
         "At stride 8 there are 96 / 8 rows of cells and 160 / 8 columns.",
@@ -344,6 +365,22 @@ def iou_sides_as_centre_and_size(a, b):
     return box_iou(*turned)
 
 
+def iou_sides_without_sign(a, b):
+    sides, area_a, area_b = _parts(a, b)
+    both = sides.abs().prod(2)
+    return both / (area_a + area_b - both)
+
+
+def iou_clamped_at_the_end(a, b):
+    return iou_not_clamped(a, b).clamp(min=0)
+
+
+def iou_over_the_hull(a, b):
+    low = torch.minimum(a[:, None, :2], b[None, :, :2])
+    hull = (torch.maximum(a[:, None, 2:], b[None, :, 2:]) - low).prod(2)
+    return _parts(a, b)[0].clamp(min=0).prod(2) / hull
+
+
 def _random_boxes(n: int, rng: torch.Generator, size: float = 40.0) -> torch.Tensor:
     low = size * torch.rand(n, 2, generator=rng)
     return torch.cat([low, low + 8 + size / 2 * torch.rand(n, 2, generator=rng)], 1)
@@ -355,6 +392,8 @@ def _pairs_of_boxes(rng: torch.Generator) -> Inputs:
         a, b = _random_boxes(n, rng), _random_boxes(m, rng)
         b[0] = torch.cat([a[0, :2] + 1, a[0, 2:] - 2])  # one inside the other
         b[1] = a[1] + 60  # apart in both directions
+        if m > 2:  # apart in both directions, by little
+            b[2] = torch.cat([a[0, 2:] + 3, 2 * a[0, 2:] - a[0, :2] + 3])
         cases.append((a, b))
     return cases
 
@@ -380,6 +419,21 @@ BOX_IOU = Exercise(
             iou_clamped_too_late,
             "Nearly. Where two boxes lie apart in both directions, two negative sides make a "
             "positive area.",
+        ),
+        "clamped-at-the-end": (
+            iou_clamped_at_the_end,
+            "Nearly. Bringing negative results to 0 hides most of it. Where two boxes lie apart in "
+            "both directions, two negative sides make a positive area.",
+        ),
+        "sides-without-sign": (
+            iou_sides_without_sign,
+            "Right for boxes that overlap. By taking the sides without their sign you make an "
+            "overlap out of the gap between two boxes.",
+        ),
+        "over-the-enclosing-box": (
+            iou_over_the_hull,
+            "You divide by the area of the smallest box around both. The union leaves out its "
+            "empty corners.",
         ),
         "overlap-counted-twice": (
             iou_overlap_counted_twice,
@@ -466,6 +520,31 @@ def _answer(boxes, anchors, best=None, strides=(8, 16, 32), which=None, point=No
 def _shapes(boxes, anchors):
     sizes = boxes[:, 2:] - boxes[:, :2]
     return sizes[:, None], anchors[None]
+
+
+def answering_at_the_corner_of_the_image(boxes, anchors):
+    shapes = torch.cat([torch.zeros_like(anchors), anchors], 1)
+    return _answer(boxes, anchors, box_iou(boxes, shapes).argmax(1))
+
+
+def answering_middle_grid(boxes, anchors):
+    return _answer(boxes, anchors, strides=(16, 16, 16))
+
+
+def answering_coarsest_grid(boxes, anchors):
+    return _answer(boxes, anchors, strides=(32, 32, 32))
+
+
+def answering_from_one(boxes, anchors):
+    return answering(boxes, anchors) + 1
+
+
+def answering_cells_from_one(boxes, anchors):
+    return answering(boxes, anchors) + torch.tensor([0, 1, 1])
+
+
+def answering_anchors_from_one(boxes, anchors):
+    return answering(boxes, anchors) + torch.tensor([1, 0, 0])
 
 
 def answering_column_first(boxes, anchors):
@@ -602,6 +681,33 @@ ANSWERING = Exercise(
             "The anchor is right. You count cells of 8 pixels for every box; the anchor says which "
             "stride it is.",
         ),
+        "always-stride-16": (
+            answering_middle_grid,
+            "The anchor is right. You count cells of 16 pixels for every box; the anchor says "
+            "which stride it is.",
+        ),
+        "always-stride-32": (
+            answering_coarsest_grid,
+            "The anchor is right. You count cells of 32 pixels for every box; the anchor says "
+            "which stride it is.",
+        ),
+        "all-from-one": (
+            answering_from_one,
+            "Nearly. You count anchors, rows and columns from 1.",
+        ),
+        "cells-from-one": (
+            answering_cells_from_one,
+            "Nearly. The anchor is right. You count rows and columns from 1.",
+        ),
+        "anchors-from-one": (
+            answering_anchors_from_one,
+            "Nearly. The cell is right. You count the anchors from 1.",
+        ),
+        "anchors-at-the-origin": (
+            answering_at_the_corner_of_the_image,
+            "You compare the box where it lies with anchors in the corner of the image. Only the "
+            "shapes are to be compared.",
+        ),
         "stride-by-place": (
             answering_wrong_scale,
             "The anchor is right. The stride goes with groups of three neighbouring anchors: 0 to "
@@ -705,12 +811,24 @@ def scores_logits_multiplied(raw):
     return torch.sigmoid(raw[:, 4:5] * raw[:, 5:])
 
 
+def scores_axis_lost(raw):
+    return raw[:, 4].sigmoid() * raw[:, 5:].sigmoid()
+
+
+def scores_axis_lost_and_softmax(raw):
+    return raw[:, 4].sigmoid() * torch.softmax(raw[:, 5:], 1)
+
+
+def scores_axis_lost_and_logit(raw):
+    return raw[:, 4] * raw[:, 5:].sigmoid()
+
+
 def scores_of_the_best(raw):
     return scores(raw).amax(1)
 
 
 def _raw_rows(rng: torch.Generator) -> Inputs:
-    sizes = ((1, 2), (3, 3), (6, 1), (5, 4), (8, 3))
+    sizes = ((1, 2), (5, 4), (3, 3), (6, 1), (8, 3))
     return [(2 * torch.randn(n, 5 + k, generator=rng),) for n, k in sizes]
 
 
@@ -743,12 +861,13 @@ SCORES = Exercise(
         ),
         "without-objectness": (
             scores_without_objectness,
-            "The classes are right. But an empty place may have a class, too: the objectness is "
-            "missing.",
+            "The classes are right. But an empty place may have a class, too: here the objectness "
+            "is missing, or has no say (a softmax over a single number is always 1).",
         ),
         "softmax-alone": (
             scores_softmax_alone,
-            "Your classes compete with each other, and the objectness is missing.",
+            "Your classes compete with each other, and the objectness is missing, or has no say (a "
+            "softmax over a single number is always 1).",
         ),
         "logits-added": (
             scores_logits_added,
@@ -771,6 +890,21 @@ SCORES = Exercise(
             scores_objectness_over_the_batch,
             "You let the predictions compete for one object. Each prediction is asked by itself.",
         ),
+        "axis-lost": (
+            scores_axis_lost,
+            "Your objectness has lost an axis: it has shape (n,), and torch lines it up with the "
+            "classes instead of the predictions.",
+        ),
+        "axis-lost-and-softmax": (
+            scores_axis_lost_and_softmax,
+            "Your objectness has lost an axis: it has shape (n,), and torch lines it up with the "
+            "classes. And your classes compete with each other.",
+        ),
+        "axis-lost-and-logit": (
+            scores_axis_lost_and_logit,
+            "Your objectness has lost an axis: it has shape (n,), and torch lines it up with the "
+            "classes. And it is still a logit.",
+        ),
         "best-class-only": (
             scores_of_the_best,
             "You return the score of the best class. Asked for is one for each class.",
@@ -784,6 +918,219 @@ SCORES = Exercise(
     why=(
         "Objectness asks: is there anything? Each class asks: is it of my kind? All are yes-or-no "
         "questions, so each has a sigmoid, and the score is a product of probabilities."
+    ),
+)
+
+
+# The objectness term ------------------------------------------------------------------------------
+
+
+def objectness_term(logits, answers, overlap):
+    each = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, answers.float(), reduction="none"
+    )
+    counted = answers | (overlap <= 0.7)
+    return each[counted].sum() / answers.sum()
+
+
+def _objectness(logits, answers, overlap, counted=None, target=None):
+    """The sum; `counted` and `target` as a mistake has them."""
+    counted = answers | (overlap <= 0.7) if counted is None else counted
+    target = answers.float() if target is None else target.float()
+    each = nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return each[counted].sum()
+
+
+def term_nothing_ignored(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, torch.ones_like(answers)) / answers.sum()
+
+
+def term_answers_ignored_too(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, overlap <= 0.7) / answers.sum()
+
+
+def term_wrong_way_round(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, answers | (overlap > 0.7)) / answers.sum()
+
+
+def term_limit_of_the_paper(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, answers | (overlap <= 0.5)) / answers.sum()
+
+
+def term_exactly_the_limit(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, answers | (overlap < 0.7)) / answers.sum()
+
+
+def term_answers_only(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, answers) / answers.sum()
+
+
+def term_empty_only(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, ~answers & (overlap <= 0.7)) / answers.sum()
+
+
+def term_not_divided(logits, answers, overlap):
+    return _objectness(logits, answers, overlap)
+
+
+def term_mean(logits, answers, overlap):
+    return _objectness(logits, answers, overlap) / (answers | (overlap <= 0.7)).sum()
+
+
+def term_over_all(logits, answers, overlap):
+    return _objectness(logits, answers, overlap) / len(logits)
+
+
+def term_mean_of_all(logits, answers, overlap):
+    return term_nothing_ignored(logits, answers, overlap) * answers.sum() / len(logits)
+
+
+def term_aims_at_iou(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, target=answers * overlap) / answers.sum()
+
+
+def term_good_overlap_answers(logits, answers, overlap):
+    target = answers | (overlap > 0.7)
+    counted = torch.ones_like(answers)
+    return _objectness(logits, answers, overlap, counted, target) / answers.sum()
+
+
+def term_sides_swapped(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, target=~answers) / answers.sum()
+
+
+def term_sigmoid_twice(logits, answers, overlap):
+    return objectness_term(logits.sigmoid(), answers, overlap)
+
+
+def term_squared(logits, answers, overlap):
+    counted = answers | (overlap <= 0.7)
+    return (logits.sigmoid() - answers.float()).square()[counted].sum() / answers.sum()
+
+
+def term_two_means(logits, answers, overlap):
+    """Answers and empty places weigh the same."""
+    empty = ~answers & (overlap <= 0.7)
+    parts = (_objectness(logits, answers, overlap, part) / part.sum() for part in (answers, empty))
+    return sum(parts)
+
+
+def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
+    cases = []
+    for n, more in ((8, 0), (12, 1), (25, 2), (60, 5)):
+        overlap = 0.65 * torch.rand(n, generator=rng)
+        # Two answers; of the others one overlaps well, one exactly so much, one somewhat less.
+        overlap[:6] = torch.tensor([0.83, 0.4, 0.9, 0.7, 0.6, 0.1])
+        answers = torch.zeros(n, dtype=torch.bool)
+        answers[:2] = True
+        answers[6 : 6 + more] = True
+        order = torch.randperm(n, generator=rng)
+        logits = 2 * torch.randn(n, generator=rng) - 1
+        cases.append((logits, answers[order], overlap[order]))
+    return cases
+
+
+OBJECTNESS_TERM = Exercise(
+    name="yolo.objectness_term",
+    question=(
+        "Write objectness_term(logits, answers, overlap), the objectness term of YOLOv3's loss for "
+        "one image, with the ignored predictions left out. "
+        "`logits` is a float tensor (M,), the logit of objectness of each prediction. `answers` "
+        "is a bool tensor (M,): whether the prediction answers for a box; at least one does. "
+        "`overlap` is a float tensor (M,): the IoU of its box with the true box that it overlaps "
+        "best. A prediction that does not answer is ignored if its overlap is more than 0.7. Of "
+        "the others, those that answer are to say 1 and those that do not are to say 0: return "
+        "the sum of their binary cross-entropies, divided by the number of answers, as a float "
+        "tensor of shape ()."
+    ),
+    reference=objectness_term,
+    make_inputs=_predictions_of_an_image,
+    wrong={
+        "nothing-ignored": (
+            term_nothing_ignored,
+            "You leave nothing out. Some predictions overlap a box well and do not answer for it.",
+        ),
+        "answers-ignored-too": (
+            term_answers_ignored_too,
+            "Nearly. You also ignore answers, those that fit best. An answer always counts.",
+        ),
+        "wrong-way-round": (
+            term_wrong_way_round,
+            "You ignore the empty places and keep those that overlap a box well.",
+        ),
+        "limit-of-the-paper": (
+            term_limit_of_the_paper,
+            "Your limit is 0.5, as in the paper. The question has another one.",
+        ),
+        "exactly-the-limit-ignored": (
+            term_exactly_the_limit,
+            "Nearly. You ignore an overlap of exactly 0.7 as well.",
+        ),
+        "answers-only": (
+            term_answers_only,
+            "You count the answers alone. Then the network loses nothing by saying 1 everywhere.",
+        ),
+        "empty-only": (
+            term_empty_only,
+            "You count the empty places alone. Then the network loses nothing by saying 0 "
+            "everywhere.",
+        ),
+        "not-divided": (
+            term_not_divided,
+            "The sum is right. It is not divided yet: an image with more boxes would cost more.",
+        ),
+        "mean-of-the-counted": (
+            term_mean,
+            "The right ones are left out. But you take the mean over all that count.",
+        ),
+        "divided-by-all": (
+            term_over_all,
+            "The sum is right. You divide it by the number of all predictions.",
+        ),
+        "mean-of-all": (
+            term_mean_of_all,
+            "You take the mean over all predictions, and leave nothing out.",
+        ),
+        "aims-at-the-iou": (
+            term_aims_at_iou,
+            "Your answers aim at their IoU, as in YOLOv1 and YOLOv5. In YOLOv3 they aim at 1.",
+        ),
+        "good-overlap-counts-as-answer": (
+            term_good_overlap_answers,
+            "You want a 1 of every prediction that overlaps a box well. One answers; the others "
+            "are asked nothing.",
+        ),
+        "targets-swapped": (
+            term_sides_swapped,
+            "You want a 0 of those that answer, and a 1 of the empty places.",
+        ),
+        "sigmoid-twice": (
+            term_sigmoid_twice,
+            "You take the sigmoid twice. A function whose name ends in with_logits takes one "
+            "itself.",
+        ),
+        "squared-error": (
+            term_squared,
+            "This is the squared error of the probabilities. Asked for is the binary "
+            "cross-entropy.",
+        ),
+        "two-means": (
+            term_two_means,
+            "You take a mean of each kind, so that answers and empty places weigh the same. One "
+            "sum, divided once, is asked for.",
+        ),
+    },
+    hints=(
+        "Which predictions count? All but some of those that do not answer.",
+        "Work out the cross-entropy of each prediction, without a mean, with `answers` as the "
+        "target; then choose.",
+        "A prediction counts if it answers, or if its overlap is not above the limit. Add up, and "
+        "divide by how many answer.",
+    ),
+    why=(
+        "A prediction that overlaps a box well although another one answers is neither right nor "
+        "wrong, so it is asked nothing. Dividing by the answers keeps an image with many objects "
+        "from counting more than one with few."
     ),
 )
 
@@ -806,6 +1153,19 @@ def _flipped(images, boxes, height=False, crossed=False, in_place=False):
     found = boxes if in_place else boxes.clone()
     found[:, :, 1], found[:, :, 3] = (right, left) if crossed else (left, right)
     return images.flip(3), found
+
+
+def _reads_what_was_written(images, boxes, x2_first=False, height=False, in_place=False):
+    size = images.shape[2] if height else images.shape[3]
+    found = boxes if in_place else boxes.clone()
+    first, second = (3, 1) if x2_first else (1, 3)
+    found[:, :, first] = size - found[:, :, second]
+    found[:, :, second] = size - found[:, :, first]
+    return images.flip(3), found
+
+
+def flip_images_upside_down(images, boxes):
+    return images.flip(2), flip(images, boxes)[1]
 
 
 def flip_upside_down(images, boxes):
@@ -891,6 +1251,12 @@ def _flip_with(bugs: tuple[str, ...]) -> tuple[Callable[..., Any], str]:
     return partial(_flipped, **dict.fromkeys(bugs, True)), text
 
 
+def _read_with(x2_first: bool, bugs: tuple[str, ...]) -> tuple[Callable[..., Any], str]:
+    text = "One of your lines reads a column that the line before it has overwritten"
+    text = "; ".join([text, *(_BUGS[bug] for bug in bugs)]) + "."
+    return partial(_reads_what_was_written, x2_first=x2_first, **dict.fromkeys(bugs, True)), text
+
+
 FLIP = Exercise(
     name="yolo.flip",
     question=(
@@ -913,6 +1279,18 @@ FLIP = Exercise(
             for bugs in itertools.combinations(_BUGS, count)
             if bugs != ("in_place",)  # the engine names that by itself
         },
+        **{
+            "-and-".join([f"{order}-overwritten", *bugs]).replace("_", "-"): (
+                _read_with(order == "x2", bugs)
+            )
+            for order in ("x1", "x2")
+            for count in (0, 1, 2)
+            for bugs in itertools.combinations(("height", "in_place"), count)
+        },
+        "images-upside-down": (
+            flip_images_upside_down,
+            "The boxes are mirrored left to right, and the images up and down.",
+        ),
         "images-only": (
             flip_images_only,
             "The images are mirrored; the boxes are where they were.",
@@ -1066,6 +1444,19 @@ def nms_removes_while_looping(boxes, scores, overlap):
     return torch.tensor(kept)
 
 
+def nms_fixed_limit(boxes, scores, overlap):
+    return nms(boxes, scores, 0.5)
+
+
+def nms_by_last_kept(boxes, scores, overlap):
+    order = scores.argsort(descending=True).tolist()
+    kept = order[:1]
+    for other in order[1:]:
+        if box_iou(boxes[[kept[-1]]], boxes[[other]]).item() <= overlap:
+            kept.append(other)
+    return torch.tensor(kept)
+
+
 def nms_best_alone(boxes, scores, overlap):
     return scores.argsort(descending=True)[:1]
 
@@ -1085,8 +1476,12 @@ def _crowds(rng: torch.Generator) -> Inputs:
         if bool((order[1:] > order[:-1]).all()):
             order = order.flip(0)
         cases.append((boxes[order], values[order], 0.5))
-    boxes = _random_boxes(9, rng, 30.0)
-    cases.append((boxes, torch.rand(9, generator=rng), 0.2))
+    for n, overlap in ((9, 0.2), (14, 0.1), (13, 0.3)):
+        boxes = _random_boxes(n, rng, 30.0)
+        boxes[0], boxes[1] = torch.tensor([[0.0, 0, 30, 30], [0, 0, 30, 13]])  # IoU .43
+        values = torch.rand(n, generator=rng)
+        values[:2] = torch.tensor([1.2, 1.1])
+        cases.append((boxes, values, overlap))
     # Doubles that follow each other by score: who removes them from a list while walking along it
     # leaves out every second one.
     right = torch.tensor([10.0, 10.5, 11, 11.5, 12])
@@ -1136,6 +1531,15 @@ NMS = Exercise(
         "neighbour-only": (
             nms_by_neighbour,
             "You compare each box with the next surer one only. A double may stand farther up.",
+        ),
+        "last-kept-only": (
+            nms_by_last_kept,
+            "You compare each box with the one kept last only. It may be a double of one that was "
+            "kept before.",
+        ),
+        "limit-fixed": (
+            nms_fixed_limit,
+            "Right for a limit of 0.5. Your code does the same whatever `overlap` says.",
         ),
         "best-only": (
             nms_by_the_best,
@@ -1251,6 +1655,32 @@ def ap_f1(hits, truths):
     return (2 * hits.sum() / (len(hits) + truths)).item()
 
 
+def ap_mean_over_hits(hits, truths):
+    return _best(hits)[hits].mean().item()  # without any hit: NaN
+
+
+def ap_as_scikit_learn(hits, truths):
+    return (_precision(hits)[hits].sum() / hits.sum().clamp(min=1)).item()
+
+
+def ap_plain_mean_over_hits(hits, truths):
+    return _precision(hits)[hits].mean().item()  # without any hit: NaN
+
+
+def _at_recalls(hits, truths, levels):
+    reached = hits.cumsum(0).double() / truths
+    rank = torch.searchsorted(reached, torch.linspace(0, 1, levels, dtype=torch.float64))
+    return torch.cat([_best(hits), torch.zeros(1)])[rank].mean().item()
+
+
+def ap_at_101_recalls(hits, truths):
+    return _at_recalls(hits, truths, 101)
+
+
+def ap_at_11_recalls(hits, truths):
+    return _at_recalls(hits, truths, 11)
+
+
 def ap_trapezoids(hits, truths):
     precision = torch.cat([torch.ones(1), _precision(hits)])
     recall = torch.cat([torch.zeros(1), hits.cumsum(0) / truths])
@@ -1294,6 +1724,31 @@ AVERAGE_PRECISION = Exercise(
         "over-the-hits": (
             ap_over_hits,
             "You take the mean over the hits. Then an object that nobody has found costs nothing.",
+        ),
+        "mean-at-the-hits": (
+            ap_mean_over_hits,
+            "You take the mean over the hits. Then an object that nobody has found costs nothing, "
+            "and without any hit the mean is NaN.",
+        ),
+        "scikit-learn-s": (
+            ap_as_scikit_learn,
+            "This is the average precision of classification: it takes the precision at each hit "
+            "as it is, and the mean over the hits, so that an object that nobody has found costs "
+            "nothing.",
+        ),
+        "plain-mean-at-the-hits": (
+            ap_plain_mean_over_hits,
+            "You take the mean of the precision at the hits as it is. An object that nobody has "
+            "found costs nothing then, a better precision at a later rank does not count, and "
+            "without any hit the mean is NaN.",
+        ),
+        "at-101-recalls": (
+            ap_at_101_recalls,
+            "This is COCO's mean at 101 recalls. Asked for is the area itself.",
+        ),
+        "at-11-recalls": (
+            ap_at_11_recalls,
+            "This is the old mean at 11 recalls. Asked for is the area itself.",
         ),
         "over-the-detections": (
             ap_over_detections,
@@ -1358,6 +1813,7 @@ EXERCISES = (
     BOX_IOU,
     ANSWERING,
     SCORES,
+    OBJECTNESS_TERM,
     NMS,
     AVERAGE_PRECISION,
     FLIP,
