@@ -375,6 +375,10 @@ def iou_clamped_at_the_end(a, b):
     return iou_not_clamped(a, b).clamp(min=0)
 
 
+def iou_clamped_to_the_range(a, b):
+    return iou_not_clamped(a, b).clamp(0, 1)
+
+
 def iou_over_the_hull(a, b):
     low = torch.minimum(a[:, None, :2], b[None, :, :2])
     hull = (torch.maximum(a[:, None, 2:], b[None, :, 2:]) - low).prod(2)
@@ -423,6 +427,11 @@ BOX_IOU = Exercise(
         "clamped-at-the-end": (
             iou_clamped_at_the_end,
             "Nearly. Bringing negative results to 0 hides most of it. Where two boxes lie apart in "
+            "both directions, two negative sides make a positive area.",
+        ),
+        "clamped-to-the-range": (
+            iou_clamped_to_the_range,
+            "Nearly. Forcing the result into 0 to 1 hides most of it. Where two boxes lie apart in "
             "both directions, two negative sides make a positive area.",
         ),
         "sides-without-sign": (
@@ -1015,6 +1024,23 @@ def term_two_means(logits, answers, overlap):
     return sum(parts)
 
 
+def term_two_means_nothing_ignored(logits, answers, overlap):
+    parts = (
+        _objectness(logits, answers, overlap, part) / part.sum() for part in (answers, ~answers)
+    )
+    return sum(parts)
+
+
+def term_ignored_logits_zero(logits, answers, overlap):
+    return objectness_term(
+        torch.where(~answers & (overlap > 0.7), 0.0, logits), answers, torch.zeros_like(overlap)
+    )
+
+
+def term_all_want_one(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, target=torch.ones_like(answers)) / answers.sum()
+
+
 def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
     cases = []
     for n, more in ((8, 0), (12, 1), (25, 2), (60, 5)):
@@ -1118,6 +1144,20 @@ OBJECTNESS_TERM = Exercise(
             term_two_means,
             "You take a mean of each kind, so that answers and empty places weigh the same. One "
             "sum, divided once, is asked for.",
+        ),
+        "two-means-nothing-ignored": (
+            term_two_means_nothing_ignored,
+            "You take a mean of each kind and leave nothing out. One sum, divided once, is asked "
+            "for, and some predictions have no part in it.",
+        ),
+        "ignored-logits-set-to-zero": (
+            term_ignored_logits_zero,
+            "You set the logits of the ignored predictions to 0. A logit of 0 says one half, and "
+            "that costs something: leave the terms out.",
+        ),
+        "all-are-to-say-one": (
+            term_all_want_one,
+            "The right ones are left out. But you want a 1 of all the others, empty places too.",
         ),
     },
     hints=(
@@ -1448,6 +1488,10 @@ def nms_fixed_limit(boxes, scores, overlap):
     return nms(boxes, scores, 0.5)
 
 
+def nms_limit_from_one(boxes, scores, overlap):
+    return nms(boxes, scores, 1 - overlap)
+
+
 def nms_by_last_kept(boxes, scores, overlap):
     order = scores.argsort(descending=True).tolist()
     kept = order[:1]
@@ -1540,6 +1584,10 @@ NMS = Exercise(
         "limit-fixed": (
             nms_fixed_limit,
             "Right for a limit of 0.5. Your code does the same whatever `overlap` says.",
+        ),
+        "limit-from-one": (
+            nms_limit_from_one,
+            "You compare with 1 - overlap, or with 1 - IoU. `overlap` limits the IoU itself.",
         ),
         "best-only": (
             nms_by_the_best,
