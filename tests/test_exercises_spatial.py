@@ -498,3 +498,47 @@ def test_both_libraries_have_a_norm_and_only_the_order_differs():
     normed.load_state_dict(renamed)
     x = torch.randn(2, 5, 9, 8)
     torch.testing.assert_close(normed.eval()(x), theirs.eval()(x))
+
+
+# What a message says ------------------------------------------------------------------------------
+
+
+def test_an_error_inside_the_course_points_at_the_learners_line():
+    def answer(gate, x, change):
+        return gate.weights(x.flatten())
+
+    message = exercise("spatial.intervene").check(answer).message
+    assert "of your code: return gate.weights(x.flatten())" in message
+
+
+def test_a_gate_left_changed_is_named_and_no_exception_is_told():
+    def replaced(gate, x, change):
+        weights = gate.weights
+        gate.weights = lambda x: change(weights(x))
+        return gate(x)
+
+    def put_back(gate, x, change):
+        weights = gate.weights
+        gate.weights = lambda x: change(weights(x))
+        try:
+            return gate(x)
+        finally:
+            del gate.weights
+
+    result = exercise("spatial.intervene").check(replaced)
+    assert result.mistake == "gate-changed" and "raised" not in result.message
+    assert exercise("spatial.intervene").check(put_back).passed
+
+
+def test_a_lazy_layer_is_told_that_shapes_are_needed():
+    class Gate(nn.Module):
+        def __init__(self, kernel_size):
+            super().__init__()
+            self.conv = nn.LazyConv2d(1, kernel_size, padding=kernel_size // 2)
+
+        def forward(self, x):
+            pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+            return x * self.conv(pooled).sigmoid()
+
+    message = exercise("spatial.SpatialGate").check(Gate).message
+    assert "lazy layer has no shape" in message and "nn.LazyConv2d" in message

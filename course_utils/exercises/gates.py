@@ -966,13 +966,14 @@ GATE_PARAMETERS = Exercise(
             lambda: 393.0,
             "These are all weights and a single bias. Each of the three convolutions has biases.",
         ),
-        "eighteen-biases": (
-            lambda: 410.0,
-            "These would be all weights and 18 biases. How many channels does each put out?",
+        "eight-biases-for-each": (
+            lambda: 392.0 + 3 * 8,
+            "You count eight biases for each of the three convolutions. One of them puts out fewer "
+            "channels.",
         ),
-        "thirty-two-biases": (
-            lambda: 424.0,
-            "These would be all weights and 32 biases. How many channels does each put out?",
+        "biases-for-what-comes-in": (
+            lambda: 392.0 + 16 + 32 + 8,
+            "You count a bias for each channel that comes in. There is one for each that goes out.",
         ),
         "one-bias-missing": (
             lambda: 401.0,

@@ -1549,18 +1549,13 @@ def hook_left(gate, x, change):
     return gate(x)
 
 
-class GateChanged(ValueError):
-    """The answer leaves the gate other than it was."""
-
-
 def _leaving_the_gate(candidate: Any) -> Callable[..., Any]:
     def run(gate: Any, x: torch.Tensor, change: Any) -> Any:
         probe = x.clone()
         before = gate(probe)
         found = as_function(candidate)(gate, x, change)
-        if not torch.equal(gate(probe), before):
-            raise GateChanged("The gate gives something else after the call than before.")
-        return found
+        # Not an exception: a learner would be told that their own code had raised it.
+        return found if torch.equal(gate(probe), before) else "a gate left changed"
 
     return run
 
