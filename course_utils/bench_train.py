@@ -265,7 +265,7 @@ def yolo_and_torchvision() -> Pair:
     """Detectors of blood cells at 320 x 240 with 15 boxes an image."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-    ours = YOLO(3, tasks.cell_anchors(320), 10, CBAM)
+    ours = YOLO(3, tasks.cell_anchors(320), 11, CBAM)
     corners = torch.rand(8, 15, 2) * torch.tensor([260.0, 180.0])
     boxes = torch.cat([corners, corners + 20 + 40 * torch.rand(8, 15, 2)], 2)
     kinds = torch.randint(3, (8, 15, 1))

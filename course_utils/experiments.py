@@ -300,7 +300,7 @@ EXPERIMENTS: dict[str, Experiment] = {
                 },
                 "standard": {
                     "size": {"width": 16, "side": 320},
-                    "fit": {"epochs": 40, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
+                    "fit": {"epochs": 60, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
                     "images": None,
                     "side": 320,
                 },

@@ -235,11 +235,12 @@ def yolo_v3(targets: Tensor, side: int = 320) -> Loss:
 
 
 def yolo_later(targets: Tensor, side: int = 320) -> Loss:
-    """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), and
-    a heavier box term (YOLOv1). How many anchors and how heavy was tried out on validation."""
+    """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), a
+    heavier box term (YOLOv1), and the ignore threshold of YOLOv3's paper instead of its code. How
+    many anchors, how heavy and which threshold was tried out on validation."""
     return yolo.YOLOLoss(
         cell_anchors(side), side * 3 // 4, side, ciou=True, several=0.4, iou_objectness=True,
-        box_weight=10.0,
+        ignore=0.5, box_weight=10.0,
     )  # fmt: skip
 
 
