@@ -301,8 +301,9 @@ class SelfAttention2d(nn.Module):
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         parts = self.qkv(x).flatten(2)  # (N, 3 C // 2, H W)
+        parts = parts.unflatten(1, (3, self.heads, -1))  # (N, 3, heads, C // 2 // heads, H W)
         # contiguous: PyTorch's fast kernels want the numbers of one place side by side
-        query, key, value = parts.unflatten(1, (3, self.heads, -1)).mT.contiguous().unbind(1)
+        query, key, value = parts.mT.contiguous().unbind(1)
         return query, key, value  # (N, heads, H W, C // 2 // heads) each
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)

@@ -377,6 +377,8 @@ def test_values_are_taken_in_many_forms():
     assert WORD.check(" Channel ").passed
     assert WORD.check("spatial").mistake == "wrong-value"
     assert "channel" not in WORD.check("spatial").message
+    assert "'Spatial Gate'" in WORD.check("Spatial Gate").message  # as it was typed
+    assert "'About Nine'" in VALUE.check("About Nine").message
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
 
     Kinds are compared before shapes, shapes before dtypes, dtypes before values. float32 and
     float64 count as one dtype, so do the integers among each other, and a tuple is as good as a
-    list. Numbers agree within `tolerance`, absolute or relative.
+    list. Texts agree whatever their case and the spaces around them. Numbers agree within
+    `tolerance`, absolute or relative.
 
     Args:
         where: which part of the result is compared, for the message; empty for the whole.
@@ -35,7 +36,9 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
         return _first(got, expected, range(len(expected)), tolerance, where)
     if (kind := _wrong_kind(got, expected)) is not None:
         return kind, f"{where} is {describe(got)}, expected {_kind_name(expected)}."
-    if isinstance(expected, bool | str | bytes | set | frozenset | type(None)):
+    if isinstance(expected, str):
+        same = got.strip().lower() == expected.strip().lower()
+    elif isinstance(expected, bool | bytes | set | frozenset | type(None)):
         same = bool(got == expected)
     else:
         if math.isnan(got) and not math.isnan(expected):

@@ -34,7 +34,7 @@ def as_value(candidate: Any) -> Callable[[], Any]:
         if isinstance(answer, list | tuple) and any(isinstance(x, list | tuple) for x in answer):
             # Pairs within a pair are as good as four numbers in a row.
             answer = [y for x in answer for y in (x if isinstance(x, list | tuple) else [x])]
-        return answer.strip().lower() if isinstance(answer, str) else answer
+        return answer
 
     return value
 
