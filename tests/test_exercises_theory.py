@@ -51,6 +51,14 @@ class GateModule(nn.Module):
         return gate_by_convolution(x, weight, bias)
 
 
+def gate_by_loop(x, weight, bias):
+    result = torch.empty_like(x)
+    for n, row, column in np.ndindex(len(x), *x.shape[2:]):
+        place = x[n, :, row, column]
+        result[n, :, row, column] = place * torch.sigmoid(place @ weight + bias)
+    return result
+
+
 def softmax_in_torch(scores, temperature):
     return torch.softmax(scores / temperature, dim=-1)
 
@@ -64,6 +72,17 @@ def softmax_by_hand(scores, temperature):
 def softmax_by_logsumexp(scores, temperature):
     scores = scores.double() / temperature
     return (scores - scores.logsumexp(-1, keepdim=True)).exp().float()
+
+
+def softmax_by_loop(scores, temperature):
+    rows = [row - max(row.tolist()) for row in scores.reshape(-1, scores.shape[-1])]
+    powers = [torch.exp(row / temperature) for row in rows]
+    return torch.stack([power / power.sum() for power in powers]).view(scores.shape)
+
+
+def attention_of_keys_and_queries(query, key, value):
+    scores = (key @ query.mT).mT / query.shape[-1] ** 0.5
+    return scores.softmax(-1) @ value
 
 
 def attention_in_torch(query, key, value):
@@ -122,6 +141,21 @@ def heads_by_multihead_attention(query, key, value, heads):
     layer.in_proj_weight.data.copy_(torch.eye(d).repeat(3, 1))
     layer.out_proj.weight.data.copy_(torch.eye(d))
     return layer(query, key, value, need_weights=False)[0]
+
+
+def heads_by_einsum(query, key, value, heads):
+    query, key, value = (x.unflatten(-1, (heads, -1)) for x in (query, key, value))
+    weights = torch.einsum("nlhd,nshd->nhls", query, key) / math.sqrt(query.shape[-1])
+    return torch.einsum("nhls,nshd->nlhd", weights.softmax(-1), value).flatten(2)
+
+
+def pixels_by_loop(x):
+    result = torch.zeros_like(x)
+    for n, row, column in np.ndindex(len(x), *x.shape[2:]):
+        scores = torch.einsum("c,chw->hw", x[n, :, row, column], x[n]) / x.shape[1] ** 0.5
+        weights = scores.flatten().softmax(0).view(x.shape[2:])
+        result[n, :, row, column] = (weights * x[n]).sum((1, 2))
+    return result
 
 
 def pixels_by_permute(x):
@@ -199,14 +233,21 @@ RIGHT = {
         gate_by_einsum,
         gate_with_a_module,
         gate_channels_last,
+        gate_by_loop,
         GateModule,
     ],
-    "theory.temperature_softmax": [softmax_in_torch, softmax_by_hand, softmax_by_logsumexp],
+    "theory.temperature_softmax": [
+        softmax_in_torch,
+        softmax_by_hand,
+        softmax_by_logsumexp,
+        softmax_by_loop,
+    ],
     "theory.dot_product_attention": [
         attention_in_torch,
         attention_by_einsum,
         attention_scaled_first,
         attention_by_loop,
+        attention_of_keys_and_queries,
         AttentionModule,
         AttentionModule(),
         F.scaled_dot_product_attention,
@@ -217,10 +258,16 @@ RIGHT = {
         heads_by_einops,
         heads_by_view,
         heads_by_multihead_attention,
+        heads_by_einsum,
     ],
     "theory.with_places": [places_by_loop, places_by_einops, places_channels_last],
     "theory.gate_state": [state_by_loop, state_by_reference],
-    "theory.pixel_attention": [pixels_by_permute, pixels_by_einsum, pixels_by_einops],
+    "theory.pixel_attention": [
+        pixels_by_permute,
+        pixels_by_einsum,
+        pixels_by_einops,
+        pixels_by_loop,
+    ],
     "theory.weights_megabytes": [314.7, 315, 8 * 3136**2 * 4 / 1e6, torch.tensor(314.703872)],
     "theory.gradient_ratio": [
         5507,
@@ -361,7 +408,136 @@ def pixels_of_all_images(x):
     return taken.reshape(n, h, w, c).permute(0, 3, 1, 2)
 
 
+def gate_along_an_axis(axis):
+    def gate(x, weight, bias):
+        return x * F.conv2d(x, weight[None, :, None, None], bias[None]).softmax(axis)
+
+    return gate
+
+
+def gate_without_keepdim(x, weight, bias):
+    return x * torch.sigmoid((x * weight.view(-1, 1, 1)).sum(dim=1) + bias)
+
+
+def softmax_less_a(statistic):
+    def temperature_softmax(scores, temperature):
+        e = torch.exp((scores - statistic(scores)) / temperature)
+        return e / e.sum(-1, keepdim=True)
+
+    return temperature_softmax
+
+
+def softmax_in_place(scores, temperature):
+    scores /= temperature
+    return torch.softmax(scores, -1)
+
+
+def attention_of_the_keys(query, key, value):
+    return torch.softmax(torch.matmul(key, query.mT) / math.sqrt(key.shape[-1]), -1) @ value
+
+
+def attention_with_one_batch_axis(query, key, value):
+    weights = F.softmax(query @ key.transpose(1, 2) / math.sqrt(query.shape[-1]), dim=-1)
+    return weights @ value
+
+
+def attention_by_bmm(query, key, value):
+    weights = F.softmax(torch.bmm(query, key.mT) / math.sqrt(query.shape[-1]), dim=-1)
+    return torch.bmm(weights, value)
+
+
+def attention_without_keepdim(query, key, value):
+    e = (query @ key.mT / math.sqrt(query.shape[-1])).exp()
+    return (e / e.sum(dim=-1)) @ value
+
+
+def attention_in_place(query, key, value):
+    query /= math.sqrt(query.shape[-1])
+    return (query @ key.mT).softmax(-1) @ value
+
+
+def heads_with_softmax_along(axis):
+    def multi_head(query, key, value, heads):
+        q, k, v = (x.unflatten(2, (heads, -1)).transpose(1, 2) for x in (query, key, value))
+        weights = torch.softmax(q @ k.mT / math.sqrt(q.shape[-1]), axis)
+        return (weights @ v).transpose(1, 2).flatten(2)
+
+    return multi_head
+
+
+def heads_in_a_result_that_is_the_query(query, key, value, heads):
+    width = query.shape[-1] // heads
+    for start in range(0, query.shape[-1], width):
+        part = slice(start, start + width)
+        taken = attention_by_einsum(query[..., part], key[..., part], value[..., part])
+        query[..., part] = taken
+    return query
+
+
+def places_reshaped(x):
+    n, c, h, w = x.shape
+    images = places_by_loop(x).mT.unflatten(2, (h, w))
+    return images.reshape(n, h * w, c + 2)
+
+
+def places_with_sides_exchanged(x):
+    n, _, w, h = x.shape
+    rows, columns = (torch.linspace(-1, 1, k) if k > 1 else torch.zeros(1) for k in (h, w))
+    rows, columns = rows[:, None].expand(n, 1, h, w), columns.expand(n, 1, h, w)
+    return torch.cat([x, rows, columns], 1).flatten(2).mT
+
+
+def pixels_of_a_row(x):
+    rows = x.movedim(1, -1)
+    return at.scaled_dot_product_attention(rows, rows, rows).movedim(-1, 1)
+
+
+def state_with_mean_slope(weights):
+    if weights.mul(1 - weights).mean() < 1e-3:
+        return "stuck"
+    return state_by_loop(weights)
+
+
+def state_without_stuck(weights):
+    away = weights.amax((0, 2, 3)) - weights.amin((0, 2, 3))
+    return "folds" if (away < 1e-3).all() else "works"
+
+
+def state_of_weights_below_a_hundredth(weights):
+    if ((weights < 0.01) | (weights > 0.99)).all():
+        return "stuck"
+    return state_by_loop(weights)
+
+
 CAUGHT = [
+    ("theory.gate", gate_along_an_axis(-1), "softmax-over-columns"),
+    ("theory.gate", gate_along_an_axis(2), "softmax-over-rows"),
+    ("theory.gate", gate_along_an_axis(0), "softmax-over-batch"),
+    ("theory.gate", gate_along_an_axis(1), "softmax-over-one-channel"),
+    ("theory.gate", gate_without_keepdim, "axis-lost"),
+    ("theory.temperature_softmax", softmax_less_a(lambda s: s.mean(-1, keepdim=True)),
+     "mean-subtracted"),
+    ("theory.temperature_softmax", softmax_less_a(lambda s: s.amin(-1, keepdim=True)),
+     "minimum-subtracted"),
+    ("theory.temperature_softmax", softmax_in_place, "input-changed-in-place"),
+    ("theory.dot_product_attention", attention_of_the_keys, "queries-and-keys-exchanged"),
+    ("theory.dot_product_attention", attention_with_one_batch_axis,
+     "axes-one-and-two-transposed"),
+    ("theory.dot_product_attention", attention_by_bmm, "bmm"),
+    ("theory.dot_product_attention", attention_without_keepdim, "axis-of-the-sum-lost"),
+    ("theory.dot_product_attention", attention_in_place, "input-changed-in-place"),
+    ("theory.multi_head", heads_with_softmax_along(-2), "softmax-over-queries"),
+    ("theory.multi_head", heads_with_softmax_along(1), "softmax-over-heads"),
+    ("theory.multi_head", heads_in_a_result_that_is_the_query, "input-changed-in-place"),
+    ("theory.with_places", places_reshaped, "all-by-reshape"),
+    ("theory.with_places", places_with_sides_exchanged, "meshgrid-xy"),
+    ("theory.pixel_attention", pixels_of_a_row, "rows-attend"),
+    ("theory.pixel_attention", lambda x: pixels_by_einsum(x).numpy(), "numpy-instead-of-tensor"),
+    ("theory.gate_state", state_with_mean_slope, "mean-of-slopes"),
+    ("theory.gate_state", state_without_stuck, "never-stuck"),
+    ("theory.gate_state", state_of_weights_below_a_hundredth, "nearly-closed-is-stuck"),
+    ("theory.weights_megabytes", 630, "twice-too-much"),
+    ("theory.weights_megabytes", 157.3, "half-precision"),
     ("theory.multi_head", two_heads_of_the_chapter, "always-two-heads"),
     ("theory.multi_head", heads_by_split, "heads-of-that-width"),
     ("theory.multi_head", heads_reversed, "heads-in-reverse"),

@@ -100,6 +100,38 @@ def weight_beside_the_columns(x, weight, bias):
     return x * torch.sigmoid((x * weight).sum(1, keepdim=True) + bias)
 
 
+def softmax_over_the_columns(x, weight, bias):
+    return x * ((x * weight[:, None, None]).sum(1, keepdim=True) + bias).softmax(-1)
+
+
+def softmax_over_the_rows(x, weight, bias):
+    return x * ((x * weight[:, None, None]).sum(1, keepdim=True) + bias).softmax(-2)
+
+
+def softmax_over_the_images(x, weight, bias):
+    return x * ((x * weight[:, None, None]).sum(1, keepdim=True) + bias).softmax(0)
+
+
+def softmax_over_the_channels(x, weight, bias):
+    return x * (x * weight[:, None, None] + bias).softmax(1)
+
+
+def bias_after_the_sigmoid(x, weight, bias):
+    return x * (torch.sigmoid((x * weight[:, None, None]).sum(1, keepdim=True)) + bias)
+
+
+def relu_of_the_score(x, weight, bias):
+    return x * torch.relu((x * weight[:, None, None]).sum(1, keepdim=True) + bias)
+
+
+def tanh_of_the_score(x, weight, bias):
+    return x * torch.tanh((x * weight[:, None, None]).sum(1, keepdim=True) + bias)
+
+
+def one_weight_per_channel(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).sum((2, 3), keepdim=True) + bias)
+
+
 def _features_and_layers(rng: torch.Generator) -> Inputs:
     sizes = ((1, 2, 4, 4), (2, 3, 5, 4), (3, 3, 4, 6), (1, 1, 3, 3), (4, 2, 3, 5))
     return [
@@ -135,6 +167,26 @@ GATE = Exercise(
             "All your weights are 1, so that nothing is weighed. A softmax along an axis of length "
             "one can give nothing else.",
         ),
+        "softmax-over-columns": (
+            softmax_over_the_columns,
+            "Your weights compete along the last axis: they sum to one in each row of the image. "
+            "In a gate each place is weighed on its own.",
+        ),
+        "softmax-over-rows": (
+            softmax_over_the_rows,
+            "Your weights compete along axis 2: they sum to one in each column of the image. In a "
+            "gate each place is weighed on its own.",
+        ),
+        "softmax-over-batch": (
+            softmax_over_the_images,
+            "Your weights compete along the batch: the images share out a sum of one. In a gate "
+            "each image and place is weighed on its own.",
+        ),
+        "softmax-over-channels": (
+            softmax_over_the_channels,
+            "Your channels compete, each with a weight of its own. Asked for is one weight per "
+            "place, the sigmoid of one score.",
+        ),
         "weights-returned": (
             weights_only,
             "These are the weights. The third step is missing: reweight the features.",
@@ -143,6 +195,25 @@ GATE = Exercise(
             sigmoid_forgotten,
             "You multiply by the scores themselves. They run over all real numbers; a gate lies "
             "between 0 and 1.",
+        ),
+        "relu-for-sigmoid": (
+            relu_of_the_score,
+            "You multiply by the ReLU of the score. It has no upper limit; a gate lies between 0 "
+            "and 1.",
+        ),
+        "tanh-for-sigmoid": (
+            tanh_of_the_score,
+            "A tanh runs from -1 to 1 and can turn the sign of a feature round. A gate lies "
+            "between 0 and 1.",
+        ),
+        "bias-after-sigmoid": (
+            bias_after_the_sigmoid,
+            "The bias comes too late: it belongs to the score, before the sigmoid.",
+        ),
+        "one-weight-per-channel": (
+            one_weight_per_channel,
+            "You sum over the places, so that each channel has one weight. The score of a place "
+            "sums over its channels.",
         ),
         "one-map-per-channel": (
             one_map_per_channel,
@@ -328,6 +399,35 @@ def power_without_sum(scores, temperature):
     return torch.softmax(scores, dim=-1) ** (1 / temperature)
 
 
+def minimum_subtracted(scores, temperature):
+    scores = scores / temperature
+    exponentials = torch.exp(scores - scores.amin(-1, keepdim=True))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def mean_subtracted(scores, temperature):
+    scores = scores / temperature
+    exponentials = torch.exp(scores - scores.mean(-1, keepdim=True))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def maximum_divided_twice(scores, temperature):
+    scores = scores - scores.amax(-1, keepdim=True) / temperature
+    exponentials = torch.exp(scores / temperature)
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
+def sum_of_all_rows(scores, temperature):
+    scores = scores / temperature
+    exponentials = torch.exp(scores - scores.amax(-1, keepdim=True))
+    return exponentials / exponentials.sum()
+
+
+def sum_forgotten(scores, temperature):
+    scores = scores / temperature
+    return torch.exp(scores - scores.amax(-1, keepdim=True))
+
+
 def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
     cases = (((5,), 0.5), ((3, 4), 2.0), ((2, 3, 6), 5.0), ((1, 7), 0.25), ((4, 5), 1.0))
     inputs = [(2 * torch.randn(size, generator=rng), t) for size, t in cases]
@@ -336,7 +436,8 @@ def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
     apart = torch.randn(7, 3, generator=rng) + 200 * torch.arange(-3, 4)[:, None]
     far_apart = torch.randn(6, 4, generator=rng) + 400 * torch.arange(-2, 4)[:, None]
     hot = 30 * torch.randn(2, 6, generator=rng) + 200 * torch.arange(-2, 4)
-    return [*inputs, (apart, 1.0), (far_apart, 0.5), (hot, 250.0)]
+    wide = torch.randn(2, 4, generator=rng) + 250 * torch.arange(4)  # far apart within a row
+    return [*inputs, (apart, 1.0), (far_apart, 0.5), (hot, 250.0), (wide, 0.5)]
 
 
 TEMPERATURE_SOFTMAX = Exercise(
@@ -390,6 +491,30 @@ TEMPERATURE_SOFTMAX = Exercise(
             maximum_not_divided,
             "You subtract the maximum of the scores from scores that are divided by the "
             "temperature already. It must be the maximum of what is exponentiated.",
+        ),
+        "maximum-divided-twice": (
+            maximum_divided_twice,
+            "You divide the maximum by the temperature, and then once more together with the "
+            "scores. It must be the maximum of what it is subtracted from.",
+        ),
+        "minimum-subtracted": (
+            minimum_subtracted,
+            "You subtract the smallest score of a row. What is left is above 0, and if the scores "
+            "of a row are far apart its exponential is infinite.",
+        ),
+        "mean-subtracted": (
+            mean_subtracted,
+            "You subtract the mean of a row. If its scores are far apart, the highest is still far "
+            "above 0, and its exponential infinite.",
+        ),
+        "sum-of-all-rows": (
+            sum_of_all_rows,
+            "You divide by the sum of all exponentials. Each row along the last axis should sum to "
+            "one by itself.",
+        ),
+        "sum-forgotten": (
+            sum_forgotten,
+            "These are the exponentials. Divided by the sum of their row they sum to one.",
         ),
         "little-added-below": (
             little_added_below,
@@ -554,6 +679,50 @@ def keys_taken(query, key, value):
     return (query @ key.mT / query.shape[-1] ** 0.5).softmax(-1) @ key
 
 
+def queries_and_keys_exchanged(query, key, value):
+    return (key @ query.mT / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def query_transposed(query, key, value):
+    return (query.mT @ key / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def axes_one_and_two_transposed(query, key, value):
+    return (query @ key.transpose(1, 2) / query.shape[-1] ** 0.5).softmax(-1) @ value
+
+
+def softmax_over_axis_two(query, key, value):
+    return (query @ key.mT / query.shape[-1] ** 0.5).softmax(2) @ value
+
+
+def products_by_bmm(query, key, value):
+    scores = torch.bmm(query, key.mT) / query.shape[-1] ** 0.5
+    return torch.bmm(scores.softmax(-1), value)
+
+
+def root_of_the_first_axis_of_the_key(query, key, value):
+    return (query @ key.mT / len(key) ** 0.5).softmax(-1) @ value
+
+
+def softmax_over_all_pairs(query, key, value):
+    scores = query @ key.mT / query.shape[-1] ** 0.5
+    return scores.flatten().softmax(0).view_as(scores) @ value
+
+
+def axis_of_the_exponentials_lost(query, key, value):
+    exponentials = torch.exp(query @ key.mT / query.shape[-1] ** 0.5)
+    return exponentials / exponentials.sum(-1) @ value
+
+
+def not_normalised(query, key, value):
+    return torch.exp(query @ key.mT / query.shape[-1] ** 0.5) @ value
+
+
+def best_key_only(query, key, value):
+    scores = query @ key.mT
+    return torch.nn.functional.one_hot(scores.argmax(-1), scores.shape[-1]).float() @ value
+
+
 def _queries_keys_values(rng: torch.Generator) -> Inputs:
     sizes = (
         ((), 3, 5, 4, 2),
@@ -648,6 +817,56 @@ ATTENTION = Exercise(
         "key-not-transposed": (
             key_not_transposed,
             "The key must be transposed: each query meets each key, (L, d) times (d, S).",
+        ),
+        "queries-and-keys-exchanged": (
+            queries_and_keys_exchanged,
+            "Queries and keys are exchanged: with (S, d) times (d, L) a row belongs to a key. Each "
+            "row of the scores should belong to a query.",
+        ),
+        "query-transposed": (
+            query_transposed,
+            "You transpose the query. Each query meets each key, (L, d) times (d, S): it is the "
+            "key that must be transposed.",
+        ),
+        "axes-one-and-two-transposed": (
+            axes_one_and_two_transposed,
+            "Right with one batch axis. Without one, or with two, axes 1 and 2 are others: count "
+            "axes from the end.",
+        ),
+        "softmax-over-axis-two": (
+            softmax_over_axis_two,
+            "Right with one batch axis. Without one, or with two, axis 2 is another: count axes "
+            "from the end.",
+        ),
+        "bmm": (
+            products_by_bmm,
+            "`bmm` takes exactly one batch axis. Here there may be none, or several: `@` takes any "
+            "number.",
+        ),
+        "root-of-first-axis-of-key": (
+            root_of_the_first_axis_of_the_key,
+            "You scale by the length of the first axis of `key`, that is, the number of keys or of "
+            "cases in the batch. Count axes from the end.",
+        ),
+        "all-pairs": (
+            softmax_over_all_pairs,
+            "All weights together sum to one. Each query should share out a sum of one among the "
+            "keys.",
+        ),
+        "axis-of-the-sum-lost": (
+            axis_of_the_exponentials_lost,
+            "A sum along the last axis takes this axis away, and then broadcasting sets wrong axes "
+            "beside each other. Keep it with length 1.",
+        ),
+        "not-normalised": (
+            not_normalised,
+            "Your weights are the exponentials themselves. Divided by their sum over the keys they "
+            "would sum to one.",
+        ),
+        "hard": (
+            best_key_only,
+            "You take the value of the best key and nothing else. That is hard attention; asked "
+            "for is the softmax.",
         ),
         "first-axes-transposed": (
             first_axes_transposed,
@@ -822,6 +1041,31 @@ def as_many_keys_as_queries(query, key, value, heads):
     return dot_product_attention(query, key, value).transpose(1, 2).reshape(n, length, d)
 
 
+def softmax_over_the_queries_of_a_head(query, key, value, heads):
+    query, key, value = (_split(x, heads) for x in (query, key, value))
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(-2)
+    return (weights @ value).transpose(1, 2).flatten(2)
+
+
+def softmax_over_the_heads(query, key, value, heads):
+    query, key, value = (_split(x, heads) for x in (query, key, value))
+    weights = (query @ key.mT / query.shape[-1] ** 0.5).softmax(1)
+    return (weights @ value).transpose(1, 2).flatten(2)
+
+
+def keys_ask(query, key, value, heads):
+    taken = dot_product_attention(*(_split(x, heads) for x in (key, query, value)))
+    return taken.transpose(1, 2).flatten(2)
+
+
+def exchanged_and_not_merged(query, key, value, heads):
+    return not_merged(query, key, value, heads).transpose(1, 2)
+
+
+def heads_added(query, key, value, heads):
+    return not_merged(query, key, value, heads).sum(1)
+
+
 def _heads(rng: torch.Generator) -> Inputs:
     sizes = ((2, 3, 3, 4, 2), (1, 5, 4, 6, 3), (3, 2, 6, 8, 4), (2, 4, 4, 6, 1), (2, 6, 6, 12, 3))
     return [
@@ -930,6 +1174,29 @@ MULTI_HEAD = Exercise(
         "not-merged": (
             not_merged,
             "The heads are right, but still apart: (N, heads, L, d / heads) instead of (N, L, d).",
+        ),
+        "exchanged-and-not-merged": (
+            exchanged_and_not_merged,
+            "The heads are right and in their place, but still apart: (N, L, heads, d / heads) "
+            "instead of (N, L, d).",
+        ),
+        "heads-added": (
+            heads_added,
+            "You add the heads up. They are to be set beside each other, so that the width is d.",
+        ),
+        "softmax-over-queries": (
+            softmax_over_the_queries_of_a_head,
+            "In your heads the weights sum to one over the queries. Each query should share out "
+            "its attention among the keys.",
+        ),
+        "softmax-over-heads": (
+            softmax_over_the_heads,
+            "Your softmax runs along the axis of the heads, so that they compete. In each head the "
+            "weights sum to one over the keys.",
+        ),
+        "queries-and-keys-exchanged": (
+            keys_ask,
+            "Queries and keys are exchanged. Each row of the scores should belong to a query.",
         ),
         "right-only-for-batch-of-one": (
             merged_without_the_batch,
@@ -1054,6 +1321,16 @@ def places_added(x):
     return (x + _places(x).sum(0)).flatten(2).mT
 
 
+def all_by_reshape(x):
+    n, c, h, w = x.shape
+    return torch.cat([x, _places(x).expand(n, -1, -1, -1)], 1).reshape(n, h * w, c + 2)
+
+
+def meshgrid_xy(x):
+    steps = [_from_minus_one_to_one(length).float() for length in x.shape[2:]]
+    return _beside(x, torch.stack(torch.meshgrid(*steps, indexing="xy")))
+
+
 def _images_with_lines(rng: torch.Generator) -> Inputs:
     sizes = ((1, 2, 4, 4), (2, 3, 5, 3), (3, 1, 2, 6), (2, 2, 1, 5), (2, 4, 4, 1), (2, 2, 3, 3))
     return [(torch.randn(size, generator=rng),) for size in sizes]
@@ -1118,6 +1395,16 @@ WITH_PLACES = Exercise(
             tokens_by_reshape,
             "The places are right, but the first numbers of a token are not the channels of one "
             "pixel. reshape keeps the order in memory, where the channels lie one image apart.",
+        ),
+        "all-by-reshape": (
+            all_by_reshape,
+            "The places stand in the right channels, but reshape does not make tokens of them: it "
+            "keeps the order in memory, where the channels lie one image apart.",
+        ),
+        "meshgrid-xy": (
+            meshgrid_xy,
+            "Your two images of places have the shape (W, H) instead of (H, W). If they come from "
+            "`meshgrid`: it has an argument for this.",
         ),
         "columns-run-slowly": (
             columns_run_slowly,
@@ -1272,6 +1559,12 @@ def image_added(x):
     return x + pixel_attention(x)
 
 
+def rows_attend(x):
+    pixels = x.permute(0, 2, 3, 1)  # (N, H, W, C)
+    taken = (pixels @ pixels.mT / x.shape[1] ** 0.5).softmax(dim=-1) @ pixels
+    return taken.permute(0, 3, 1, 2)
+
+
 def _images(rng: torch.Generator) -> Inputs:
     sizes = ((1, 2, 4, 4), (2, 3, 5, 5), (1, 3, 2, 6), (3, 2, 4, 3), (2, 4, 3, 3))
     return [(torch.randn(size, generator=rng),) for size in sizes]
@@ -1360,6 +1653,11 @@ PIXEL_ATTENTION = Exercise(
             "You add the image to the result. That is what the course's block does; here the "
             "attention alone is asked for.",
         ),
+        "rows-attend": (
+            rows_attend,
+            "Your pixels attend to those of their own row only. H and W must become one axis "
+            "before the product.",
+        ),
         "channels-attend": (
             channels_attend,
             "Here the channels attend to each other. The map should be (H W, H W), not (C, C).",
@@ -1423,12 +1721,18 @@ WEIGHTS_MEGABYTES = Exercise(
         ),
         "half-precision": (
             lambda: 8 * 56**4 * 2 / 1e6,
-            "With 2 bytes per weight this would be right. A float32 has 4.",
+            "Half of it. If you took 2 bytes per weight: a float32 has 4. If you counted each pair "
+            "once: a pixel both asks and answers, so that i to j and j to i have a weight each.",
         ),
         "heads-share-the-map": (
             lambda: 56**4 * 4 / 8 / 1e6,
             "The heads share the channels among them, not the pairs of pixels: every head has a "
             "whole map.",
+        ),
+        "twice-too-much": (
+            lambda: 8 * 56**4 * 8 / 1e6,
+            "Twice too much. A float32 has 4 bytes, and each pair of a pixel that asks and one "
+            "that answers has one weight.",
         ),
         "mebibytes": (
             lambda: 8 * 56**4 * 4 / 2**20,
@@ -1618,6 +1922,18 @@ def folds_asked_first(weights):
     return "stuck" if _no_slope(weights) else "works"
 
 
+def mean_of_the_slopes(weights):
+    return _state((weights * (1 - weights)).mean() < 0.001, _fixed(weights))
+
+
+def nearly_closed_is_stuck(weights):
+    return _state(((weights < 0.01) | (weights > 0.99)).all(), _fixed(weights))
+
+
+def never_stuck(weights):
+    return _state(_no_slope(torch.sigmoid(weights)), _fixed(weights))
+
+
 def mean_per_image(weights):
     return _state(_no_slope(weights), (_spread(weights.mean((2, 3)), 0) < 0.001).all())
 
@@ -1666,6 +1982,7 @@ def _recorded_gates(rng: torch.Generator) -> Inputs:
         one_apart,
         halves,
         draw(1, 2, 1, 1).repeat(3, 1, 4, 4) + 2e-4 * torch.rand(3, 2, 4, 4, generator=rng),
+        0.002 + 0.005 * draw(2, 2, 4, 5),  # nearly closed, and yet with a slope above 0.001
     )
     return [(case,) for case in cases]
 
@@ -1727,6 +2044,21 @@ GATE_STATE = Exercise(
             slope_of_the_mean_weight,
             "You work out the slope of the mean weight. Weights near 0 and near 1 have a mean in "
             "the middle, and yet none of them has a slope.",
+        ),
+        "mean-of-slopes": (
+            mean_of_the_slopes,
+            "You take the mean of the slopes. In a gate that is closed almost everywhere it is "
+            "tiny, though the few open places learn. No single weight may have a slope.",
+        ),
+        "nearly-closed-is-stuck": (
+            nearly_closed_is_stuck,
+            "You call a gate stuck whose weights are merely near 0 or 1, at 0.005 for instance. "
+            "Work the slope of each weight out and compare that with 0.001.",
+        ),
+        "never-stuck": (
+            never_stuck,
+            "With you no gate is ever stuck. If the first question is there: do you take a sigmoid "
+            "of the weights? They are weights already, and the slope follows from them alone.",
         ),
         "folds-asked-first": (
             folds_asked_first,
