@@ -328,6 +328,9 @@ def test_inputs_hold_what_they_are_meant_to(seed):
     large = [(maps, masks.bool()) for maps, masks in inputs if len(maps) > 3]
     for maps, masks in large:
         assert (maps[1] < 0).all() and not masks[3].any() and len(maps[2].unique()) == 1
+        second, first = maps[0].flatten().sort().values[-2:]
+        assert 0.001 < first - second < 0.004  # nearly a tie, across the border of the mask
+        assert masks[0][maps[0] >= second].sum() == 1
     assert any((maps == maps.amax((1, 2), keepdim=True)).sum() > len(maps) for maps, _ in inputs)
     assert {masks.dtype for _, masks in inputs} == {torch.bool, torch.uint8}
     for maps, _ in exercise("spatial.enrichment").inputs(seed):
@@ -452,6 +455,138 @@ def test_mistakes_that_the_text_announces_are_named_alone():
     ):
         found, message = mistake_of(name, answer)
         assert found == mistake and "more than one thing" not in message
+
+
+def gate_with(channels=2, out=1, pool=pooled_einops, padding=lambda k: k // 2, end=torch.sigmoid):
+    """The weights alone, as a learner would write the class, with one thing done differently."""
+
+    class Gate(nn.Module):
+        def __init__(self, kernel_size):
+            super().__init__()
+            self.conv = nn.Conv2d(channels, out, kernel_size, padding=padding(kernel_size))
+
+        def forward(self, x):
+            return end(self.conv(pool(x)))
+
+    return Gate
+
+
+def joined(axis, dim):
+    return lambda x: torch.cat([x.mean(axis, keepdim=True), x.amax(axis, keepdim=True)], dim)
+
+
+WRONG_GATES = {
+    "padding-for-two-sizes": gate_with(padding=lambda k: {7: 3}.get(k, 1)),
+    "padding-fixed": gate_with(padding=lambda k: 3),
+    "padding-forgotten": gate_with(padding=lambda k: 0),
+    "maps-added": gate_with(1, pool=lambda x: pooled_einops(x).sum(1, keepdim=True)),
+    "joined-along-the-batch": gate_with(1, pool=joined(1, 0)),
+    "two-maps": gate_with(out=2),
+    "only-mean": gate_with(1, pool=lambda x: pooled_einops(x)[:, :1]),
+    "only-maximum": gate_with(1, pool=lambda x: pooled_einops(x)[:, 1:]),
+    "mean-twice": gate_with(pool=lambda x: pooled_einops(x)[:, [0, 0]]),
+    "pooled-over-the-batch": gate_with(pool=lambda x: joined(0, 0)(x).transpose(0, 1)),
+    "pooled-over-the-batch-joined": gate_with(pool=joined(0, 1)),
+    "pooled-over-the-batch-in-place": gate_with(pool=joined(0, 0)),
+    "softmax-over-places": gate_with(end=lambda z: z.flatten(1).softmax(1).view_as(z)),
+    "softmax-over-one-channel": gate_with(end=lambda z: F.softmax(z, dim=1)),
+    "sigmoid-twice": gate_with(end=lambda z: z.sigmoid().sigmoid()),
+    "relu-before-sigmoid": gate_with(end=lambda z: F.relu(z).sigmoid()),
+}
+
+
+@pytest.mark.parametrize("name", ["CopiedGate", "SpatialGate"])
+@pytest.mark.parametrize("mistake", list(WRONG_GATES))
+def test_the_same_slip_is_named_in_both_gates(name, mistake):
+    weights = WRONG_GATES[mistake]
+    found, message = mistake_of(name, weights if name == "CopiedGate" else gate_of(weights))
+    assert found == mistake and "more than one thing" not in message
+
+
+def block_with(forward):
+    class Block(nn.Module):
+        def __init__(self, channels, reduction, kernel_size):
+            super().__init__()
+            self.s = SpatialAttention(kernel_size)
+            self.c = ChannelAttention(channels, reduction)
+
+        def forward(self, x):
+            return forward(self.c, self.s, x)
+
+    return Block
+
+
+def channels_judged(judge):
+    return block_with(lambda c, s, x: s(x * judge(c.mlp, x).sigmoid().view(*x.shape[:2], 1, 1)))
+
+
+def nearly_highest(maps, masks):
+    top = maps > maps.amax((1, 2), keepdim=True) - 0.01
+    hits = (top & masks.bool()).sum((1, 2)) / top.sum((1, 2))
+    return hits.masked_fill(~masks.bool().flatten(1).any(1), math.nan)
+
+
+WRONG = [
+    ("pool_channels", joined(-1, 1), "pooled-over-the-last-axis-joined"),
+    ("pool_channels", joined(-1, -1), "pooled-over-the-last-axis-in-place"),
+    (
+        "pool_channels",
+        lambda x: torch.stack([x.mean(3), x.amax(3)], 1),
+        "pooled-over-the-last-axis",
+    ),
+    ("pool_channels", joined(0, 1), "pooled-over-the-batch-joined"),
+    ("pool_channels", joined(0, 0), "pooled-over-the-batch-in-place"),
+    ("pointing_game", nearly_highest, "nearly-highest"),
+    ("pointing_game", lambda m, s: pointing_loop((m * 100).round() / 100, s), "nearly-highest"),
+    ("gate_parameters", 51, "one-kernel-two-biases"),
+    ("gate_parameters", 196, "two-maps-out-no-bias"),
+    ("gate_parameters", torch.tensor(197), "two-maps-out-one-bias"),
+    ("seen_in_both_orders", [(8, 4.5), (4, 2.5)], "both-swapped"),
+    ("seen_in_both_orders", [4.25, 8, 4.5, 8], "other-channel-halved"),
+    ("seen_in_both_orders", [3.333, 4, 4.5, 8], "weighted-mean"),
+    ("seen_in_both_orders", [4, 4, 8, 8], "spot-alone"),
+    ("intervene", lambda g, x, change: g.weights(change(x)) * x, "map-of-changed-features"),
+    ("intervene", lambda g, x, change: change(g(x)).mul(x), "changed-output-times-features"),
+    ("CBAMBlock", block_with(lambda c, s, x: x * s.weights(c(x))), "channel-weights-lost"),
+    ("CBAMBlock", block_with(lambda c, s, x: s.weights(c.weights(x))), "map-of-the-weights-alone"),
+    (
+        "CBAMBlock",
+        block_with(lambda c, s, x: s.weights(c.weights(x)) * x),
+        "features-by-map-of-the-weights",
+    ),
+    ("CBAMBlock", block_with(lambda c, s, x: c(c(x))), "channel-half-twice"),
+    ("CBAMBlock", block_with(lambda c, s, x: s(c(c(x)))), "channels-weighed-twice"),
+    (
+        "CBAMBlock",
+        channels_judged(lambda mlp, x: mlp(x.mean((2, 3)) + x.amax((2, 3)))),
+        "pooled-features-added",
+    ),
+    ("CBAMBlock", channels_judged(lambda mlp, x: mlp(x.mean((2, 3)))), "mean-only"),
+    ("CBAMBlock", channels_judged(lambda mlp, x: mlp(x.flatten(2).amax(2))), "maximum-only"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "mistake"), WRONG, ids=[w[2] for w in WRONG])
+def test_wrong_answers_written_differently_are_named(name, answer, mistake):
+    found, message = mistake_of(name, answer)
+    assert found == mistake and "more than one thing" not in message
+
+
+def test_a_forgotten_return_is_told_from_an_empty_stub():
+    def pointing_without_return(maps, masks):
+        pointing_flat(maps, masks)
+
+    def intervened_without_return(gate, x, change):
+        x * change(gate.weights(x))
+
+    for name, answer in (
+        ("pointing_game", pointing_without_return),
+        ("intervene", intervened_without_return),
+        ("SpatialGate", gate_with(end=lambda z: None)),
+        ("CBAMBlock", block_with(lambda c, s, x: None)),
+    ):
+        mistake, message = mistake_of(name, answer)
+        assert mistake == "returned-none" and "`return` missing" in message
 
 
 @pytest.mark.parametrize("name", ["CopiedGate", "SpatialGate"])

@@ -81,6 +81,26 @@ def places_lost(x):
     return torch.stack([x.mean((2, 3)), x.amax((2, 3))], 1)
 
 
+def pooled_over_the_last_axis(x):
+    return torch.stack([x.mean(-1), x.amax(-1)], 1)
+
+
+def last_axis_joined(x):
+    return torch.cat([x.mean(-1, keepdim=True), x.amax(-1, keepdim=True)], 1)
+
+
+def last_axis_in_place(x):
+    return torch.cat([x.mean(-1, keepdim=True), x.amax(-1, keepdim=True)], -1)
+
+
+def batch_joined(x):
+    return torch.cat([x.mean(0, keepdim=True), x.amax(0, keepdim=True)], 1)
+
+
+def batch_in_place(x):
+    return torch.cat([x.mean(0, keepdim=True), x.amax(0, keepdim=True)], 0)
+
+
 _OVER_PLACES = (
     "This pools over height and width: one number per channel, which is what channel attention "
     "needs. Spatial attention asks `where`, so the places must stay."
@@ -88,6 +108,11 @@ _OVER_PLACES = (
 _ORDER = (
     "Both maps are right, in the wrong order: asked for is the mean first. The authors' code has "
     "it the other way round, so this slip is common when weights are carried over."
+)
+_OVER_THE_BATCH = "Axis 0 is the batch: you mix different images. Which axis holds the channels?"
+_OVER_WIDTH = (
+    "You pool over the last axis, the width. The axes are (N, C, H, W): some other libraries have "
+    "the channels last, torch has them behind the batch."
 )
 _INDICES = (
     "One map holds the indices of the largest channels, 0 to C - 1, and not their values: "
@@ -116,10 +141,12 @@ POOL_CHANNELS = Exercise(
             "torch.max along an axis returns a pair, the values and their indices; torch.cat and "
             "torch.stack take tensors only. Which of the two do you want?",
         ),
-        "pooled-over-the-batch": (
-            pooled_over_the_batch,
-            "Axis 0 is the batch: you mix different images. Which axis holds the channels?",
-        ),
+        "pooled-over-the-batch": (pooled_over_the_batch, _OVER_THE_BATCH),
+        "pooled-over-the-batch-joined": (batch_joined, _OVER_THE_BATCH),
+        "pooled-over-the-batch-in-place": (batch_in_place, _OVER_THE_BATCH),
+        "pooled-over-the-last-axis": (pooled_over_the_last_axis, _OVER_WIDTH),
+        "pooled-over-the-last-axis-joined": (last_axis_joined, _OVER_WIDTH),
+        "pooled-over-the-last-axis-in-place": (last_axis_in_place, _OVER_WIDTH),
         "order-swapped": (peak_then_mean, _ORDER),
         "axis-lost": (
             axis_lost,
@@ -315,7 +342,7 @@ _NORMED = (
     "a convolution and a sigmoid alone."
 )
 _PADDING = (
-    "The convolution fits its input now. But its padding was chosen for two kernel sizes only: "
+    "The convolution fits its input. But its padding was chosen for two kernel sizes only: "
     "with others the map comes out smaller or larger than the features. What does a kernel of "
     "any odd size need?"
 )
@@ -328,8 +355,8 @@ COPIED_GATE = Exercise(
         "`kernel_size` is any odd number from 1 to 9. `x` is a float32 tensor (N, C, H, W) with "
         "any number of channels, larger or smaller than the kernel. Return the weights "
         "(N, 1, H, W): the sigmoid of one convolution, with a bias and zeros as padding, of the "
-        "mean over channels and the maximum over channels, in this order. There are two bugs; one "
-        "raises, one does not always."
+        "mean over channels and the maximum over channels, in this order. There are two bugs. One "
+        "raises at once; the other one makes maps of another size, with some kernels only."
     ),
     reference=CopiedGate,
     make_inputs=_kernels_and_features,
@@ -459,6 +486,20 @@ GATE_PARAMETERS = Exercise(
         "two-maps-out": (
             lambda: 198.0,
             "Two channels go in, and you let two come out. There is one weight for each place.",
+        ),
+        "two-maps-out-one-bias": (
+            lambda: 197.0,
+            "You let two channels come out, with one bias for both. There is one weight for each "
+            "place.",
+        ),
+        "two-maps-out-no-bias": (
+            lambda: 196.0,
+            "These are the weights of a convolution from two channels to two. How many come out?",
+        ),
+        "one-kernel-two-biases": (
+            lambda: 51.0,
+            "This is one kernel and two biases. The kernel has its 49 weights for each channel "
+            "that goes in; a bias belongs to a channel that comes out.",
         ),
         "channel-attention": (
             lambda: 2.0 * 256**2 / 16,
@@ -628,6 +669,21 @@ class MeanTwice(SpatialGate):
         return torch.sigmoid(self.conv(torch.stack([x.mean(1), x.mean(1)], 1)))
 
 
+class GatePooledOverBatch(SpatialGate):
+    def weights(self, x):
+        return torch.sigmoid(self.conv(torch.stack([x.mean(0), x.amax(0)], 1)))
+
+
+class GateJoinedOverBatch(SpatialGate):
+    def weights(self, x):
+        return torch.sigmoid(self.conv(batch_joined(x)))
+
+
+class GateBatchInPlace(SpatialGate):
+    def weights(self, x):
+        return torch.sigmoid(self.conv(batch_in_place(x)))
+
+
 SPATIAL_GATE = Exercise(
     name="spatial.SpatialGate",
     question=(
@@ -717,6 +773,9 @@ SPATIAL_GATE = Exercise(
             "You pool over axis 2, the height. The axes are (N, C, H, W): channels are axis 1.",
         ),
         "pooled-over-places": (PooledOverPlaces, _OVER_PLACES),
+        "pooled-over-the-batch": (GatePooledOverBatch, _OVER_THE_BATCH),
+        "pooled-over-the-batch-joined": (GateJoinedOverBatch, _OVER_THE_BATCH),
+        "pooled-over-the-batch-in-place": (GateBatchInPlace, _OVER_THE_BATCH),
         "order-swapped": (GateOrderSwapped, _ORDER),
         "indices-instead-of-values": (GateOfIndices, _INDICES),
         "mean-twice": (
@@ -738,6 +797,39 @@ SPATIAL_GATE = Exercise(
 )
 
 
+def _times_features(weights: Any) -> type[nn.Module]:
+    class Gate(weights):
+        def forward(self, x):
+            return x * super().forward(x)
+
+    return Gate
+
+
+def _weights_alone(gate: Any) -> type[nn.Module]:
+    class Weights(gate):
+        def forward(self, x):
+            return self.weights(x)
+
+    return Weights
+
+
+# What goes wrong in the mended snippet goes wrong in the module as well, and the other way round.
+for _mistake in (
+    *("padding-for-two-sizes", "only-mean", "only-maximum", "maps-added", "two-maps", "groups"),
+    "joined-along-the-batch",
+):
+    _wrong, _text = COPIED_GATE.wrong[_mistake]
+    SPATIAL_GATE.wrong[_mistake] = (_times_features(_wrong), _text)
+for _mistake in (
+    *("softmax-over-places", "softmax-over-one-channel", "sigmoid-twice", "relu-before-sigmoid"),
+    *("padding-forgotten", "padding-fixed", "kernel-size-ignored", "mean-twice"),
+    *("pooled-over-height", "pooled-over-places", "pooled-over-the-batch"),
+    *("pooled-over-the-batch-joined", "pooled-over-the-batch-in-place"),
+):
+    _wrong, _text = SPATIAL_GATE.wrong[_mistake]
+    COPIED_GATE.wrong[_mistake] = (_weights_alone(_wrong), _text)
+
+
 # The order of channel and spatial attention -------------------------------------------------------
 
 
@@ -755,8 +847,8 @@ SEEN_IN_BOTH_ORDERS = Exercise(
         "What does the spatial half of CBAM see at the brightest place of `spot`, mean and maximum "
         "over channels, if the channel half comes first, and what if the spatial half comes first? "
         "The features are the channels `spot` and `flat` of this chapter, and the channel half "
-        "gives one half to `spot` and one to `flat`. Answer with four numbers before you run "
-        "anything: (mean, maximum) with the channel half first, then (mean, maximum) with the "
+        "gives `spot` the weight 0.5 and `flat` the weight 1. Answer with four numbers before you "
+        "run anything: (mean, maximum) with the channel half first, then (mean, maximum) with the "
         "spatial half first."
     ),
     reference=seen_in_both_orders,
@@ -784,7 +876,26 @@ SEEN_IN_BOTH_ORDERS = Exercise(
         "both-channels-halved": (
             lambda: (2.25, 4.0, 4.5, 8.0),
             "The second pair is right, and the first maximum. In the first mean you have halved "
-            "both channels, but `flat` gets a whole one.",
+            "both channels, but the weight of `flat` is 1.",
+        ),
+        "both-swapped": (
+            lambda: (8.0, 4.5, 4.0, 2.5),
+            "The numbers are right, and their order is not: the mean comes before the maximum, and "
+            "the pair with the channel half first comes first.",
+        ),
+        "other-channel-halved": (
+            lambda: (4.25, 8.0, 4.5, 8.0),
+            "The second pair is right. In the first one you have halved `flat`; the weight 0.5 "
+            "belongs to `spot`.",
+        ),
+        "weighted-mean": (
+            lambda: (10 / 3, 4.0, 4.5, 8.0),
+            "The second pair is right, and the first maximum. In the first mean you divide by the "
+            "sum of the weights; a mean over channels divides by their number.",
+        ),
+        "spot-alone": (
+            lambda: (4.0, 4.0, 8.0, 8.0),
+            "The maxima are right. Your means look at `spot` alone; `flat` has a value there, too.",
         ),
         "sum-instead-of-mean": (
             lambda: (5.0, 4.0, 9.0, 8.0),
@@ -915,6 +1026,44 @@ class MapOfTheWeights(CBAMBlock):
         return x * which * self.spatial.weights(which)
 
 
+class MapOfTheWeightsAlone(CBAMBlock):
+    def forward(self, x):
+        return self.spatial.weights(self.channel.weights(x))
+
+
+class FeaturesByMapOfTheWeights(CBAMBlock):
+    def forward(self, x):
+        return x * self.spatial.weights(self.channel.weights(x))
+
+
+class ChannelHalfTwice(CBAMBlock):
+    def forward(self, x):
+        return self.channel(self.channel(x))
+
+
+class ChannelsWeighedTwice(CBAMBlock):
+    def forward(self, x):
+        return self.spatial(self.channel(self.channel(x)))
+
+
+class OwnChannelHalf(CBAMBlock):
+    def logits(self, x):
+        return self.channel.mlp(x.mean((2, 3)) + x.amax((2, 3)))
+
+    def forward(self, x):
+        return self.spatial(x * self.logits(x).sigmoid()[:, :, None, None])
+
+
+class ChannelMeanOnly(OwnChannelHalf):
+    def logits(self, x):
+        return self.channel.mlp(x.mean((2, 3)))
+
+
+class ChannelPeakOnly(OwnChannelHalf):
+    def logits(self, x):
+        return self.channel.mlp(x.amax((2, 3)))
+
+
 class TwoPerceptrons(CBAMBlock):
     def __init__(self, channels, reduction, kernel_size):
         from course_utils.attention import ChannelAttention
@@ -968,6 +1117,11 @@ def _blocks_and_features(rng: torch.Generator) -> Inputs:
         for s, shape in zip(settings, shapes, strict=True)
     ]
 
+
+_MAP_OF_WEIGHTS = (
+    "The spatial half gets the weights of the channels, which have no places. It has to see the "
+    "features that they have weighed."
+)
 
 CBAM_BLOCK = Exercise(
     name="spatial.CBAMBlock",
@@ -1030,10 +1184,32 @@ CBAM_BLOCK = Exercise(
             "The spatial half, when called, multiplies already. You multiply its result by the "
             "features once more.",
         ),
-        "map-of-the-weights": (
-            MapOfTheWeights,
-            "The spatial half gets the weights of the channels, which have no places. It has to "
-            "see the features that they have weighed.",
+        "map-of-the-weights": (MapOfTheWeights, _MAP_OF_WEIGHTS),
+        "map-of-the-weights-alone": (MapOfTheWeightsAlone, _MAP_OF_WEIGHTS),
+        "features-by-map-of-the-weights": (FeaturesByMapOfTheWeights, _MAP_OF_WEIGHTS),
+        "channel-half-twice": (
+            ChannelHalfTwice,
+            "This is the channel half twice: no place is weighed.",
+        ),
+        "channels-weighed-twice": (
+            ChannelsWeighedTwice,
+            "The channels are weighed twice: a half that is called weighs already. Each of the "
+            "two comes once.",
+        ),
+        "pooled-features-added": (
+            OwnChannelHalf,
+            "You add mean and maximum, and send the sum through the perceptron. With a ReLU in "
+            "it, that is not the same as adding what it makes of each.",
+        ),
+        "mean-only": (
+            ChannelMeanOnly,
+            "Your channel half sees the mean alone, as squeeze-and-excitation does. In CBAM the "
+            "maximum goes through the same perceptron, too.",
+        ),
+        "maximum-only": (
+            ChannelPeakOnly,
+            "Your channel half sees the maximum alone. In CBAM the mean goes through the same "
+            "perceptron, too.",
         ),
         "two-perceptrons": (
             TwoPerceptrons,
@@ -1170,13 +1346,17 @@ def above_half(maps, masks):
     return hits.masked_fill(_empty(masks), torch.nan)
 
 
+def rounded_first(maps, masks):
+    return pointing_game((100 * maps).round(), masks)
+
+
 def by_size_of_the_mask(maps, masks):
     highest = maps == maps.amax((1, 2), keepdim=True)
     return (highest & masks.bool()).sum((1, 2)) / masks.bool().sum((1, 2))
 
 
 def _maps_and_masks(rng: torch.Generator) -> Inputs:
-    """Maps of both signs and masks; with ties, constant maps, all-negative maps, empty masks."""
+    """Maps of both signs, with ties and near ties, constant, all negative; some masks empty."""
     shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8), (1, 4, 5))
     cases = []
     for i, shape in enumerate(shapes):
@@ -1188,6 +1368,9 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
         if len(maps) > 1:
             maps[1, 0, 0] = maps[1].max() + 1  # a hit, on a map that is negative everywhere
             maps[1] -= maps[1].max() + 1
+        if i == 1 or len(maps) > 3:  # nearly a tie, which inside the mask wins every other time
+            maps[0, 0, 0] = maps[0, -1, -1] = maps[0].max() + 1
+            maps[0, 0, 0] += 0.002 if i % 2 else -0.002
         if len(maps) > 3:
             masks[3] = False
             maps[2], maps[4:] = 0.25, -1  # all pixels are equally high
@@ -1271,6 +1454,11 @@ POINTING_GAME = Exercise(
             above_half,
             "You count all pixels of the brighter half of the range. The pointing game looks at "
             "the highest value only.",
+        ),
+        "nearly-highest": (
+            rounded_first,
+            "Right if one pixel is clearly the highest. Pixels that are only nearly as high count "
+            "as equal for you, by rounding or by a tolerance. Equally high means equal.",
         ),
         "divided-by-the-mask": (
             by_size_of_the_mask,
@@ -1504,6 +1692,14 @@ def features_changed(gate, x, change):
     return gate(change(x))
 
 
+def map_of_changed_features(gate, x, change):
+    return x * gate.weights(change(x))
+
+
+def changed_output_times_x(gate, x, change):
+    return x * change(gate(x))
+
+
 def weighed_twice(gate, x, change):
     return gate(x) * change(gate.weights(x))
 
@@ -1605,6 +1801,16 @@ INTERVENE = Exercise(
             features_changed,
             "The features are changed, and the gate makes a map of those. What is to be replaced "
             "is the map; the features stay.",
+        ),
+        "map-of-changed-features": (
+            map_of_changed_features,
+            "The map is made of changed features. `change` is a function of maps: let the gate "
+            "look at `x` as it is, and change what it gives.",
+        ),
+        "changed-output-times-features": (
+            changed_output_times_x,
+            "gate(x) is the weighed features, not the map, and you multiply by the features once "
+            "more. What is to be changed is the map alone.",
         ),
         "weighed-twice": (
             weighed_twice,
