@@ -293,8 +293,10 @@ def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = 
 class YOLOLoss:
     """YOLOv3's loss; each switch adds a later improvement and names its origin.
 
-    As YOLOv3: squared error of sigmoid(t_x), sigmoid(t_y), t_w, t_h, heavier for small boxes;
-    binary cross-entropy for objectness and for each class. A prediction that answers for no box,
+    As YOLOv3: binary cross-entropy for t_x and t_y, half the squared error for t_w and t_h, heavier
+    for small boxes; binary cross-entropy for objectness and for each class. The gradient of all of
+    them is what its code passes back, prediction minus truth, with sigmoid(t_x) as prediction
+    (darknet, src/yolo_layer.c; the paper's "sum of squared error" has the same in section 2.1). A prediction that answers for no box,
     yet overlaps one by more than `ignore`, is not told that it is wrong.
 
     Args:
@@ -365,7 +367,7 @@ class YOLOLoss:
             if self.ciou:
                 place = place + (1 - overlap).sum()
             else:
-                place = place + self._squared(raw[i, answers, :4], wanted, cells, answers)
+                place = place + self._numbers(raw[i, answers, :4], wanted, cells, answers)
             labels = F.one_hot(rows[owner, 0].long(), raw.shape[2] - 5).float()
             kinds = kinds + F.binary_cross_entropy_with_logits(
                 raw[i, answers, 5:], labels, reduction="sum"
@@ -378,11 +380,14 @@ class YOLOLoss:
         }
         return {name: term / max(number, 1) for name, term in terms.items()}
 
-    def _squared(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:
+    def _numbers(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:
         aim = encode(wanted, cells, rows)
-        error = torch.cat([raw[:, :2].sigmoid() - aim[:, :2].sigmoid(), raw[:, 2:] - aim[:, 2:]], 1)
+        place = F.binary_cross_entropy_with_logits(
+            raw[:, :2], aim[:, :2].sigmoid(), reduction="none"
+        )
+        size = (raw[:, 2:] - aim[:, 2:]).square() / 2
         share = (wanted[:, 2:] - wanted[:, :2]).prod(1) / self.area  # of the image
-        return ((2 - share)[:, None] * error.square()).sum()
+        return ((2 - share)[:, None] * (place + size)).sum()
 
     def _on(self, device: torch.device) -> tuple[Grid, Tensor]:
         moved = {k: getattr(self.cells, k).to(device) for k in ("corner", "stride", "anchor")}
