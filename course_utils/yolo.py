@@ -296,8 +296,8 @@ class YOLOLoss:
     As YOLOv3: binary cross-entropy for t_x and t_y, half the squared error for t_w and t_h, heavier
     for small boxes; binary cross-entropy for objectness and for each class. The gradient of all of
     them is what its code passes back, prediction minus truth, with sigmoid(t_x) as prediction
-    (darknet, src/yolo_layer.c; the paper's "sum of squared error" has the same in section 2.1). A prediction that answers for no box,
-    yet overlaps one by more than `ignore`, is not told that it is wrong.
+    (darknet, src/yolo_layer.c; section 2.1 of the paper says the same). A prediction that answers for
+    no box, yet overlaps one by more than `ignore`, is not told that it is wrong.
 
     Args:
         anchors: (9, 2).
@@ -382,12 +382,11 @@ class YOLOLoss:
 
     def _numbers(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:
         aim = encode(wanted, cells, rows)
-        place = F.binary_cross_entropy_with_logits(
-            raw[:, :2], aim[:, :2].sigmoid(), reduction="none"
-        )
+        share = aim[:, :2].sigmoid()  # of the cell
+        place = F.binary_cross_entropy_with_logits(raw[:, :2], share, reduction="none")
         size = (raw[:, 2:] - aim[:, 2:]).square() / 2
-        share = (wanted[:, 2:] - wanted[:, :2]).prod(1) / self.area  # of the image
-        return ((2 - share)[:, None] * (place + size)).sum()
+        area = (wanted[:, 2:] - wanted[:, :2]).prod(1) / self.area  # share of the image
+        return ((2 - area)[:, None] * (place + size)).sum()
 
     def _on(self, device: torch.device) -> tuple[Grid, Tensor]:
         moved = {k: getattr(self.cells, k).to(device) for k in ("corner", "stride", "anchor")}
