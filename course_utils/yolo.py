@@ -296,8 +296,8 @@ class YOLOLoss:
     As YOLOv3: binary cross-entropy for t_x and t_y, half the squared error for t_w and t_h, heavier
     for small boxes; binary cross-entropy for objectness and for each class. The gradient of all of
     them is what its code passes back, prediction minus truth, with sigmoid(t_x) as prediction
-    (darknet, src/yolo_layer.c; section 2.1 of the paper says the same). A prediction that answers for
-    no box, yet overlaps one by more than `ignore`, is not told that it is wrong.
+    (darknet, src/yolo_layer.c; section 2.1 of the paper says the same). A prediction that answers
+    for no box, yet overlaps one by more than `ignore`, is not told that it is wrong.
 
     Args:
         anchors: (9, 2).
