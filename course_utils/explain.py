@@ -126,7 +126,9 @@ def energy_share(maps: Tensor, masks: Tensor) -> Tensor:
 def enrichment(maps: Tensor, masks: Tensor) -> Tensor:
     """Energy in the mask by the mask's share of the area; 1 is what a uniform map has.
 
-    The energy alone means little: a mask of half the image holds half of any uniform map.
+    The energy alone means little: a mask of half the image holds half of any uniform map. The
+    scale of a map does not count, but a constant added to it moves the score towards 1. So compare
+    the enrichments of different kinds of map with care.
 
     Args, raises: as `energy_share`.
 
