@@ -442,6 +442,113 @@ def test_answers_right_for_some_shapes_only(holds, mistake):
     assert result.mistake == mistake and "sizes do not fit" in result.message
 
 
+def test_one_right_input_alone_shows_no_pattern():
+    shapes = ((1, 4, 4), (1, 3, 5), (2, 4, 5), (3, 6, 4))
+    one_even = dataclasses.replace(
+        SCALE,
+        make_inputs=lambda rng: [(torch.rand(s, generator=rng) + 0.5, 2.0) for s in shapes[:3]],
+    )
+    two_even = dataclasses.replace(
+        SCALE, make_inputs=lambda rng: [(torch.rand(s, generator=rng) + 0.5, 2.0) for s in shapes]
+    )
+
+    def even_only(x, f):
+        return scale(x, f) + (x.shape[1] % 2 or x.shape[2] % 2)
+
+    assert one_even.check(even_only).mistake == "wrong-value"
+    assert two_even.check(even_only).mistake == "right-only-for-even-sizes"
+
+
+def _with_gradient(candidate):
+    """The loss and its gradient, as one tuple; a mark where there is none."""
+
+    def run(x):
+        with torch.enable_grad():
+            leaf = x.clone().requires_grad_()
+            loss = candidate(leaf)
+            if not isinstance(loss, torch.Tensor):
+                return loss
+            if not loss.requires_grad:
+                return loss.detach(), "no gradient"
+            return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
+
+    return run
+
+
+LOSS = Exercise(
+    name="toy.loss",
+    question="Write loss(x), the mean square.",
+    reference=lambda x: x.square().mean(),
+    make_inputs=lambda rng: [(torch.randn(n, 3, 4, generator=rng),) for n in (1, 2, 3)],
+    prepare=_with_gradient,
+    wrong={},
+    hints=("vague",),
+    why="A mean.",
+)
+
+
+@pytest.mark.parametrize(
+    ("answer_", "mistake", "says"),
+    [
+        (lambda x: x.square().mean().item(), "number-instead-of-tensor", "torch tensor without"),
+        (lambda x: x.square().sum(), "wrong-value", "The result is"),
+        (lambda x: x.square(), "wrong-shape", "The result has shape (1, 3, 4), expected ()"),
+        (lambda x: [x.square().mean()], "list-instead-of-tensor", "The result is a list of 1"),
+        (lambda x: x.detach().square().mean(), "right-values-only", "not all else: no gradient"),
+        (lambda x: (x * x.detach()).mean(), "right-values-only", "such as their gradient"),
+        (lambda x: print(end=""), "returned-none", "The result is None, expected a torch tensor"),
+    ],
+)
+def test_what_an_exercise_adds_to_a_result_does_not_leak(answer_, mistake, says):
+    assert LOSS.check(lambda x: torch.einsum("nij,nij->", x, x) / x.numel()).passed
+    result = LOSS.check(answer_)
+    assert result.mistake == mistake and says in result.message
+    assert "tuple" not in result.message and "tem 0" not in result.message
+
+
+def test_that_nothing_is_returned_is_said_first():
+    def even_only(x, f):
+        return x[:, : x.shape[1] // 2 * 2] * f
+
+    def nothing(x, f):
+        if x.shape[1] % 2:
+            raise ValueError("odd")
+
+    def odd(x, f):
+        if x.shape[1] % 2:
+            raise ValueError("odd")
+        return scale(x, f)
+
+    class Forgetful(SqueezeExcite):
+        def forward(self, x):
+            super().forward(x)
+
+    toy = dataclasses.replace(SCALE, wrong={"odd": (odd, "Right for an even height.")})
+    assert toy.check(odd).mistake == "odd"
+    result = toy.check(nothing)
+    assert result.mistake == "returned-none" and "`return` missing" in result.message
+    assert "Right" not in result.message and toy.check(even_only).mistake != "odd"
+    for forgetful in (Forgetful, lambda c, r: Forgetful(c, r), lambda c, r: print(end="")):
+        result = EXCITE.check(forgetful)  # the exercise itself fails on the None
+        assert result.mistake == "returned-none" and "raised" not in result.message
+    number = dataclasses.replace(SCALE, reference=lambda x, f: f * len(x), wrong={})
+    assert "missing" in number.check(lambda x, f: print(end="")).message
+
+
+def test_right_is_said_only_of_what_is_right():
+    def near(x, f):
+        return scale(x, f) if len(x) == 1 else x
+
+    def near_and_wrong(x, f):
+        return x if len(x) != 2 else scale(x, f) + 1
+
+    for start, mistake in (("Right for one image.", "wrong-value"), ("You.", "near")):
+        toy = dataclasses.replace(SCALE, wrong={"near": (near, f"{start} Else not.")})
+        inputs = [(torch.rand(n, 3, 4) + 0.5, 2.0) for n in (1, 3, 4, 2, 5)]
+        toy = dataclasses.replace(toy, make_inputs=lambda rng, inputs=inputs: inputs)
+        assert toy.check(near_and_wrong).mistake == mistake
+
+
 def test_float64_results_and_tuples_are_accepted():
     assert SCALE.check(lambda x, f: scale(x.double(), f)).passed
     pair = dataclasses.replace(VALUE, reference=lambda: [1.0, 2.0], wrong={})

@@ -35,7 +35,8 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
             return "wrong-length", f"{where} has {len(got)} items, expected {len(expected)}."
         return _first(got, expected, range(len(expected)), tolerance, where)
     if (kind := _wrong_kind(got, expected)) is not None:
-        return kind, f"{where} is {describe(got)}, expected {_kind_name(expected)}."
+        end = " Is a `return` missing?" if kind == "returned-none" else ""
+        return kind, f"{where} is {describe(got)}, expected {_kind_name(expected)}.{end}"
     if isinstance(expected, str):
         same = got.strip().lower() == expected.strip().lower()
     elif isinstance(expected, bool | bytes | set | frozenset | type(None)):

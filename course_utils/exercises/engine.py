@@ -22,7 +22,7 @@ import torch
 
 from . import feedback, solved
 from .comparing import change, describe, difference, snapshot
-from .preparing import Shape, as_function, as_value, orders, trial
+from .preparing import Shape, as_function, as_value, orders, recorded, trial
 from .sandbox import OutOfTime, Printed, captured, limited, preserved_state, seed_all
 
 SECONDS = 10.0
@@ -150,12 +150,21 @@ class Outcome:
     """What came of one call: a value or an exception, and which argument had changed.
 
     `parameters` are those of the module that `module_from` built: shapes, and which are biases.
+    `returned` holds what the answer itself returned last, where that is known: `value` may have
+    been put together by the exercise.
     """
 
     value: Any = None
     error: BaseException | None = None
     changed: tuple[int, str] | None = None
     parameters: tuple[tuple[Shape, bool], ...] = ()
+    returned: tuple[Any, ...] = ()
+
+    def is_nothing(self) -> bool:
+        """Whether the answer returned None, even if the exercise made something else of it."""
+        if self.returned:
+            return self.returned[0] is None
+        return self.value is None and self.error is None
 
 
 def attempt(
@@ -166,20 +175,22 @@ def attempt(
     `order` numbers the orders in which a module's weights of one shape are dealt out.
     """
     seed_all(0)
-    trial.order, trial.parameters = order, ()
+    trial.order, trial.parameters, trial.returned = order, (), []
     given = copy.deepcopy(arguments)
     try:
-        value = snapshot(exercise.prepare(candidate)(*given))
+        value = snapshot(exercise.prepare(recorded(candidate))(*given))
+        returned = tuple(map(snapshot, trial.returned[-1:]))
     except (KeyboardInterrupt, OutOfTime):
         raise
     except BaseException as error:  # SystemExit among them: it must not end the kernel
-        return Outcome(error=error, parameters=trial.parameters)
+        nothing = tuple(x for x in trial.returned[-1:] if x is None)
+        return Outcome(error=error, parameters=trial.parameters, returned=nothing)
     finally:
-        trial.order = 0
+        trial.order, trial.returned = 0, []
     for i, (before, after) in enumerate(zip(arguments, given, strict=True)):
         if what := change(before, after):
-            return Outcome(value, changed=(i, what), parameters=trial.parameters)
-    return Outcome(value, parameters=trial.parameters)
+            return Outcome(value, None, (i, what), trial.parameters, returned)
+    return Outcome(value, parameters=trial.parameters, returned=returned)
 
 
 def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
@@ -191,21 +202,29 @@ def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
 
 
 def named_mistake(
-    exercise: Exercise, inputs: Inputs, found: list[list[Outcome]], right: list[bool]
+    exercise: Exercise,
+    inputs: Inputs,
+    found: list[list[Outcome]],
+    expected: list[Outcome],
+    right: list[bool],
 ) -> tuple[str | None, bool]:
     """The known mistake that explains an answer, and whether it explains it on every input.
 
     A learner may make two mistakes at once. So the second best is the mistake that agrees on at
     least half of the inputs and on more of them than the reference does (where `right`). Among
-    equals it is the one that raises the same exception on the first input that went wrong.
+    equals it is the one that raises the same exception on the first input that went wrong. A
+    message that begins with "Right" is not for an answer that is wrong where the mistake is right.
     """
     counts = {}
     explains = set()
-    for mistake, (wrong, _) in exercise.wrong.items():
+    for mistake, (wrong, message) in exercise.wrong.items():
         agreed = 0
         for tried, (x, outcomes) in enumerate(zip(inputs, found, strict=True), start=1):
-            same = any_agrees(outcomes, attempt(exercise, wrong, x), exercise.tolerance)
+            made = attempt(exercise, wrong, x)
+            same = any_agrees(outcomes, made, exercise.tolerance)
             agreed += same
+            if message.startswith("Right") and not (same or right[tried - 1]):
+                agreed -= len(inputs) * agree(made, expected[tried - 1], exercise.tolerance)
             if same and tried - 1 == right.index(False) and outcomes[0].error is not None:
                 explains.add(mistake)
             if 2 * (tried - agreed) > len(inputs):
@@ -296,8 +315,13 @@ def _judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
         tried = f": tried on {len(inputs)} different inputs" if len(inputs) > 1 else ""
         return Result(True, None, f"Right{tried}.")
     with captured(Printed()):
-        known, alone = named_mistake(exercise, inputs, found, right)
+        known, alone = named_mistake(exercise, inputs, found, expected, right)
     first = right.index(False)
+    if not alone:
+        for i, (outcomes, wanted) in enumerate(zip(found, expected, strict=True)):
+            if outcomes[0].is_nothing() and not wanted.is_nothing():
+                where = feedback.inputs_text(exercise, inputs[i])
+                return Result(False, *feedback.nothing_returned(exercise, wanted, where))
     got, wanted = found[first][0], expected[first]
     where = feedback.inputs_text(exercise, inputs[first])
     if not alone and (problem := feedback.module_problem(exercise, candidate, got, wanted)):

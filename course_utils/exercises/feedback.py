@@ -144,11 +144,43 @@ def first_problem(
             "compute a new tensor instead (no assignment into a slice, no `+=`, no method whose "
             "name ends in an underscore).",
         )
-    problem = difference(found.value, expected.value, exercise.tolerance)
+    problem = _difference(exercise, found, expected)
     mistake, text = problem or ("wrong-value", "The result is wrong.")
     if exercise.make_inputs is None and mistake in ("wrong-value", "nan"):
         return mistake, f"{describe(found.value)} is not the answer."  # nor is it given away
     return mistake, text[0].upper() + text[1:] + where
+
+
+def nothing_returned(exercise: "Exercise", expected: "Outcome", where: str) -> tuple[str, str]:
+    """The id and the message for an answer that returns None where a result is asked for."""
+    wanted = expected.returned[0] if expected.returned else expected.value
+    problem = difference(None, wanted, exercise.tolerance)
+    mistake, text = problem or ("returned-none", "the result is None.")
+    return mistake, f"Not yet. {text[0].upper() + text[1:]}{where}"
+
+
+def _difference(exercise: "Exercise", found: "Outcome", expected: "Outcome") -> Any:
+    """What differs in the result, without what the exercise has added to it for the check.
+
+    A dictionary that the exercise puts together says in words what each part of it is.
+    """
+    pairs = [(x.value, x.returned[0]) for x in (found, expected) if x.returned]
+    added = len(pairs) == 2 and any(
+        isinstance(value, list | tuple | str) and _kind(value) != _kind(returned)
+        for value, returned in pairs
+    )
+    if not added:
+        return difference(found.value, expected.value, exercise.tolerance)
+    (value, returned), (_, wanted) = pairs
+    if problem := difference(returned, wanted, exercise.tolerance):
+        return problem
+    marks = [x for x in (value if isinstance(value, tuple) else [value]) if isinstance(x, str)]
+    what = marks[0] if marks else "what belongs to them, such as their gradient, is wrong"
+    return "right-values-only", f"the values are right, but not all else: {what}."
+
+
+def _kind(value: Any) -> tuple[type, int]:
+    return type(value), len(value) if isinstance(value, list | tuple) else 0
 
 
 def argument_names(exercise: "Exercise") -> list[str]:
@@ -240,8 +272,13 @@ PATTERNS: dict[str, tuple[str, Callable[[torch.Size], bool]]] = {
 def pattern(
     mistake: str, inputs: list[tuple[Any, ...]], right: list[bool]
 ) -> tuple[str, str] | None:
-    """A property of the inputs that separates right from wrong results, if just one does."""
-    if mistake not in ("raised", "wrong-shape", "wrong-value", "nan") or not any(right):
+    """A property of the inputs that separates right from wrong results, if just one does.
+
+    One input alone, right or wrong, shows no pattern.
+    """
+    if mistake not in ("raised", "wrong-shape", "wrong-value", "nan"):
+        return None
+    if min(right.count(True), right.count(False)) < 2:
         return None
     shapes = []
     for arguments in inputs:

@@ -1,12 +1,14 @@
 """Makes of a learner's answer (function, module, class, value) the function that is called."""
 
 import copy
+import functools
 import itertools
 import math
+import types
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,13 +60,33 @@ class Trial:
     Attributes:
         order: which of the orders of weights of one shape is dealt out; 0 is that of creation.
         parameters: of the first module built: the shape of each, and whether it is a bias.
+        returned: what the answer itself returned, call by call.
     """
 
     order: int = 0
     parameters: tuple[tuple[Shape, bool], ...] = ()
+    returned: list[Any] = field(default_factory=list)
 
 
 trial = Trial()
+
+
+def recorded(candidate: Any) -> Any:
+    """The answer; of a plain function, one that also notes down in `trial` what it returns.
+
+    What `prepare` makes of an answer may return more than the answer does, or fail on it. A module
+    that `module_from` builds notes down what its `forward` returns.
+    """
+    if not isinstance(candidate, types.FunctionType):
+        return candidate
+
+    @functools.wraps(candidate)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        value = candidate(*args, **kwargs)
+        trial.returned.append(value)
+        return value
+
+    return call
 
 
 def orders(shapes: Iterable[Shape]) -> int:
@@ -116,6 +138,7 @@ def module_from(candidate: Any, *settings: Any, train: bool = True) -> nn.Module
         generator = torch.Generator().manual_seed(zlib.crc32(repr((shape, place)).encode()))
         values = torch.randn(shape, generator=generator).view(parameter.shape)
         parameter.data.copy_(values / max(math.prod(shape[1:] or shape), 1) ** 0.5)
+    module.register_forward_hook(lambda module, given, value: trial.returned.append(value))
     return module.train(train)
 
 
