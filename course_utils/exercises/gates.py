@@ -4,6 +4,7 @@
 # what they need besides torch themselves, and a solution is shown as it stands here.
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -121,6 +122,20 @@ def size_swapped(x, g, skip, gate, psi):
     return torch.sigmoid(psi(torch.relu(skip(x) + asked)))
 
 
+def joined_instead_of_added(x, g, skip, gate, psi):
+    both = torch.cat([skip(x), _raised(gate(g), x)], 1)
+    return torch.sigmoid(psi(torch.relu(both)))
+
+
+def layers_exchanged(x, g, skip, gate, psi):
+    return torch.sigmoid(psi(torch.relu(gate(x) + _raised(skip(g), x))))
+
+
+def layers_exchanged_signal_first(x, g, skip, gate, psi):
+    asked = _raised(skip(g), x)
+    return torch.sigmoid(psi(torch.relu(gate(x) + asked)))
+
+
 def _gates(rng: torch.Generator) -> Inputs:
     """Skip, signal, and the three layers: signals of half the size, rounded, or smaller still."""
     cases = []
@@ -169,8 +184,8 @@ GATE_WEIGHTS = Exercise(
         ),
         "no-relu": (
             weights_without_relu,
-            "The ReLU is missing. Without it all is linear up to the sigmoid: then skip and signal "
-            "each have their say, and neither can depend on the other.",
+            "The ReLU is missing. Without it all is linear up to the sigmoid, and however many "
+            "hidden channels there are, they do no more than one.",
         ),
         "relu-behind-psi": (
             relu_behind_psi,
@@ -246,6 +261,19 @@ GATE_WEIGHTS = Exercise(
             size_swapped,
             "Height and width are exchanged in the size that you ask for.",
         ),
+        "joined-instead-of-added": (
+            joined_instead_of_added,
+            "Skip and signal are joined along the channels, and psi gets twice as many as it "
+            "takes. This gate is additive.",
+        ),
+        "layers-exchanged": (
+            layers_exchanged,
+            "The layers are exchanged: `skip` is made for x, and `gate` for g.",
+        ),
+        "layers-exchanged-signal-first": (
+            layers_exchanged_signal_first,
+            "The layers are exchanged: `skip` is made for x, and `gate` for g.",
+        ),
     },
     hints=(
         "Follow the table of the small example row by row: two maps, one sum, ReLU, logit, weight.",
@@ -256,8 +284,8 @@ GATE_WEIGHTS = Exercise(
     ),
     why=(
         "The signal is brought to the places of the skip, so that both can be added there. The "
-        "ReLU lets the two depend on each other, psi makes one number of each place, the sigmoid a "
-        "weight."
+        "ReLU lets psi combine what several hidden channels have found, psi makes one number of "
+        "each place, the sigmoid a weight."
     ),
 )
 
@@ -329,6 +357,14 @@ LOWEST_WEIGHT = Exercise(
             lambda: 0.0625,
             "This is one sixteenth, the share of a place under a softmax over 16. Gates have no "
             "softmax.",
+        ),
+        "percent": (
+            lambda: 26.9,
+            "This is in percent. A weight lies between 0 and 1.",
+        ),
+        "one-decimal": (
+            lambda: 0.3,
+            "This has one decimal. At least two are asked for.",
         ),
     },
     hints=(
@@ -457,6 +493,43 @@ class GridWithCorners(GridParts):
 
     def raised(self, small, x):
         return F.interpolate(small, x.shape[2:], mode="bilinear", align_corners=True)
+
+
+class GridWithCornersInTheSignal(GridParts):
+    def signal(self, g, skip):
+        size = skip.shape[2:]
+        return F.interpolate(self.gate(g), size, mode="bilinear", align_corners=True)
+
+
+class GridWithCornersInTheMap(GridParts):
+    def raised(self, small, x):
+        return F.interpolate(small, x.shape[2:], mode="bilinear", align_corners=True)
+
+
+class SignalRepeated(GridParts):
+    def signal(self, g, skip):
+        return _raised(self.gate(g), skip, "nearest")
+
+
+class BothRepeated(SignalRepeated):
+    def raised(self, small, x):
+        return _raised(small, x, "nearest")
+
+
+class GridSignalIgnored(GridParts):
+    def small(self, skip, gate):
+        return torch.sigmoid(self.psi(torch.relu(skip)))
+
+
+class GridReLUOfEach(GridParts):
+    def small(self, skip, gate):
+        return torch.sigmoid(self.psi(torch.relu(skip) + torch.relu(gate)))
+
+
+class OutWithNorm(GridParts):
+    def __init__(self, channels, gate_channels, hidden):
+        super().__init__(channels, gate_channels, hidden)
+        self.out = nn.Sequential(self.out, nn.BatchNorm2d(channels))
 
 
 class SkipBroughtToTheSignal(GridParts):
@@ -673,6 +746,40 @@ GRID_GATE = Exercise(
             "Nearly: with align_corners=True the corners of both grids coincide. Asked for is the "
             "default of interpolate.",
         ),
+        "align-corners-in-the-signal": (
+            GridWithCornersInTheSignal,
+            "Nearly: what comes from g is resized with align_corners=True. Asked for is the "
+            "default of interpolate.",
+        ),
+        "align-corners-in-the-map": (
+            GridWithCornersInTheMap,
+            "Nearly: the map is enlarged with align_corners=True. Asked for is the default of "
+            "interpolate.",
+        ),
+        "signal-repeated": (
+            SignalRepeated,
+            "What comes from g is resized by repeating its values, which is what interpolate does "
+            "when no mode is given. Asked for is bilinear.",
+        ),
+        "both-repeated": (
+            BothRepeated,
+            "Signal and map are both resized by repeating values, which is what interpolate does "
+            "when no mode is given. Asked for is bilinear.",
+        ),
+        "signal-ignored": (
+            GridSignalIgnored,
+            "The signal g has no say in your map.",
+        ),
+        "relu-of-each": (
+            GridReLUOfEach,
+            "Skip and signal each pass a ReLU before they are added. Then neither can take away "
+            "what the other says. Asked for is one ReLU, of their sum.",
+        ),
+        "with-norm": (
+            OutWithNorm,
+            "A norm follows the last convolution, as in the diagram. In this exercise it is left "
+            "out: four convolutions, and nothing else that learns.",
+        ),
         "skip-brought-to-the-signal": (
             SkipBroughtToTheSignal,
             "What comes from x is brought to the size of g. Asked for is the other way round: g "
@@ -819,6 +926,26 @@ def map_of_swapped_roles(x, skip, up, gate, merge):
     return merge(torch.cat([skip * gate.weights(raised, skip), raised], 1))
 
 
+def weighed_twice(x, skip, up, gate, merge):
+    raised = up(x)
+    return merge(torch.cat([skip * gate(skip, raised), raised], 1))
+
+
+def weights_instead_of_skip(x, skip, up, gate, merge):
+    raised = up(x)
+    return merge(torch.cat([gate.weights(skip, raised), raised], 1))
+
+
+def weights_widened(x, skip, up, gate, merge):
+    raised = up(x)
+    return merge(torch.cat([gate.weights(skip, raised).expand_as(skip), raised], 1))
+
+
+def three_joined(x, skip, up, gate, merge):
+    raised = up(x)
+    return merge(torch.cat([skip, gate(skip, raised), raised], 1))
+
+
 def not_merged(x, skip, up, gate, merge):
     raised = up(x)
     return torch.cat([gate(skip, raised), raised], 1)
@@ -909,6 +1036,26 @@ GATED_STEP = Exercise(
         "map-of-swapped-roles": (
             map_of_swapped_roles,
             "The skip is weighed, but by a map in which skip and signal have exchanged roles.",
+        ),
+        "weighed-twice": (
+            weighed_twice,
+            "The skip is multiplied by what the gate returns. But a gate of the course returns the "
+            "weighed skip, not the weights: your skip is squared.",
+        ),
+        "weights-instead-of-skip": (
+            weights_instead_of_skip,
+            "`gate.weights` gives the map alone, with a single channel: nothing has been weighed "
+            "by it.",
+        ),
+        "weights-widened": (
+            weights_widened,
+            "The map alone, repeated for each channel, takes the place of the skip: nothing has "
+            "been weighed by it.",
+        ),
+        "three-joined": (
+            three_joined,
+            "Three maps are joined, with 3 C channels; `merge` takes 2 C. The weighed skip takes "
+            "the place of the skip.",
         ),
         "not-merged": (
             not_merged,
@@ -1100,6 +1247,37 @@ def missing_differences_as_zero(attention, control):
     return torch.stack([both.mean(), both.std() / len(both) ** 0.5])
 
 
+def interval_by_two(attention, control):
+    mean, error = paired_difference(attention, control)
+    return torch.stack([mean, 1.96 * error])
+
+
+def interval_by_t(attention, control):
+    from course_utils.ledger import mean_interval
+
+    a, c = _complete(attention, control)
+    return torch.tensor(mean_interval((a - c).tolist()))
+
+
+def variance_over_root(attention, control):
+    a, c = _complete(attention, control)
+    return torch.stack([(a - c).mean(), (a - c).var() / len(a) ** 0.5])
+
+
+def variance_over_n(attention, control):
+    a, c = _complete(attention, control)
+    return torch.stack([(a - c).mean(), (a - c).var() / len(a)])
+
+
+def one_less_under_the_root(attention, control):
+    a, c = _complete(attention, control)
+    return torch.stack([(a - c).mean(), (a - c).std() / (len(a) - 1) ** 0.5])
+
+
+def error_first(attention, control):
+    return paired_difference(attention, control).flip(0)
+
+
 def relative_difference(attention, control):
     a, c = _complete(attention, control)
     return paired_difference(a / c, torch.ones_like(c))
@@ -1205,6 +1383,33 @@ PAIRED_DIFFERENCE = Exercise(
             missing_differences_as_zero,
             "A seed that is missing in one arm counts as a difference of 0. Leave it out.",
         ),
+        "interval": (
+            interval_by_two,
+            "The second number is 1.96 times the standard error, half an interval (of a large "
+            "sample). Asked for is the error itself.",
+        ),
+        "interval-by-t": (
+            interval_by_t,
+            "The second number is the half width of the 95% interval. Asked for is the error, "
+            "before it is multiplied by t.",
+        ),
+        "variance-over-root": (
+            variance_over_root,
+            "You divide the variance, where the standard deviation is asked for.",
+        ),
+        "variance-over-n": (
+            variance_over_n,
+            "This is the square of the standard error.",
+        ),
+        "one-less-under-the-root": (
+            one_less_under_the_root,
+            "n - 1 belongs into the standard deviation, and `std` has it there already. Under the "
+            "root stands n.",
+        ),
+        "error-first": (
+            error_first,
+            "Both numbers are right, in the wrong order: the mean difference comes first.",
+        ),
         "relative": (
             relative_difference,
             "These are relative differences, in parts of the control's score. Asked for are "
@@ -1226,8 +1431,9 @@ PAIRED_DIFFERENCE = Exercise(
         "`std` of a tensor divides by n - 1 by itself. Divide it by the root of how many are left.",
     ),
     why=(
-        "What a seed brings to both arms cancels in the difference. So the error of paired "
-        "differences is often far below that of two separate means, from the same runs."
+        "What a seed brings to both arms, if anything, cancels in the difference. Then the error "
+        "is below that of two separate means. Where the arms do not go together over seeds, "
+        "nothing cancels, and the paired error is right all the same."
     ),
 )
 
@@ -1276,6 +1482,29 @@ def quantiles_from(dice, areas, groups):
     edges = areas.double().quantile(torch.linspace(0, 1, groups + 1).double())[1:-1]
     group = torch.bucketize(areas.double(), edges, right=True)
     return torch.stack([dice[group == k].mean() for k in range(groups)])
+
+
+def _between_quantiles(dice, areas, groups, inside):
+    edges = areas.double().quantile(torch.linspace(0, 1, groups + 1).double())
+    return torch.stack([dice[inside(areas, edges[k], edges[k + 1])].mean() for k in range(groups)])
+
+
+def largest_case_lost(dice, areas, groups):
+    return _between_quantiles(dice, areas, groups, lambda a, low, high: (low <= a) & (a < high))
+
+
+def smallest_case_lost(dice, areas, groups):
+    return _between_quantiles(dice, areas, groups, lambda a, low, high: (low < a) & (a <= high))
+
+
+def cases_counted_twice(dice, areas, groups):
+    return _between_quantiles(dice, areas, groups, lambda a, low, high: (low <= a) & (a <= high))
+
+
+def cuts_rounded_down(dice, areas, groups):
+    n, ordered = len(dice), dice[areas.argsort()]
+    cuts = [n * k // groups for k in range(groups + 1)]
+    return torch.stack([ordered[a:b].mean() for a, b in pairwise(cuts)])
 
 
 def dice_sorted(dice, areas, groups):
@@ -1329,7 +1558,8 @@ def lowest_of_groups(dice, areas, groups):
 
 def _cases(rng: torch.Generator) -> Inputs:
     cases = []
-    for n, groups in ((6, 2), (7, 3), (9, 3), (11, 4), (16, 5), (23, 3)):
+    # Quantiles fall between two cases, or on one by a fraction without rounding.
+    for n, groups in ((6, 2), (8, 3), (9, 3), (11, 4), (17, 5), (23, 3)):
         dice = torch.rand(n, generator=rng)
         areas = (torch.randperm(n, generator=rng) + 1) ** 2 * 7
         cases.append((dice, areas, groups))
@@ -1385,6 +1615,27 @@ DICE_BY_SIZE = Exercise(
             quantiles_from,
             "Cut at quantiles of the areas. Where the cases do not divide, the groups that get one "
             "more are then others than those asked for.",
+        ),
+        "largest-case-lost": (
+            largest_case_lost,
+            "Cut at quantiles of the areas, with groups that leave their upper end out: the "
+            "largest case is in none.",
+        ),
+        "smallest-case-lost": (
+            smallest_case_lost,
+            "Cut at quantiles of the areas, with groups that leave their lower end out: the "
+            "smallest case is in none.",
+        ),
+        "cases-counted-twice": (
+            cases_counted_twice,
+            "Cut at quantiles of the areas, with groups that hold both their ends: a case that "
+            "lies on a cut counts twice. And the groups that get one more case are others than "
+            "those asked for.",
+        ),
+        "cuts-rounded-down": (
+            cuts_rounded_down,
+            "Where the cases do not divide, your cuts are rounded down, so that later groups get "
+            "the case more. Asked for are the first ones.",
         ),
         "dice-sorted": (
             dice_sorted,
