@@ -70,6 +70,29 @@ PREDICTIONS = Exercise(
             "The first is right. The second is the number of channels of a head, which holds the "
             "predictions of all anchors of a cell.",
         ),
+        "numbers-of-the-image": (
+            lambda: (945, 9450),
+            "The first is right. The second counts the numbers of all predictions together; asked "
+            "for are those of one.",
+        ),
+        "both-multiplied": (
+            lambda: (9450, 10),
+            "The second is right. The first counts numbers; asked for are predictions.",
+        ),
+        "all-for-each-kind": (
+            lambda: (945, 50),
+            "The first is right. A prediction is not repeated for each kind: what of it belongs to "
+            "a kind?",
+        ),
+        "box-for-each-kind": (
+            lambda: (945, 25),
+            "The first is right. Box and objectness stand there once, not once for each kind.",
+        ),
+        "a-row-too-many": (
+            lambda: (960, 10),
+            "The second is right. Count the coarsest grid again: in this image no row of cells "
+            "sticks out.",
+        ),
         "stride-not-squared": (
             lambda: (3 * 96 * 160 * 7 // 32, 10),
             "The second is right. A stride counts along both axes: it makes fewer rows and fewer "
@@ -158,6 +181,11 @@ def decode_centre_and_size(t, corner, stride, anchor):
     return torch.cat([t[:, :2].sigmoid() * stride + corner, anchor * t[:, 2:].exp()], 1)
 
 
+def decode_corner_and_size(t, corner, stride, anchor):
+    size = anchor * t[:, 2:].exp()
+    return torch.cat([t[:, :2].sigmoid() * stride + corner - size / 2, size], 1)
+
+
 def decode_without_half(t, corner, stride, anchor):
     return _box(t[:, :2].sigmoid() * stride + corner, 2 * anchor * t[:, 2:].exp())
 
@@ -237,6 +265,11 @@ DECODE = Exercise(
         "centre-and-size": (
             decode_centre_and_size,
             "Centre and size are right. Asked for are the two corners of the box.",
+        ),
+        "corner-and-size": (
+            decode_corner_and_size,
+            "The first corner is right, and so is the size. Asked for is the second corner in its "
+            "place.",
         ),
         "half-forgotten": (
             decode_without_half,
@@ -365,6 +398,17 @@ def iou_sides_as_centre_and_size(a, b):
     return box_iou(*turned)
 
 
+def iou_sides_as_corner_and_size(a, b):
+    return box_iou(*(torch.cat([x[:, :2], x[:, :2] + x[:, 2:]], 1) for x in (a, b)))
+
+
+def iou_larger_and_smaller_exchanged(a, b):
+    low = torch.minimum(a[:, None, :2], b[None, :, :2])
+    both = (torch.maximum(a[:, None, 2:], b[None, :, 2:]) - low).prod(2)
+    areas = [(box[:, 2:] - box[:, :2]).prod(1) for box in (a, b)]
+    return both / (areas[0][:, None] + areas[1][None] - both)
+
+
 def iou_sides_without_sign(a, b):
     sides, area_a, area_b = _parts(a, b)
     both = sides.abs().prod(2)
@@ -488,6 +532,15 @@ BOX_IOU = Exercise(
             iou_sides_as_centre_and_size,
             "You read a row as centre and size. It holds two corners.",
         ),
+        "corner-and-size-assumed": (
+            iou_sides_as_corner_and_size,
+            "You read a row as corner and size. It holds two corners.",
+        ),
+        "larger-and-smaller-exchanged": (
+            iou_larger_and_smaller_exchanged,
+            "What you take for the overlap is the box around both, and so an IoU can come out "
+            "above 1, or negative. Where does the overlap of two boxes begin?",
+        ),
     },
     hints=(
         "The overlap is a box, too: its left edge is the larger of the two left edges. And its "
@@ -609,6 +662,20 @@ def answering_by_distance(boxes, anchors):
     return _answer(boxes, anchors, (sizes - shapes).square().sum(2).argmin(1))
 
 
+def answering_by_sum_of_differences(boxes, anchors):
+    sizes, shapes = _shapes(boxes, anchors)
+    return _answer(boxes, anchors, (sizes - shapes).abs().sum(2).argmin(1))
+
+
+def answering_corner_and_size(boxes, anchors):
+    return answering(torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1), anchors)
+
+
+def answering_centre_and_size(boxes, anchors):
+    half = boxes[:, 2:] / 2
+    return answering(torch.cat([boxes[:, :2] - half, boxes[:, :2] + half], 1), anchors)
+
+
 def answering_by_area(boxes, anchors):
     sizes, shapes = _shapes(boxes, anchors)
     return _answer(boxes, anchors, (sizes.prod(2) - shapes.prod(2)).abs().argmin(1))
@@ -640,6 +707,11 @@ def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
             size[1] = torch.tensor([200.0, 30.0])
             size[2] = torch.tensor([16.0, 90.0])
             size[3] = torch.tensor([300.0, 240.0])
+            # One for which it matters how the distance in pixels is measured.
+            between = 10 + 130 * torch.rand(400, 2, generator=rng)
+            apart = between[:, None] - anchors
+            differ = apart.abs().sum(2).argmin(1) != apart.square().sum(2).argmin(1)
+            size[4] = between[differ][0]
         low = 20 + 200 * torch.rand(n, 2, generator=rng)
         cases.append((torch.cat([low, low + size], 1), anchors))
     return cases
@@ -742,6 +814,19 @@ ANSWERING = Exercise(
             "You choose the anchor whose width and height are nearest in pixels. Asked for is the "
             "highest IoU of the shapes.",
         ),
+        "nearest-by-sum-of-differences": (
+            answering_by_sum_of_differences,
+            "You add up the differences of width and height in pixels. Asked for is the highest "
+            "IoU of the shapes.",
+        ),
+        "corner-and-size-assumed": (
+            answering_corner_and_size,
+            "You read a row as corner and size. It holds two corners.",
+        ),
+        "centre-and-size-assumed": (
+            answering_centre_and_size,
+            "You read a row as centre and size. It holds two corners.",
+        ),
         "nearest-by-area": (
             answering_by_area,
             "You choose the anchor of the most similar area, whatever its shape.",
@@ -818,6 +903,35 @@ def scores_objectness_over_the_batch(raw):
 
 def scores_logits_multiplied(raw):
     return torch.sigmoid(raw[:, 4:5] * raw[:, 5:])
+
+
+def scores_bare_logits(raw):
+    return raw[:, 4:5] * raw[:, 5:]
+
+
+def scores_classes_over_the_batch(raw):
+    return raw[:, 4:5].sigmoid() * torch.softmax(raw[:, 5:], 0)
+
+
+def scores_classes_over_the_batch_and_logit(raw):
+    return raw[:, 4:5] * torch.softmax(raw[:, 5:], 0)
+
+
+def scores_summed(raw):
+    return raw[:, 4:5].sigmoid() + raw[:, 5:].sigmoid()
+
+
+def scores_first_class_as_objectness(raw):
+    return raw[:, 5:6].sigmoid() * raw[:, 5:].sigmoid()
+
+
+def scores_of_the_columns_after(raw):
+    return raw[:, 5:6].sigmoid() * raw[:, 6:].sigmoid()
+
+
+def scores_logarithms(raw):
+    each = nn.functional.logsigmoid(raw)
+    return each[:, 4:5] + each[:, 5:]
 
 
 def scores_axis_lost(raw):
@@ -898,6 +1012,40 @@ SCORES = Exercise(
         "objectness-over-the-batch": (
             scores_objectness_over_the_batch,
             "You let the predictions compete for one object. Each prediction is asked by itself.",
+        ),
+        "bare-logits": (
+            scores_bare_logits,
+            "The softmax is gone, but objectness and classes are both logits still. A product of "
+            "two negative ones makes a sure detection.",
+        ),
+        "classes-over-the-batch": (
+            scores_classes_over_the_batch,
+            "The objectness is right now. Your softmax runs over the predictions, so that they "
+            "compete for a class. Each is asked by itself.",
+        ),
+        "classes-over-the-batch-and-logit": (
+            scores_classes_over_the_batch_and_logit,
+            "Your softmax runs over the predictions, so that they compete for a class. And the "
+            "objectness is still a logit.",
+        ),
+        "summed": (
+            scores_summed,
+            "Both are probabilities now. You add them: the sum can exceed 1, and an empty place "
+            "gets a score from its class alone.",
+        ),
+        "first-class-as-objectness": (
+            scores_first_class_as_objectness,
+            "The classes are right. What you take for the objectness is the first class: columns "
+            "are counted from 0, and the box takes four.",
+        ),
+        "one-column-further": (
+            scores_of_the_columns_after,
+            "You read one column too far to the right, so that a class is missing: columns are "
+            "counted from 0, and the box takes four.",
+        ),
+        "logarithms": (
+            scores_logarithms,
+            "These are logarithms of the scores. Asked for are the scores.",
         ),
         "axis-lost": (
             scores_axis_lost,
@@ -1041,6 +1189,15 @@ def term_all_want_one(logits, answers, overlap):
     return _objectness(logits, answers, overlap, target=torch.ones_like(answers)) / answers.sum()
 
 
+def term_bool_target(logits, answers, overlap):
+    each = nn.functional.binary_cross_entropy_with_logits(logits, answers, reduction="none")
+    return each[answers | (overlap <= 0.7)].sum() / answers.sum()
+
+
+def term_negative(logits, answers, overlap):
+    return -objectness_term(logits, answers, overlap)
+
+
 def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
     cases = []
     for n, more in ((8, 0), (12, 1), (25, 2), (60, 5)):
@@ -1155,6 +1312,14 @@ OBJECTNESS_TERM = Exercise(
             "You set the logits of the ignored predictions to 0. A logit of 0 says one half, and "
             "that costs something: leave the terms out.",
         ),
+        "bool-target": (
+            term_bool_target,
+            "The function wants its target as float numbers, 0 and 1; `answers` is a bool tensor.",
+        ),
+        "negative": (
+            term_negative,
+            "Right but for the sign. A loss is smallest, near 0, where the network is right.",
+        ),
         "all-are-to-say-one": (
             term_all_want_one,
             "The right ones are left out. But you want a 1 of all the others, empty places too.",
@@ -1244,6 +1409,26 @@ def flip_both_axes(images, boxes):
     return flip_upside_down(*flip(images, boxes))
 
 
+def flip_left_edge_only(images, boxes):
+    found = boxes.clone()
+    found[:, :, 1] = images.shape[3] - boxes[:, :, 1]
+    found[:, :, 3] = found[:, :, 1] + boxes[:, :, 3] - boxes[:, :, 1]
+    return images.flip(3), found
+
+
+def flip_images_turned(images, boxes):
+    return images.flip(2, 3), flip(images, boxes)[1]
+
+
+def flip_rows_by_the_height(images, boxes):
+    return images.flip(2), _flipped(images, boxes, height=True)[1]
+
+
+def flip_padding_dropped(images, boxes):
+    images, boxes = flip(images, boxes)
+    return images, boxes[:, (boxes[:, :, 0] >= 0).any(0)]
+
+
 def _run_flip(candidate: Any) -> Callable[..., Any]:
     """Calls an answer; what stands in rows without a box does not count."""
     call = as_function(candidate)
@@ -1269,6 +1454,9 @@ def _images_and_boxes(rng: torch.Generator) -> Inputs:
         if room > 1:
             boxes[-1, -1] = torch.tensor([-1.0, 0, 0, 0, 0])
         cases.append((torch.rand(n, 3, h, w, generator=rng), boxes))
+    images, boxes = cases[-1]
+    padded = torch.cat([boxes, torch.tensor([-1.0, 0, 0, 0, 0]).expand(len(boxes), 1, 5)], 1)
+    cases.append((images.flip(0)[..., :-2], padded))  # here every image has a row without a box
     return cases
 
 
@@ -1347,6 +1535,26 @@ FLIP = Exercise(
         "both-axes": (
             flip_both_axes,
             "You mirror along both axes, which is a turn by 180 degrees.",
+        ),
+        "left-edge-only": (
+            flip_left_edge_only,
+            "Your boxes have the right width, and lie too far right by that width: you mirror the "
+            "left edge and take it for the left edge again.",
+        ),
+        "images-turned": (
+            flip_images_turned,
+            "The boxes are mirrored left to right. The images are turned by 180 degrees: you "
+            "mirror them along both axes.",
+        ),
+        "height-for-both": (
+            flip_rows_by_the_height,
+            "You take axis 2 for the width, in both places: the images are mirrored up and down, "
+            "and the boxes with the height.",
+        ),
+        "padding-dropped": (
+            flip_padding_dropped,
+            "Images and boxes are right. You drop the rows in which no image has a box; they are "
+            "to stay.",
         ),
         "one-pixel-off": (
             flip_pixel_off,
@@ -1468,6 +1676,19 @@ def nms_mask(boxes, scores, overlap):
 def nms_suppressed(boxes, scores, overlap):
     kept = nms(boxes, scores, overlap).tolist()
     return torch.tensor([i for i in scores.argsort(descending=True).tolist() if i not in kept])
+
+
+def nms_suppressed_as_given(boxes, scores, overlap):
+    return nms_suppressed(boxes, scores, overlap).sort().values
+
+
+def nms_nothing_left(boxes, scores, overlap):
+    """Each box is compared with itself, too."""
+    return (box_iou(boxes, boxes) <= overlap).all(1).nonzero()[:, 0]
+
+
+def nms_all(boxes, scores, overlap):
+    return scores.argsort(descending=True)
 
 
 def nms_removes_while_looping(boxes, scores, overlap):
@@ -1620,6 +1841,18 @@ NMS = Exercise(
             nms_suppressed,
             "These are the boxes that go. Asked for are the others.",
         ),
+        "suppressed-ones-as-given": (
+            nms_suppressed_as_given,
+            "These are the boxes that go. Asked for are the others, surest first.",
+        ),
+        "nothing-left": (
+            nms_nothing_left,
+            "No box is left. Each has an IoU of 1 with itself: does it drive itself away?",
+        ),
+        "all-stay": (
+            nms_all,
+            "These are all boxes, sorted. None of the doubles has gone.",
+        ),
     },
     hints=(
         "Sort the places by falling score, then take from the front of that list until it is "
@@ -1693,6 +1926,27 @@ def ap_rank_from_zero(hits, truths):
     precision = hits.cumsum(0) / torch.arange(len(hits)).clamp(min=1)
     best = precision.flip(0).cummax(0).values.flip(0)
     return (best[hits].sum() / truths).item()
+
+
+def ap_rank_from_zero_plain(hits, truths):
+    precision = hits.cumsum(0) / torch.arange(len(hits))
+    best = precision.flip(0).cummax(0).values.flip(0)
+    return (best[hits].sum() / truths).item()
+
+
+def ap_rank_from_two(hits, truths):
+    precision = hits.cumsum(0) / torch.arange(2, len(hits) + 2)
+    best = precision.flip(0).cummax(0).values.flip(0)
+    return (best[hits].sum() / truths).item()
+
+
+def ap_not_turned_back(hits, truths):
+    return (_precision(hits).flip(0).cummax(0).values[hits].sum() / truths).item()
+
+
+def ap_strictly_later(hits, truths):
+    later = torch.cat([_best(hits)[1:], torch.zeros(1)])
+    return (later[hits].sum() / truths).item()
 
 
 def ap_false_alarms_add(hits, truths):
@@ -1827,6 +2081,25 @@ AVERAGE_PRECISION = Exercise(
             ap_rank_from_zero,
             "Your precision divides by one detection too few: at the first rank, one has been "
             "made.",
+        ),
+        "rank-from-zero-divided": (
+            ap_rank_from_zero_plain,
+            "Your precision divides by one detection too few, and by 0 at the first rank, where "
+            "one detection has been made.",
+        ),
+        "rank-from-two": (
+            ap_rank_from_two,
+            "Your precision divides by one detection too many: at the first rank, one has been "
+            "made.",
+        ),
+        "not-turned-back": (
+            ap_not_turned_back,
+            "Your running maximum comes from behind, but it still stands in that order: its first "
+            "entry belongs to the last rank.",
+        ),
+        "strictly-later": (
+            ap_strictly_later,
+            "You take the best precision of the later ranks alone. This rank counts as well.",
         ),
         "false-alarms-add": (
             ap_false_alarms_add,
