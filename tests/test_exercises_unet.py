@@ -251,7 +251,7 @@ RIGHT = {
         encoder_factory,
     ],
     "unet.decoder_step": [decoder_by_index, decoder_by_repeating, DecoderModule],
-    "unet.receptive_field": [32, 32.0, torch.tensor(32), np.int64(32)],
+    "unet.receptive_field": [46, 46.0, torch.tensor(46), np.int64(46)],
     "unet.at_any_size": [size_by_ceiling, size_by_index, size_asked_first],
     "unet.soft_dice_loss": [loss_einsum, loss_einops, loss_by_loop, loss_by_monai, LossModule],
     "unet.volume_dice": [volumes_by_places, volumes_by_index_add, volumes_by_the_course],
@@ -346,7 +346,9 @@ def test_losses_without_a_useful_gradient_are_named():
     )
     as_number = ex.check(lambda z, t: unet.soft_dice_loss(z, t).item())
     assert through_numpy.mistake == "cut-off-from-the-graph"
-    assert not as_number.passed
+    assert as_number.mistake == "plain-number" and "tensor" in as_number.message
+    as_float = ex.check(lambda z, t: float(unet.soft_dice_loss(z, t)))
+    assert as_float.mistake == "plain-number"
 
     def rounded(logits, masks):
         p = logits.sigmoid().round().flatten(1)
@@ -354,6 +356,55 @@ def test_losses_without_a_useful_gradient_are_named():
         return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
 
     assert ex.check(rounded).mistake == "hard-threshold"
+
+
+def test_an_encoder_whose_layers_stand_in_a_plain_list_is_told_so():
+    class Listed(nn.Module):
+        def __init__(self, channels, width):
+            super().__init__()
+            sizes = [channels, width, 2 * width, 4 * width]
+            self.convolutions = [nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(sizes)]
+
+        def forward(self, x):
+            found = []
+            for i, layer in enumerate(self.convolutions):
+                x = layer(F.max_pool2d(x, 2) if i else x).relu()
+                found.append(x)
+            return found
+
+    class ListedToo(EncoderOfBlocks):  # a list of layers that are registered besides
+        def __init__(self, channels, width):
+            super().__init__(channels, width)
+            self.also = list(self.blocks)
+
+    result = exercise("unet.Encoder").check(Listed)
+    assert result.mistake == "plain-list" and "nn.ModuleList" in result.message
+    assert exercise("unet.Encoder").check(ListedToo).passed
+
+
+def test_what_is_said_of_even_sizes_is_true():
+    ex = exercise("unet.decoder_step")
+
+    def nothing(x, skip, up, merge):
+        merge(torch.cat([skip, up(x)], dim=1))
+
+    result = ex.check(nothing)
+    assert result.mistake == "returned-none" and "even" not in result.message
+    for name in ("unet.at_any_size", "unet.decoder_step"):
+        for mistake, (wrong, message) in exercise(name).wrong.items():
+            for x in exercise(name).inputs() if message.startswith("Right for even") else ():
+                if all(n % 2 == 0 for n in x[1].shape[2:]):
+                    expected = exercise(name).reference(*x)
+                    torch.testing.assert_close(wrong(*x), expected, msg=mistake)
+    sizes = [x[1].shape[2:] for x in exercise("unet.at_any_size").inputs()]
+    assert any(h % 2 == w % 2 == 0 and (h % 4 or w % 4) for h, w in sizes)
+
+
+def test_the_right_half_of_a_pair_is_named():
+    ex = exercise("unet.block_parameters")
+    assert "The second number is right" in ex.check((77, 64)).message
+    assert "The first number is right" in ex.check((3456, 77)).message
+    assert "right" not in ex.check((76, 77)).message
 
 
 def test_right_for_some_inputs_only():
@@ -427,12 +478,12 @@ def test_values_to_predict_are_what_running_it_gives():
     kernels = sum(p.numel() for p in block.parameters() if p.ndim == 4)
     norms = sum(p.numel() for p in block.parameters() if p.ndim == 1)
     assert unet.block_parameters() == (kernels, norms)
-    image = features = torch.ones(1, 1, 96, 96, requires_grad=True)
+    image = features = torch.ones(1, 1, 128, 128, requires_grad=True)
     for level in range(3):
         features = F.avg_pool2d(features, 2) if level else features
-        for _ in range(2):
+        for _ in range(3):
             features = F.conv2d(features, torch.ones(1, 1, 3, 3), padding=1)
-    (gradient,) = torch.autograd.grad(features[0, 0, 12, 12], image)
+    (gradient,) = torch.autograd.grad(features[0, 0, 16, 16], image)
     assert int((gradient[0, 0] > 0).any(0).sum()) == unet.receptive_field()
 
 

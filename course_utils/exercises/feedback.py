@@ -147,8 +147,20 @@ def first_problem(
     problem = _difference(exercise, found, expected)
     mistake, text = problem or ("wrong-value", "The result is wrong.")
     if exercise.make_inputs is None and mistake in ("wrong-value", "nan"):
-        return mistake, f"{describe(found.value)} is not the answer."  # nor is it given away
+        # Nor is it given away.
+        return mistake, f"{describe(found.value)} is not the answer.{_right_half(found, expected)}"
     return mistake, text[0].upper() + text[1:] + where
+
+
+def _right_half(found: "Outcome", expected: "Outcome") -> str:
+    """Which of two numbers is right, where one is."""
+    if not isinstance(expected.value, list | tuple) or len(expected.value) != 2:
+        return ""
+    pairs = zip(found.value, expected.value, strict=True)
+    right = [difference(a, b, 1e-4) is None for a, b in pairs]
+    if sum(right) != 1:
+        return ""
+    return f" The {'first' if right[0] else 'second'} number is right."
 
 
 def nothing_returned(exercise: "Exercise", expected: "Outcome", where: str) -> tuple[str, str]:

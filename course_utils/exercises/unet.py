@@ -52,6 +52,16 @@ BLOCK_PARAMETERS = Exercise(
             "The norms are right. Each of the 16 filters has a kernel of its own for every channel "
             "that comes in.",
         ),
+        "nine-forgotten": (
+            lambda: (8 * 16 + 16 * 16, 64),
+            "The norms are right. You count one number for each kernel, as in a convolution of 1 "
+            "by 1.",
+        ),
+        "nine-once": (
+            lambda: (8 * 16 * 9 + 16 * 16, 64),
+            "The norms are right, and so is the first convolution. The kernels of the second one "
+            "are 3 by 3 as well.",
+        ),
         "biases-counted": (
             lambda: (8 * 16 * 9 + 16 * 16 * 9 + 32, 64),
             "The norms are right. You count a bias for each filter, and these convolutions have "
@@ -65,6 +75,10 @@ BLOCK_PARAMETERS = Exercise(
             lambda: (8 * 16 * 9 + 16 * 16 * 9, 128),
             "The convolutions are right. The running mean and variance of a norm are kept, but not "
             "learned by gradients.",
+        ),
+        "norms-once-for-all-channels": (
+            lambda: (8 * 16 * 9 + 16 * 16 * 9, 4),
+            "The convolutions are right. A batch norm has a scale and a shift for each channel.",
         ),
         "norm-of-eight": (
             lambda: (8 * 16 * 9 + 16 * 16 * 9, 48),
@@ -151,6 +165,28 @@ def border_cut(x, kernel, stride):
     return transposed_convolution(x, kernel, stride)[1:-1, 1:-1]
 
 
+def stride_in_the_size_only(x, kernel, stride):
+    (h, w), (a, b) = x.shape, kernel.shape
+    out = torch.zeros((h - 1) * stride + a, (w - 1) * stride + b)
+    for i in range(h):
+        for j in range(w):
+            out[i : i + a, j : j + b] += x[i, j] * kernel
+    return out
+
+
+def kernel_as_stride_in_the_right_size(x, kernel, stride):
+    (h, w), (a, b) = x.shape, kernel.shape
+    out = torch.zeros((h - 1) * stride + a, (w - 1) * stride + b)
+    for i in range(h):
+        for j in range(w):
+            out[i * a : i * a + a, j * b : j * b + b] += x[i, j] * kernel
+    return out
+
+
+def value_forgotten(x, kernel, stride):
+    return transposed_convolution(torch.ones_like(x), kernel, stride)
+
+
 def pixels_repeated(x, kernel, stride):
     return x.repeat_interleave(stride, 0).repeat_interleave(stride, 1)
 
@@ -209,6 +245,21 @@ TRANSPOSED_CONVOLUTION = Exercise(
             stride_of_the_kernel,
             "Your stamps lie one kernel apart, side by side. The stride says how far; it may be "
             "smaller, so that they overlap, or larger.",
+        ),
+        "stride-in-the-size-only": (
+            stride_in_the_size_only,
+            "Your result has the right size, but the stamps lie one pixel apart in it. Where does "
+            "the stamp of pixel (i, j) begin?",
+        ),
+        "kernel-as-stride-in-the-right-size": (
+            kernel_as_stride_in_the_right_size,
+            "Your result has the right size, but the stamps lie one kernel apart in it, so that "
+            "some do not fit. The stride says how far.",
+        ),
+        "value-forgotten": (
+            value_forgotten,
+            "Each of your stamps is the bare kernel. It is to be multiplied by the value of x that "
+            "it belongs to.",
         ),
         "ordinary-convolution": (
             ordinary_convolution,
@@ -340,10 +391,27 @@ class InputToo(Encoder):
         return [x, *super().forward(x)]
 
 
+class PlainList(Encoder):
+    def __init__(self, channels, width):
+        super().__init__(channels, width)
+        self.layers = [self.first, self.second, self.third]
+        del self.first, self.second, self.third
+
+    def forward(self, x):
+        return x  # never called
+
+
 class CutOffSkips(Encoder):
     def forward(self, x):
         fine, middle, coarse = super().forward(x)
         return [fine.detach(), middle.detach(), coarse]
+
+
+def _holds_unregistered(module: nn.Module) -> bool:
+    """Whether a plain list or tuple holds layers that are not registered."""
+    known = set(module.modules())
+    held = [x for value in vars(module).values() if isinstance(value, list | tuple) for x in value]
+    return any(isinstance(x, nn.Module) and x not in known for x in held)
 
 
 def _run_encoder(candidate: Any) -> Callable[..., Any]:
@@ -351,6 +419,8 @@ def _run_encoder(candidate: Any) -> Callable[..., Any]:
 
     def run(channels: int, width: int, x: torch.Tensor) -> Any:
         module = module_from(candidate, channels, width)
+        if _holds_unregistered(module):
+            return "a list holds layers that the module does not know"
         with torch.enable_grad():
             found = module(x)
         if isinstance(found, list | tuple) and found:
@@ -424,6 +494,12 @@ ENCODER = Exercise(
             InputToo,
             "Your list begins with the image itself. Asked for is what the three levels make of "
             "it.",
+        ),
+        "plain-list": (
+            PlainList,
+            "Your layers stand in a plain list, where the module does not find them: their weights "
+            "are not among its parameters, so that no optimizer would train them. Use an "
+            "nn.ModuleList.",
         ),
         "skips-cut-off": (
             CutOffSkips,
@@ -517,6 +593,30 @@ def decoder_axes_swapped(x, skip, up, merge):
 
 def decoder_even_only(x, skip, up, merge):
     return merge(torch.cat([skip, up(x)], 1))
+
+
+def decoder_even_only_swapped(x, skip, up, merge):
+    return merge(torch.cat([up(x), skip], 1))
+
+
+def decoder_rows_only(x, skip, up, merge):
+    x = up(x)
+    x = F.pad(x, (0, 0, 0, skip.shape[2] - x.shape[2]), mode="replicate")
+    return merge(torch.cat([skip, x], 1))
+
+
+def decoder_columns_only(x, skip, up, merge):
+    x = up(x)
+    x = F.pad(x, (0, skip.shape[3] - x.shape[3], 0, 0), mode="replicate")
+    return merge(torch.cat([skip, x], 1))
+
+
+def decoder_reflected(x, skip, up, merge):
+    return merge(torch.cat([skip, _padded_to(up(x), skip, "reflect")], 1))
+
+
+def decoder_padded_after_merge(x, skip, up, merge):
+    return _padded_to(decoder_cropped(x, skip, up, merge), skip)
 
 
 def decoder_along_the_batch(x, skip, up, merge):
@@ -615,6 +715,30 @@ DECODER_STEP = Exercise(
             "The axes are swapped: `F.pad` counts from the last axis, so that the first two "
             "numbers are for the width.",
         ),
+        "reflected": (
+            decoder_reflected,
+            "Right for even sizes. For odd ones you repeat the last row or column but one: by "
+            "mirroring, or by enlarging before `up`. Repeat the last one of `up(x)`.",
+        ),
+        "padded-after-merge": (
+            decoder_padded_after_merge,
+            "Right for even sizes. For odd ones you cut the skip and enlarge the result of "
+            "`merge`: there the skip's last row or column is lost. Enlarge `up(x)` instead.",
+        ),
+        "rows-only": (
+            decoder_rows_only,
+            "Right as long as the width is even. You repeat the last row, but not the last column.",
+        ),
+        "columns-only": (
+            decoder_columns_only,
+            "Right as long as the height is even. You repeat the last column, but not the last "
+            "row.",
+        ),
+        "order-swapped-even-only": (
+            decoder_even_only_swapped,
+            "Two things. The channels stand in the other order: the skip comes first. And with an "
+            "odd size the two do not fit together: see what the question says of it.",
+        ),
         "right-only-for-even": (
             decoder_even_only,
             "Right for even sizes. With an odd one the two do not fit together: see what the "
@@ -653,76 +777,92 @@ DECODER_STEP = Exercise(
 
 def receptive_field():
     width, distance = 1, 1
-    for kernel, stride in [(3, 1), (3, 1), (2, 2), (3, 1), (3, 1), (2, 2), (3, 1), (3, 1)]:
+    level = [(3, 1), (3, 1), (3, 1)]  # kernel and stride of each layer
+    for kernel, stride in [*level, (2, 2), *level, (2, 2), *level]:
         width += (kernel - 1) * distance
         distance *= stride
     return float(width)
 
 
 _STEP_BY_STEP = (
-    "Go through it step by step, from the image on: 1, then 3 and 5 after the two convolutions of "
-    "the first level, 6 after the pooling. From there on a step is two pixels long."
+    "Go through it step by step, from the image on: 1, then 3, 5 and 7 after the convolutions of "
+    "the first level, 8 after the pooling. From there on a step is two pixels long."
 )
 
 RECEPTIVE_FIELD = Exercise(
     name="unet.receptive_field",
     question=(
-        "An encoder has three levels of two 3 by 3 convolutions each, with max pooling by 2 "
+        "An encoder has three levels of three 3 by 3 convolutions each, with max pooling by 2 "
         "between the levels; how many pixels wide is the square of the image that one value of "
         "the last map can depend on? "
-        "Answer with a whole number, before you read on."
+        "Answer with a whole number."
     ),
     reference=receptive_field,
     wrong={
         "pooling-ignored": (
-            lambda: 13,
-            "This is the field of six convolutions without any pooling. Behind a pooling, a step "
+            lambda: 19,
+            "This is the field of nine convolutions without any pooling. Behind a pooling, a step "
             "to the next value is a longer step in the image.",
         ),
         "stride-of-pooling-ignored": (
-            lambda: 15,
+            lambda: 21,
             "You count the pooling as two more kernels. It also doubles every step that comes "
             "after it.",
         ),
         "width-of-pooling-ignored": (
-            lambda: 29,
+            lambda: 43,
             "Nearly: the steps are right. A pooling is a kernel, too, of width 2, and adds to the "
             "width itself.",
         ),
         "scale-only": (
-            lambda: 20,
-            "Two convolutions see 5 by 5, four times as far apart: but values that lie 4 pixels "
+            lambda: 28,
+            "Three convolutions see 7 by 7, four times as far apart: but values that lie 4 pixels "
             "apart see more than a pixel each.",
         ),
         "scale-alone": (
             lambda: 4,
             "A value of the last map stands for 4 by 4 pixels, but it depends on far more of them.",
         ),
-        "one-level-less": (lambda: 14, "This is the field at the end of the second level."),
+        "one-level-less": (lambda: 20, "This is the field at the end of the second level."),
         "one-level-more": (
-            lambda: 68,
+            lambda: 98,
             "This would be the field at the end of a fourth level.",
         ),
         "one-convolution-a-level": (
             lambda: 18,
-            "This is the field with one convolution in each level. There are two.",
+            "This is the field with one convolution in each level. There are three.",
+        ),
+        "two-convolutions-a-level": (
+            lambda: 32,
+            "This is the field with two convolutions in each level, as in the course's network. "
+            "Here there are three.",
         ),
         "last-level-without-convolutions": (
-            lambda: 16,
-            "This is the field behind the second pooling. Two more convolutions follow.",
+            lambda: 22,
+            "This is the field behind the second pooling. Three more convolutions follow.",
         ),
         **{
             f"miscounted-{n}": (lambda n=n: n, _STEP_BY_STEP)
-            for n in (22, 24, 25, 26, 28, 30, 31, 33, 34, 36, 40, 64)
+            for n in (
+                *range(5, 18),
+                *range(23, 28),
+                29,
+                30,
+                31,
+                *range(33, 43),
+                44,
+                45,
+                *range(47, 71),
+            )
         },
-        "area": (lambda: 1024, "This is an area. Asked for is the width of the square."),
+        "area": (lambda: 2116, "This is an area. Asked for is the width of the square."),
     },
     hints=(
         "Go through the layers from the image on. A kernel of width k adds k - 1 steps to the "
         "width; how long is a step?",
         "A step is 1 pixel in the first level, 2 in the second and 4 in the third. Pooling has a "
         "kernel of width 2.",
-        "5 after the first level, 6 after its pooling, 14 after the second level.",
+        "7 after the first level, 8 after its pooling, 20 after the second level.",
     ),
     why=(
         "Each kernel of width k adds k - 1 steps, and each pooling doubles the length of a step. "
@@ -808,6 +948,18 @@ def size_reflected(model, x, multiple):
     return model(padded)[:, :, :h, :w]
 
 
+def size_circular(model, x, multiple):
+    h, w = x.shape[2:]
+    padded = F.pad(x, (0, -w % multiple, 0, -h % multiple), mode="circular")
+    return model(padded)[:, :, :h, :w]
+
+
+def size_top_left_cut_at_the_end(model, x, multiple):
+    h, w = x.shape[2:]
+    padded = F.pad(x, (-w % multiple, 0, -h % multiple, 0), mode="replicate")
+    return model(padded)[:, :, :h, :w]
+
+
 def size_cut_and_stretched(model, x, multiple):
     h, w = x.shape[2:]
     return F.interpolate(size_input_cropped(model, x, multiple), (h, w))
@@ -849,6 +1001,7 @@ class _Choosy(nn.Module):
 def _sizes(rng: torch.Generator) -> Inputs:
     cases = (
         (1, 1, 8, 12, 4),
+        (1, 2, 10, 14, 4),
         (2, 3, 9, 14, 4),
         (1, 2, 5, 7, 2),
         (3, 1, 16, 13, 8),
@@ -924,6 +1077,16 @@ AT_ANY_SIZE = Exercise(
             "You mirror the image at its border. The question asks to repeat the last row and "
             "column; a mirror also fails where more is missing than there is.",
         ),
+        "circular": (
+            size_circular,
+            "Right where the size fits already. Elsewhere you enlarge with what stands at the "
+            "opposite border (mode circular). Repeat the last row and column.",
+        ),
+        "padded-top-left-and-cut-there": (
+            size_top_left_cut_at_the_end,
+            "Right where the size fits already. Elsewhere you enlarge at the top and on the left, "
+            "but keep the upper left part of the result: all of it is shifted.",
+        ),
         "cut-and-stretched": (
             size_cut_and_stretched,
             "Right where the size is a multiple. Elsewhere you cut the image down and stretch the "
@@ -953,8 +1116,8 @@ AT_ANY_SIZE = Exercise(
     hints=(
         "How many rows are missing to the next multiple? None if the remainder is 0.",
         "In Python -n % m is what n lacks to the next multiple of m.",
-        "`F.pad(x, (0, columns, 0, rows), mode='replicate')`, then the model, then a slice of the "
-        "last two axes.",
+        "`F.pad` counts from the last axis (left, right, top, bottom); mode='replicate' repeats "
+        "the border. How much of the model's result belongs to `x`?",
     ),
     why=(
         "Each pooling halves, so sizes must be divisible by 2 to the number of poolings. Repeating "
@@ -1076,6 +1239,34 @@ def dice_by_row(logits, masks):
     return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
 
 
+def dice_as_number(logits, masks):
+    return soft_dice_loss(logits, masks).item()
+
+
+def dice_softmax_over_columns(logits, masks):
+    p, t = logits.softmax(2).flatten(1), masks.flatten(1).float()
+    return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_one_doubled(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - 2 * ((p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
+
+
+def dice_of_means(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - (2 * (p * t).mean(1) + 1) / (p.mean(1) + t.mean(1) + 1)).mean()
+
+
+def dice_and_entropy(logits, masks):
+    return soft_dice_loss(logits, masks) + F.binary_cross_entropy_with_logits(logits, masks.float())
+
+
+def dice_over_images(logits, masks):
+    p, t = _soft(logits, masks)
+    return (1 - (2 * (p * t).sum(0) + 1) / (p.sum(0) + t.sum(0) + 1)).mean()
+
+
 def dice_detached(logits, masks):
     return soft_dice_loss(logits.detach(), masks)
 
@@ -1169,6 +1360,35 @@ SOFT_DICE_LOSS = Exercise(
             "A softmax over axis 1, which is the height here: there is no axis of classes. Each "
             "pixel answers for itself: a sigmoid.",
         ),
+        "softmax-over-columns": (
+            dice_softmax_over_columns,
+            "A softmax over the last axis makes the pixels of a row compete. Each pixel answers "
+            "for itself: a sigmoid.",
+        ),
+        "plain-number": (
+            dice_as_number,
+            "The value is right, but it is a plain number (.item() or float): gradients need the "
+            "tensor.",
+        ),
+        "one-doubled": (
+            dice_one_doubled,
+            "Your 2 also doubles the one above the line. Only the overlap is doubled.",
+        ),
+        "means-for-sums": (
+            dice_of_means,
+            "Overlap and areas are sums over the pixels. You take means, next to which the ones "
+            "are far too large.",
+        ),
+        "cross-entropy-added": (
+            dice_and_entropy,
+            "You add the cross-entropy. That is the course's way to train; here the Dice loss "
+            "alone is asked for.",
+        ),
+        "sums-over-images": (
+            dice_over_images,
+            "You sum over the images and score each pixel by itself. Sum over the pixels of each "
+            "image: after `flatten(1)` they lie along axis 1.",
+        ),
         "one-minus-missing": (
             dice_score_returned,
             "This is Dice itself. Minimising it would make the segmentation as bad as possible.",
@@ -1226,8 +1446,8 @@ SOFT_DICE_LOSS = Exercise(
     hints=(
         "Probabilities first. Then sums over height and width, and not over the images.",
         "`flatten(1)` makes a row of each image; sums over dim 1 are then sums over its pixels.",
-        "Per image: 2 times the sum of p * t, plus 1, over the sum of p plus the sum of t, plus 1. "
-        "Take the mean of one minus that.",
+        "Three sums for each image: of p * t, of p and of t. Each of the two ones is added once, "
+        "after the sums. The mean comes last.",
     ),
     why=(
         "Dice with probabilities can be differentiated. The ones make the empty case 1/1: right, "
@@ -1300,6 +1520,25 @@ def equal_depths(prediction, truth, depths):
     n = -(-len(prediction) // len(depths))
     pairs = zip(prediction.split(n), truth.split(n), strict=True)
     return torch.tensor([_volume_score(p, t) for p, t in pairs])
+
+
+def equal_parts_rounded_down(prediction, truth, depths):
+    n = len(prediction) // len(depths)
+    cuts = [slice(i * n, (i + 1) * n) for i in range(len(depths))]
+    return torch.tensor([_volume_score(prediction[cut], truth[cut]) for cut in cuts])
+
+
+def start_never_moved(prediction, truth, depths):
+    return torch.tensor([_volume_score(prediction[:d], truth[:d]) for d in depths])
+
+
+def filled_slices_averaged(prediction, truth, depths):
+    means = []
+    for p, t in _each(prediction, truth, depths):
+        there = (p | t).flatten(1).any(1)
+        scores = slices_scored(p, t, [1] * len(p))
+        means.append(scores[there].mean() if there.any() else torch.tensor(1.0))
+    return torch.stack(means)
 
 
 def depths_as_places(prediction, truth, depths):
@@ -1405,6 +1644,19 @@ VOLUME_DICE = Exercise(
         "equal-depths": (
             equal_depths,
             "You cut the stack into equal parts. The volumes differ in depth.",
+        ),
+        "equal-parts-rounded-down": (
+            equal_parts_rounded_down,
+            "You cut the stack into equal parts. The volumes differ in depth.",
+        ),
+        "start-never-moved": (
+            start_never_moved,
+            "Each of your volumes begins at slice 0. A volume begins where the one before it ends.",
+        ),
+        "mean-over-filled-slices": (
+            filled_slices_averaged,
+            "You take the mean over the slices in which prediction or truth hold something. A tiny "
+            "slice then counts as much as a large one: sum over the whole volume first.",
         ),
         "depths-as-places": (
             depths_as_places,
