@@ -74,6 +74,20 @@ class BlockInPlace(nn.Module):
         return self.relu(out)
 
 
+class BlockOfAModuleList(BlockOfAttributes):
+    """The gate is registered by another name, in a list that is a module."""
+
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, None)
+        self.gates = nn.ModuleList([attention(channels)] if attention else [])
+
+    def forward(self, x):
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        for gate in self.gates:
+            y = gate(y)
+        return F.relu(y + (x if self.shortcut is None else self.shortcut_norm(self.shortcut(x))))
+
+
 def block_factory(in_channels, channels, stride, attention):
     return BlockInPlace(in_channels, channels, stride, attention)
 
@@ -104,6 +118,11 @@ def threshold_by_while(probabilities, labels, wanted):
         if ((probabilities >= t) & (labels == 1)).sum() >= wanted * labels.sum():
             return float(t)
     return None
+
+
+def threshold_by_higher_quantile(probabilities, labels, wanted):
+    ill = probabilities[labels == 1]
+    return -np.quantile(-ill.numpy(), wanted, method="inverted_cdf").item()
 
 
 def honest_by_loop(val_p, val_labels, test_p, test_labels):
@@ -141,6 +160,13 @@ def error_by_edges(probabilities, labels, bins):
     return total
 
 
+def error_by_bucketize(probabilities, labels, bins):
+    edges = torch.linspace(0, 1, bins + 1)[1:-1]
+    place = torch.bucketize(probabilities.float(), edges, right=True)
+    gap = [(probabilities - labels)[place == k].sum().abs().item() for k in range(bins)]
+    return sum(gap) / len(labels)
+
+
 def error_by_torchmetrics(probabilities, labels, bins):
     return metrics.calibration_error(probabilities, labels, bins)
 
@@ -162,6 +188,15 @@ def temperature_by_softplus(logits, labels, candidates):
     return float(candidates[costs.argmin()])
 
 
+def temperature_by_clamping(logits, labels, candidates):
+    costs = []
+    for t in candidates:
+        log_p = torch.sigmoid(logits.double() / t).clamp(1e-300, 1).log()
+        log_q = torch.sigmoid(-logits.double() / t).clamp(1e-300, 1).log()
+        costs.append(-(labels * log_p + (1 - labels) * log_q).mean())
+    return candidates[torch.stack(costs).argmin()].item()
+
+
 def temperature_by_einops(logits, labels, candidates):
     p = torch.sigmoid(logits.double()[None] / candidates.double()[:, None])
     right = torch.where(labels[None] == 1, p, 1 - p).clamp(min=1e-300)
@@ -174,17 +209,21 @@ class Temperature(nn.Module):
 
 
 RIGHT = {
-    "senet.Block": [BlockOfAttributes, BlockInPlace, block_factory, course_block],
+    "senet.Block": [
+        BlockOfAttributes, BlockInPlace, BlockOfAModuleList, block_factory, course_block,
+    ],
     "senet.threshold_for_sensitivity": [
-        threshold_by_rank, threshold_by_roc, threshold_by_while,
+        threshold_by_rank, threshold_by_roc, threshold_by_while, threshold_by_higher_quantile,
     ],
     "senet.honest_accuracy": [honest_by_loop, honest_by_matrix],
     "senet.calibration_error": [
         error_by_numpy, error_by_edges, error_by_torchmetrics, error_by_one_hot,
+        error_by_bucketize,
     ],
     "senet.after_shift": [0.18, 2 / 11, 0.182, torch.tensor(0.1818), np.float64(0.18)],
     "senet.best_temperature": [
-        temperature_by_loss, temperature_by_softplus, temperature_by_einops, Temperature,
+        temperature_by_loss, temperature_by_softplus, temperature_by_clamping,
+        temperature_by_einops, Temperature,
     ],
 }  # fmt: skip
 
@@ -232,6 +271,40 @@ class WithBias(BlockOfAttributes):
     def __init__(self, in_channels, channels, stride, attention):
         super().__init__(in_channels, channels, stride, attention)
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1)
+
+
+class GateBuiltInForward(BlockOfAttributes):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, None)
+        self.build = lambda: attention(channels) if attention else nn.Identity()
+
+    def forward(self, x):
+        y = self.build()(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+        return F.relu(y + (x if self.shortcut is None else self.shortcut_norm(self.shortcut(x))))
+
+
+class ProjectionBuiltInForward(BlockOfAttributes):
+    def forward(self, x):
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        y = y if self.attention is None else self.attention(y)
+        if self.shortcut is not None:
+            conv = nn.Conv2d(x.shape[1], y.shape[1], 1, self.shortcut.stride, bias=False)
+            x = self.shortcut_norm(conv(x))
+        return F.relu(x + y)
+
+
+class FirstNormNeverMade(senet.Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        self.branch[1] = nn.Identity()
+
+
+def test_layers_that_no_optimizer_sees_are_named():
+    ex = exercise("senet.Block")
+    assert ex.check(GateBuiltInForward).mistake == "gate-not-registered"
+    result = ex.check(ProjectionBuiltInForward)
+    assert not result.passed and "Does `forward` create" in result.message.replace("\n", " ")
+    assert ex.check(FirstNormNeverMade).mistake == "first-norm-missing"
 
 
 def test_blocks_that_are_wrong_in_unlisted_ways_are_told_something_useful():
@@ -293,7 +366,13 @@ def test_two_mistakes_in_a_calibration_error_name_one():
         kept = probabilities < 1
         return senet.bins_unweighted(probabilities[kept], labels[kept], bins)
 
+    def lower_bin(probabilities, labels, bins):
+        place = torch.bucketize(probabilities.float(), torch.linspace(0, 1, bins + 1)[1:-1])
+        gap = [(probabilities - labels)[place == k].sum().abs().item() for k in range(bins)]
+        return sum(gap) / len(labels)
+
     ex = exercise("senet.calibration_error")
+    assert ex.check(lower_bin).mistake == "upper-end"
     assert not ex.check(unweighted_and_one_dropped).passed
     result = ex.check(lambda p, y, bins: senet.error_as_tensor(p, y, bins).numpy())
     assert not result.passed
@@ -302,7 +381,24 @@ def test_two_mistakes_in_a_calibration_error_name_one():
 
 def test_other_wrong_thresholds_and_temperatures():
     ex = exercise("senet.threshold_for_sensitivity")
-    assert not ex.check(threshold_by_quantile).passed, "it finds one too many where halves meet"
+    assert ex.check(threshold_by_quantile).mistake == "lower-quantile"
+
+    def more_than(probabilities, labels, wanted):
+        ill = probabilities[labels == 1].sort(descending=True).values
+        good = [t.item() for t in ill if (ill >= t).double().mean() > wanted]
+        return good[0] if good else ill[-1].item()
+
+    result = ex.check(more_than)
+    assert not result.passed and "more than that share" in result.message.replace("\n", " ")
+    for steps in (100, 1000):
+
+        def on_a_grid(p, y, wanted, steps=steps):
+            for t in np.linspace(1, 0, steps + 1):
+                if (p[y == 1] >= t).double().mean() >= wanted:
+                    return float(t)
+            return 0.0
+
+        assert "grid" in ex.check(on_a_grid).mistake
     assert ex.check(lambda p, y, wanted: wanted).passed is False
     assert ex.check(lambda p, y, wanted: 0.5).passed is False
     rounded = ex.check(
@@ -333,12 +429,28 @@ def test_other_wrong_thresholds_and_temperatures():
         return min(candidates.tolist(), key=cost)
 
     assert ex.check(balanced).mistake == "class-weight"
+
+    def by_hand(z, y, candidates):
+        y, costs = y.float(), []
+        for t in candidates:
+            p = torch.sigmoid(z / t)
+            costs.append(-(y * torch.log(p) + (1 - y) * torch.log(1 - p)).mean().item())
+        return candidates[int(np.argmin(costs))].item()
+
+    assert ex.check(by_hand).mistake == "log-of-zero"
+    one_image = ex.check(
+        lambda z, y, candidates: min(
+            candidates.tolist(), key=lambda t: F.cross_entropy(z / t, y.float()).item()
+        )
+    )
+    assert one_image.mistake == "softmax-over-the-images"
     fitted = ex.check(lambda z, y, candidates: metrics.temperature(z, y))
     assert not fitted.passed, "the best candidate is asked for, not the best number"
 
 
 def test_values_near_the_answer_are_told_apart():
     ex = exercise("senet.after_shift")
+    assert ex.check(0.08).mistake == "probabilities-multiplied"
     assert ex.check(0.22).mistake == "odds-not-turned-back"
     assert ex.check(0.67).mistake == "old-mix-only"
     assert ex.check(0.2).passed is False and ex.check(18.2).mistake == "in-percent"

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .engine import Exercise, Inputs
-from .preparing import module_from
+from .preparing import NotAModule, module_from
 
 # A residual block with any gate ------------------------------------------------------------------
 
@@ -104,6 +104,50 @@ class GateBeforeTheBranch(Block):
 class GateBeforeTheBranchMisbuilt(Block):
     def forward(self, x):
         return (self.branch(self.gate(x)) + self.shortcut(x)).relu()
+
+
+class GateNotRegistered(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, None)
+        self.gates = [attention(channels)] if attention else [nn.Identity()]
+
+    def forward(self, x):
+        return (self.gates[0](self.branch(x)) + self.shortcut(x)).relu()
+
+
+class ReLUBeforeTheFirstNorm(Block):
+    def forward(self, x):
+        y = self.branch[1](self.branch[0](x).relu())
+        return (self.gate(self.branch[3:](y)) + self.shortcut(x)).relu()
+
+
+class ReLUBeforeTheLastNorm(Block):
+    def forward(self, x):
+        y = self.branch[4](self.branch[:4](x).relu())
+        return (self.gate(y) + self.shortcut(x)).relu()
+
+
+class ReLUOnTheShortcut(Block):
+    def forward(self, x):
+        return (self.gate(self.branch(x)) + self.shortcut(x).relu()).relu()
+
+
+class ReLUOnTheProjection(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        if len(self.shortcut):
+            self.shortcut.append(nn.ReLU())
+
+
+class FirstNormUnused(Block):
+    def forward(self, x):
+        y = self.branch[2:](self.branch[0](x))
+        return (self.gate(y) + self.shortcut(x)).relu()
+
+
+class LastNormUnused(Block):
+    def forward(self, x):
+        return (self.gate(self.branch[:4](x)) + self.shortcut(x)).relu()
 
 
 class OneNormForBoth(Block):
@@ -227,18 +271,25 @@ class NoneNotExpected(Block):
 
 
 class MeanGate(nn.Module):
-    """A gate without weights, for the check: each channel by the sigmoid of its mean."""
+    """A gate for the check: each channel by the sigmoid of its mean, times a weight.
+
+    The check overwrites the weights of a block. A gate that is no part of it keeps its own.
+    """
+
+    called = False
 
     def __init__(self, channels: int):
         super().__init__()
         self.channels = channels
+        self.factor = nn.Parameter(torch.full((channels,), 3.0))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.shape[1] != self.channels:
             raise ValueError(
                 f"The gate was built for {self.channels} channels and got {x.shape[1]}."
             )
-        return x * (2 * x.mean((2, 3), keepdim=True) + 0.3).sigmoid()
+        MeanGate.called = True
+        return x * (self.factor[:, None, None] * x.mean((2, 3), keepdim=True) + 0.3).sigmoid()
 
 
 def _run_block(candidate: Any) -> Callable[..., Any]:
@@ -246,7 +297,16 @@ def _run_block(candidate: Any) -> Callable[..., Any]:
         in_channels: int, channels: int, stride: int, attention: Any, x: torch.Tensor, mode: str
     ) -> Any:
         block = module_from(candidate, in_channels, channels, stride, attention)
+        MeanGate.called = False
         found = block(x)
+        if MeanGate.called and not any(isinstance(part, MeanGate) for part in block.modules()):
+            return "the gate is no part of the module"
+        if not torch.equal(found, block(x)):  # a gate or a shortcut with new weights each time
+            raise NotAModule(
+                "Two calls with the same batch give different results. Does `forward` create "
+                "layers? Their weights are new in each call and never trained: create them in "
+                "`__init__`."
+            )
         # In training mode a norm hides the bias before it, and one norm would do for two places.
         return found if mode == "train" else block.eval()(x)
 
@@ -342,6 +402,37 @@ BLOCK = Exercise(
             GateBeforeTheBranchMisbuilt,
             "Your gate weighs what goes into the branch (the place called pre), and it is built "
             "for the channels that come out. It belongs to the end of the branch.",
+        ),
+        "gate-not-registered": (
+            GateNotRegistered,
+            "Your gate is no part of the module: its weights are not among the parameters, so that "
+            "no optimizer trains them. Is it built anew in `forward`, or kept in a plain list?",
+        ),
+        "relu-before-the-first-norm": (
+            ReLUBeforeTheFirstNorm,
+            "Your inner ReLU stands before the first norm. It belongs behind it.",
+        ),
+        "relu-before-the-last-norm": (
+            ReLUBeforeTheLastNorm,
+            "There is a ReLU too many: nothing stands between the second convolution and its norm.",
+        ),
+        "relu-on-the-shortcut": (
+            ReLUOnTheShortcut,
+            "There is a ReLU too many: nothing cuts off the negative values of the shortcut before "
+            "the addition.",
+        ),
+        "relu-on-the-projection": (
+            ReLUOnTheProjection,
+            "Right where the shortcut is x itself. Where it is projected there is a ReLU too many: "
+            "its batch norm comes last.",
+        ),
+        "first-norm-missing": (
+            FirstNormUnused,
+            "The norm behind the first convolution is missing, or is made and never called.",
+        ),
+        "last-norm-missing": (
+            LastNormUnused,
+            "The norm behind the second convolution is missing, or is made and never called.",
         ),
         "one-norm-for-both": (
             OneNormForBoth,
@@ -470,6 +561,21 @@ def more_than_wanted_or_raises(probabilities, labels, wanted):
     return max(t.item() for t in ill if (ill >= t).double().mean() > wanted)
 
 
+def on_a_grid(probabilities, labels, wanted, steps=100):
+    ill = probabilities[labels == 1]
+    good = [t / steps for t in range(steps + 1) if (ill >= t / steps).double().mean() >= wanted]
+    return max(good)
+
+
+def on_a_finer_grid(probabilities, labels, wanted):
+    return on_a_grid(probabilities, labels, wanted, steps=1000)
+
+
+def lower_quantile(probabilities, labels, wanted):
+    ill = probabilities[labels == 1].double()
+    return torch.quantile(ill, 1 - wanted, interpolation="lower").item()
+
+
 def strictly_above(probabilities, labels, wanted):
     ill = probabilities[labels == 1]
     good = [t.item() for t in ill if (ill > t).double().mean() >= wanted]
@@ -546,7 +652,7 @@ def threshold_as_tensor(probabilities, labels, wanted):
 
 
 def _sensitivity_inputs(rng: torch.Generator) -> Inputs:
-    """On a grid of hundredths, so that ties occur; `wanted` is met exactly in halves alone."""
+    """On an uneven grid, so that ties occur; `wanted` is met exactly in halves alone."""
     cases = []
     for ill, healthy, wanted, dtype in (
         (4, 3, 0.5, torch.float32),
@@ -556,12 +662,14 @@ def _sensitivity_inputs(rng: torch.Generator) -> Inputs:
         (9, 10, 0.6, torch.float32),
         (10, 12, 0.84, torch.float64),
         (6, 12, 1.0, torch.float64),
+        (6, 8, 0.3, torch.float32),
         (16, 30, 0.5, torch.float32),
         (23, 17, 0.95, torch.float32),
     ):
         labels = torch.cat([torch.ones(ill), torch.zeros(healthy)]).long()
         probabilities = torch.rand(ill + healthy, generator=rng, dtype=torch.float64)
         probabilities = ((0.75 * probabilities + 0.2 * labels) * 100).round() / 100
+        probabilities = 0.03 + 0.94 * probabilities.sqrt()  # no whole hundredths
         if ill > 10:
             probabilities[1] = probabilities[2] = probabilities[0]
         order = torch.randperm(len(labels), generator=rng)
@@ -630,6 +738,21 @@ THRESHOLD_FOR_SENSITIVITY = Exercise(
             "The two classes are swapped: this threshold raises an alarm for the wanted share of "
             "the healthy.",
         ),
+        "grid-of-hundredths": (
+            on_a_grid,
+            "You try the hundredths from 0 to 1. The highest threshold mostly lies between two of "
+            "them: it is the probability of an ill image. Try those.",
+        ),
+        "grid-of-thousandths": (
+            on_a_finer_grid,
+            "You try the thousandths from 0 to 1. The highest threshold mostly lies between two of "
+            "them: it is the probability of an ill image. Try those.",
+        ),
+        "lower-quantile": (
+            lower_quantile,
+            "This quantile divides the steps between the ill images, of which there is one less "
+            "than images. Now and then it finds one image too many: count images.",
+        ),
         "thresholds-dropped": (
             with_thresholds_dropped,
             "roc_curve leaves out thresholds on straight pieces of its curve unless it is told not "
@@ -652,7 +775,8 @@ THRESHOLD_FOR_SENSITIVITY = Exercise(
         ),
         "one-too-many": (
             one_too_many,
-            "Your threshold finds one ill image more than it has to. Counting starts at 0.",
+            "Where exactly the wanted share can be found, your threshold finds one ill image more "
+            "than it has to. Do you ask for more than that share, or count places from 1?",
         ),
         "counted-from-below": (
             from_below,
@@ -774,6 +898,37 @@ def index_as_threshold(val_p, val_labels, test_p, test_labels):
     return _accuracy(test_p, test_labels, torch.stack(right).argmax())
 
 
+def _balanced(p, labels, threshold):
+    right = ((p >= threshold) == labels).double()
+    return ((right[labels == 0].mean() + right[labels == 1].mean()) / 2).item()
+
+
+def _tuned_balanced(p, labels):
+    candidates = p.unique()
+    right = [_balanced(p, labels, t) for t in candidates]
+    return candidates[right.index(max(right))]
+
+
+def tuned_for_balance(val_p, val_labels, test_p, test_labels):
+    return _accuracy(test_p, test_labels, _tuned_balanced(val_p, val_labels))
+
+
+def balanced_accuracy(val_p, val_labels, test_p, test_labels):
+    return _balanced(test_p, test_labels, _tuned(val_p, val_labels))
+
+
+def balanced_throughout(val_p, val_labels, test_p, test_labels):
+    return _balanced(test_p, test_labels, _tuned_balanced(val_p, val_labels))
+
+
+def sets_swapped(val_p, val_labels, test_p, test_labels):
+    return honest_accuracy(test_p, test_labels, val_p, val_labels)
+
+
+def count_of_right(val_p, val_labels, test_p, test_labels):
+    return honest_accuracy(val_p, val_labels, test_p, test_labels) * len(test_p)
+
+
 def accuracy_as_tensor(val_p, val_labels, test_p, test_labels):
     return torch.tensor(honest_accuracy(val_p, val_labels, test_p, test_labels))
 
@@ -882,6 +1037,29 @@ HONEST_ACCURACY = Exercise(
             fixed_at_a_half,
             "This is the accuracy at one half. That is honest, but asked for is a tuned threshold.",
         ),
+        "tuned-for-balance": (
+            tuned_for_balance,
+            "You tune for the balanced accuracy, the mean over the two classes. Tune for the plain "
+            "one: the share of all images that is right.",
+        ),
+        "balanced-accuracy": (
+            balanced_accuracy,
+            "You return the balanced accuracy, the mean over the two classes. Asked for is the "
+            "share of all test images that is right.",
+        ),
+        "balanced-throughout": (
+            balanced_throughout,
+            "You tune for the balanced accuracy, the mean over the two classes, and return it. "
+            "Asked for is the plain one in both places.",
+        ),
+        "sets-swapped": (
+            sets_swapped,
+            "The two sets are swapped: you tune on test and return the accuracy on validation.",
+        ),
+        "count-of-right": (
+            count_of_right,
+            "This is how many test images are right. Asked for is their share.",
+        ),
         "share-wrong": (share_wrong, "This is the share that is wrong."),
         "threshold-returned": (
             threshold_returned,
@@ -941,9 +1119,15 @@ def one_dropped(probabilities, labels, bins):
     return sum(n * abs(said - found) for n, said, found, _ in rows) / len(labels)
 
 
+def upper_end(probabilities, labels, bins):
+    place = ((probabilities * bins).ceil().long() - 1).clamp(min=0)
+    rows = _gaps(probabilities, labels, bins, place)
+    return sum(n * abs(said - found) for n, said, found, _ in rows) / len(labels)
+
+
 def zero_dropped(probabilities, labels, bins):
-    kept = probabilities > 0
-    rows = _gaps(probabilities[kept], labels[kept], bins)
+    place = (probabilities * bins).ceil().long() - 1
+    rows = _gaps(probabilities, labels, bins, place)
     return sum(n * abs(said - found) for n, said, found, _ in rows) / len(labels)
 
 
@@ -1034,7 +1218,7 @@ def error_as_tensor(probabilities, labels, bins):
 
 
 def _said_and_found(rng: torch.Generator) -> Inputs:
-    """No probability lies at the end of a bin, but for 0 and 1; some bins are empty."""
+    """Some bins are empty. Beside 0 and 1, ends of bins occur only where they are exact floats."""
     cases = []
     for n, bins, dtype in (
         (6, 2, torch.float32),
@@ -1054,6 +1238,13 @@ def _said_and_found(rng: torch.Generator) -> Inputs:
         labels[:2] = torch.tensor([1, 0])
         order = torch.randperm(n, generator=rng)
         cases.append((probabilities[order].to(dtype), labels[order], bins))
+    for n, bins in ((12, 4), (21, 8)):
+        probabilities = torch.rand(n, generator=rng)
+        probabilities[: n // 2] = torch.randint(1, bins, (n // 2,), generator=rng) / bins
+        probabilities[:2] = torch.tensor([0.0, 1.0])
+        labels = (torch.rand(n, generator=rng) < 0.5).long()
+        labels[:2] = torch.tensor([1, 0])
+        cases.append((probabilities, labels, bins))
     return cases
 
 
@@ -1074,6 +1265,11 @@ CALIBRATION_ERROR = Exercise(
         "one-dropped": (
             one_dropped,
             "Nearly: an image with probability exactly 1 falls out of all your bins.",
+        ),
+        "upper-end": (
+            upper_end,
+            "A probability on the border of two bins falls into the lower one with you. A bin "
+            "holds its lower end: the image belongs to the upper one.",
         ),
         "zero-dropped": (
             zero_dropped,
@@ -1208,6 +1404,11 @@ AFTER_SHIFT = Exercise(
         "prevalence-alone": (
             lambda: 0.1,
             "This is the share of the ill at the screening: the image would say nothing.",
+        ),
+        "probabilities-multiplied": (
+            lambda: 0.8 * 0.1,
+            "You multiply the two probabilities. It is odds that are multiplied, and those of the "
+            "clinic are in the 0.8 already.",
         ),
         "odds-not-turned-back": (
             lambda: 2 / 9,
@@ -1400,6 +1601,23 @@ def whole_labels_of_probabilities(logits, labels, candidates):
     return candidates[torch.stack(costs).argmin()].item()
 
 
+def one_over_it(logits, labels, candidates):
+    return 1 / best_temperature(logits, labels, candidates)
+
+
+def over_the_images(logits, labels, candidates):
+    costs = [F.cross_entropy(logits / t, labels.to(logits.dtype)) for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
+def log_of_zero(logits, labels, candidates):
+    costs = []
+    for t in candidates:
+        p = torch.sigmoid(logits / t)
+        costs.append(-(labels * p.log() + (1 - labels) * (1 - p).log()).mean())
+    return candidates[torch.stack(costs).argmin()].item()
+
+
 def always_one(logits, labels, candidates):
     return 1.0
 
@@ -1521,6 +1739,17 @@ BEST_TEMPERATURE = Exercise(
             by_mean_probability,
             "You compare the mean probability with the share of the ill. Errors in opposite "
             "directions cancel there; the cross-entropy is asked for.",
+        ),
+        "one-over-it": (one_over_it, "This is one over the best T."),
+        "softmax-over-the-images": (
+            over_the_images,
+            "F.cross_entropy takes your vector for the logits of N classes of a single image, and "
+            "a softmax goes over the images. Here each image is a question of its own, yes or no.",
+        ),
+        "log-of-zero": (
+            log_of_zero,
+            "Near 1 the sigmoid is rounded to 1 in float32. Then the logarithm of 1 - p is minus "
+            "infinity, and 0 times that is not a number. A loss that takes the logits avoids it.",
         ),
         "always-one": (
             always_one,
