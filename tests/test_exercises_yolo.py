@@ -116,6 +116,11 @@ def scores_by_einsum(raw):
     return torch.einsum("n,nk->nk", p[:, 0], p[:, 1:])
 
 
+def scores_column_by_column(raw):
+    p = 1 / (1 + torch.exp(-raw))
+    return torch.stack([p[:, 4] * p[:, k] for k in range(5, raw.shape[1])], 1)
+
+
 def scores_by_log(raw):
     each = nn.functional.logsigmoid(raw)
     return (each[:, 4].unsqueeze(-1) + each[:, 5:]).exp()
@@ -147,6 +152,20 @@ def flip_real_rows_only(images, boxes):
         [0, width, 0, width, 0]
     )
     return torch.flip(images, dims=(-1,)), rows
+
+
+def flip_image_by_image(images, boxes):
+    rows = []
+    for one in boxes:
+        there = one[one[:, 0] >= 0]
+        kept = torch.full_like(one, -1)
+        kept[: len(there)] = there
+        kept[: len(there), 1], kept[: len(there), 3] = (
+            images.shape[3] - there[:, 3],
+            images.shape[3] - there[:, 1],
+        )
+        rows.append(kept)
+    return images.flip(-1), torch.stack(rows)
 
 
 def nms_by_torchvision(boxes, scores, overlap):
@@ -217,11 +236,16 @@ RIGHT = {
     "yolo.decode": [decode_by_numbers, decode_by_torchvision, decode_by_the_course, DecodeModule],
     "yolo.box_iou": [iou_by_loop, iou_einops, ops.box_iou],
     "yolo.answering": [answering_by_loop, answering_by_torchvision, answering_by_the_course],
-    "yolo.scores": [scores_by_exp, scores_by_einsum, scores_by_log],
+    "yolo.scores": [
+        scores_by_exp,
+        scores_by_einsum,
+        scores_by_log,
+        scores_column_by_column,
+    ],
     "yolo.objectness_term": [term_by_loop, term_by_softplus, term_by_weights],
     "yolo.nms": [nms_by_torchvision, nms_with_a_mask, nms_asking_those_kept],
     "yolo.average_precision": [ap_by_loop, ap_by_recall_steps],
-    "yolo.flip": [flip_by_torchvision, flip_by_centre, flip_real_rows_only],
+    "yolo.flip": [flip_by_torchvision, flip_by_centre, flip_real_rows_only, flip_image_by_image],
 }
 
 
@@ -230,6 +254,155 @@ def test_right_answers_written_differently_pass(name):
     for answer in RIGHT[name]:
         result = exercise(name).check(answer)
         assert result.passed, (answer, result.message)
+
+
+# Wrong answers written differently ---------------------------------------------------------------
+
+
+def decode_x1y1wh(t, corner, stride, anchor):
+    size = torch.exp(t[:, 2:]) * anchor
+    centre = corner + stride * torch.sigmoid(t[:, :2])
+    return torch.hstack([centre - size / 2, size])
+
+
+def iou_exchanged(a, b):
+    w = torch.max(a[:, None, 2], b[None, :, 2]) - torch.min(a[:, None, 0], b[None, :, 0])
+    h = torch.max(a[:, None, 3], b[None, :, 3]) - torch.min(a[:, None, 1], b[None, :, 1])
+    both = w.clamp(min=0) * h.clamp(min=0)
+    return both / (ops.box_area(a)[:, None] + ops.box_area(b)[None] - both)
+
+
+def iou_xywh(a, b):
+    return ops.box_iou(*(ops.box_convert(x, "xywh", "xyxy") for x in (a, b)))
+
+
+def answering_l1(boxes, anchors):
+    best = torch.cdist(boxes[:, 2:] - boxes[:, :2], anchors, p=1).argmin(1)
+    centre = ops.box_convert(boxes, "xyxy", "cxcywh")[:, :2]
+    cell = torch.floor(centre / 2 ** (3 + best // 3).unsqueeze(1)).long()
+    return torch.cat([best[:, None], cell.flip(1)], 1)
+
+
+def answering_xywh(boxes, anchors):
+    return answering_by_loop(ops.box_convert(boxes, "xywh", "xyxy"), anchors)
+
+
+def answering_cxcywh(boxes, anchors):
+    return answering_by_loop(ops.box_convert(boxes, "cxcywh", "xyxy"), anchors)
+
+
+def term_bool(logits, answers, overlap):
+    return nn.functional.binary_cross_entropy_with_logits(logits, answers) / answers.sum()
+
+
+def nms_against_itself(boxes, scores, overlap):
+    stays = [(ops.box_iou(b[None], boxes)[0] <= overlap).all() for b in boxes]
+    return torch.tensor([i for i, stay in enumerate(stays) if stay], dtype=torch.long)
+
+
+def nms_those_that_go(boxes, scores, overlap):
+    kept = ops.nms(boxes, scores, overlap)
+    return torch.tensor([i for i in range(len(boxes)) if i not in kept])
+
+
+def ap_behind(hits, truths):
+    p = torch.cumsum(hits, 0) / torch.arange(1, len(hits) + 1)
+    return float(torch.cummax(p.flip(0), 0).values[hits].sum() / truths)
+
+
+def ap_of_later_ranks(hits, truths):
+    p = (torch.cumsum(hits, 0) / torch.arange(1, len(hits) + 1)).tolist()
+    return sum(max(p[i + 1 :], default=0.0) for i, hit in enumerate(hits.tolist()) if hit) / truths
+
+
+def ap_counted(start):
+    def average_precision(hits, truths):
+        p = torch.cumsum(hits, 0) / torch.arange(start, len(hits) + start)
+        return float(torch.cummax(p.flip(0), 0).values.flip(0)[hits].sum() / truths)
+
+    return average_precision
+
+
+def flip_keeping_the_width(images, boxes):
+    rows = boxes.clone()
+    size = boxes[..., 3] - boxes[..., 1]
+    rows[..., 1] = images.shape[-1] - boxes[..., 1]
+    rows[..., 3] = rows[..., 1] + size
+    return torch.flip(images, (-1,)), rows
+
+
+def flip_turned(images, boxes):
+    return torch.rot90(images, 2, (2, 3)), flip_by_torchvision(images, boxes)[1]
+
+
+def flip_axis_two(images, boxes):
+    height, rows = images.shape[2], boxes.clone()
+    rows[..., 1], rows[..., 3] = height - boxes[..., 3], height - boxes[..., 1]
+    return torch.flip(images, (2,)), rows
+
+
+def flip_without_padding(images, boxes):
+    images, rows = flip_by_torchvision(images, boxes)
+    room = int((boxes[:, :, 0] >= 0).sum(1).max())
+    return images, rows[:, :room]
+
+
+WRONG = [
+    ("yolo.predictions", [945, 9450], "numbers-of-the-image"),
+    ("yolo.predictions", (960, 10), "a-row-too-many"),
+    ("yolo.predictions", (945, 50), "all-for-each-kind"),
+    ("yolo.predictions", torch.tensor([945, 25]), "box-for-each-kind"),
+    ("yolo.predictions", (9450, 10), "both-multiplied"),
+    ("yolo.decode", decode_x1y1wh, "corner-and-size"),
+    ("yolo.box_iou", iou_exchanged, "larger-and-smaller-exchanged"),
+    ("yolo.box_iou", iou_xywh, "corner-and-size-assumed"),
+    ("yolo.answering", answering_l1, "nearest-by-sum-of-differences"),
+    ("yolo.answering", answering_xywh, "corner-and-size-assumed"),
+    ("yolo.answering", answering_cxcywh, "centre-and-size-assumed"),
+    ("yolo.scores", lambda raw: raw[:, 5:] * raw[:, 4:5], "bare-logits"),
+    (
+        "yolo.scores",
+        lambda raw: raw[:, 4:5].sigmoid() * raw[:, 5:].softmax(0),
+        "classes-over-the-batch",
+    ),
+    (
+        "yolo.scores",
+        lambda raw: raw[:, 4:5] * raw[:, 5:].softmax(0),
+        "classes-over-the-batch-and-logit",
+    ),
+    ("yolo.scores", lambda raw: raw[:, 4:5].sigmoid() + raw[:, 5:].sigmoid(), "summed"),
+    (
+        "yolo.scores",
+        lambda raw: torch.sigmoid(raw[:, [5]]) * torch.sigmoid(raw[:, 5:]),
+        "first-class-as-objectness",
+    ),
+    (
+        "yolo.scores",
+        lambda raw: torch.sigmoid(raw[:, [5]]) * torch.sigmoid(raw[:, 6:]),
+        "one-column-further",
+    ),
+    ("yolo.scores", lambda raw: scores_by_einsum(raw).log(), "logarithms"),
+    ("yolo.objectness_term", term_bool, "bool-target"),
+    ("yolo.objectness_term", lambda *given: -term_by_loop(*given), "negative"),
+    ("yolo.nms", nms_against_itself, "nothing-left"),
+    ("yolo.nms", nms_those_that_go, "suppressed-ones-as-given"),
+    ("yolo.nms", lambda boxes, scores, overlap: torch.argsort(-scores), "all-stay"),
+    ("yolo.average_precision", ap_behind, "not-turned-back"),
+    ("yolo.average_precision", ap_of_later_ranks, "strictly-later"),
+    ("yolo.average_precision", ap_counted(0), "rank-from-zero-divided"),
+    ("yolo.average_precision", ap_counted(2), "rank-from-two"),
+    ("yolo.flip", flip_keeping_the_width, "left-edge-only"),
+    ("yolo.flip", flip_turned, "images-turned"),
+    ("yolo.flip", flip_axis_two, "height-for-both"),
+    ("yolo.flip", flip_without_padding, "padding-dropped"),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "mistake"), WRONG)
+def test_wrong_answers_written_differently_are_named(name, answer, mistake):
+    result = exercise(name).check(answer)
+    assert (result.passed, result.mistake) == (False, mistake), result.message
+    assert "more than one thing" not in result.message
 
 
 # Half-right answers and combinations -------------------------------------------------------------
