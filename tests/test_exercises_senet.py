@@ -306,6 +306,17 @@ def test_layers_that_no_optimizer_sees_are_named():
     assert not result.passed and "Does `forward` create" in result.message.replace("\n", " ")
     assert ex.check(FirstNormNeverMade).mistake == "first-norm-missing"
 
+    class ChangesItsInput(BlockOfAttributes):
+        def forward(self, x):
+            return super().forward(x.mul_(2))
+
+    class NoReturn(BlockOfAttributes):
+        def forward(self, x):
+            super().forward(x)
+
+    assert ex.check(ChangesItsInput).mistake == "input-changed-in-place"
+    assert "different results" not in ex.check(NoReturn).message
+
 
 def test_blocks_that_are_wrong_in_unlisted_ways_are_told_something_useful():
     ex = exercise("senet.Block")
