@@ -275,7 +275,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         ),
         Experiment(
             name="bccd",
-            title="BCCD blood smears, YOLO with later improvements",
+            title="BCCD blood smears, YOLO with ideas of other versions",
             dataset="bccd",
             chapter="08",
             arms={

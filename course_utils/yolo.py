@@ -291,7 +291,7 @@ def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = 
 
 
 class YOLOLoss:
-    """YOLOv3's loss; each switch adds a later improvement and names its origin.
+    """YOLOv3's loss; each switch adds an idea of another version and names its origin.
 
     As YOLOv3: binary cross-entropy for t_x and t_y, half the squared error for t_w and t_h, heavier
     for small boxes; binary cross-entropy for objectness and for each class. The gradient of all of

@@ -529,7 +529,7 @@ class GridReLUOfEach(GridParts):
 class OutWithNorm(GridParts):
     def __init__(self, channels, gate_channels, hidden):
         super().__init__(channels, gate_channels, hidden)
-        self.out = nn.Sequential(self.out, nn.BatchNorm2d(channels))
+        self.out = nn.Sequential(self.out, nn.BatchNorm2d(channels))  # type: ignore[assignment]
 
 
 class SkipBroughtToTheSignal(GridParts):
