@@ -219,12 +219,27 @@ def state_by_loop(weights):
     return "folds"
 
 
-def state_by_reference(weights):
+def state_by_the_middle(weights):
     if weights.mul(1 - weights).max().item() < 0.001:
         return "stuck"
-    # Of all images and places the first one stands for a channel.
-    away = (weights - weights[:1, :, :1, :1]).abs()
-    return "folds" if torch.all(away < 0.001) else "works"
+    # Nearer than half of it to the middle of the largest and the smallest.
+    each = weights.double().movedim(1, 0).flatten(1)
+    middle = (each.amax(1, keepdim=True) + each.amin(1, keepdim=True)) / 2
+    return "folds" if torch.all((each - middle).abs() < 0.0005) else "works"
+
+
+def state_by_numpy(weights):
+    w = weights.numpy()
+    if np.all(w * (1 - w) < 0.001):
+        return "stuck"
+    return "folds" if np.ptp(w, axis=(0, 2, 3)).max() < 0.001 else "works"
+
+
+def state_by_all_pairs(weights):
+    if (weights * (1 - weights)).max() < 0.001:
+        return "stuck"
+    each = weights.transpose(0, 1).flatten(1).sort().values
+    return "works" if (each[:, -1:] - each >= 0.001).any() else "folds"
 
 
 RIGHT = {
@@ -261,7 +276,12 @@ RIGHT = {
         heads_by_einsum,
     ],
     "theory.with_places": [places_by_loop, places_by_einops, places_channels_last],
-    "theory.gate_state": [state_by_loop, state_by_reference],
+    "theory.gate_state": [
+        state_by_loop,
+        state_by_the_middle,
+        state_by_numpy,
+        state_by_all_pairs,
+    ],
     "theory.pixel_attention": [
         pixels_by_permute,
         pixels_by_einsum,
@@ -509,7 +529,149 @@ def state_of_weights_below_a_hundredth(weights):
     return state_by_loop(weights)
 
 
+def state_if_near(near):
+    def gate_state(weights):
+        if (weights * (1 - weights)).max() < 0.001:
+            return "stuck"
+        return "folds" if near(weights) else "works"
+
+    return gate_state
+
+
+def near_the_first(w):
+    return torch.allclose(w, w[:1, :, :1, :1].expand_as(w), rtol=0, atol=0.001)
+
+
+def near_the_mean(w):
+    return bool(((w - w.mean(dim=(0, 2, 3), keepdim=True)).abs() < 0.001).all())
+
+
+def near_the_next(w):
+    return all(bool((torch.diff(w, dim=axis).abs() < 0.001).all()) for axis in (0, 2, 3))
+
+
+def near_in_images_and_in_places(w):
+    each = (w.amax(0) - w.amin(0)).max(), (w.flatten(2).amax(2) - w.flatten(2).amin(2)).max()
+    return max(each) < 0.001
+
+
+def the_same_when_unique(w):
+    return all(len(w[:, c].unique()) == 1 for c in range(w.shape[1]))
+
+
+def the_same_when_rounded(w):
+    return the_same_when_unique((w * 1000).round())
+
+
+def state_of_any_channel(weights):
+    flat = (weights * (1 - weights)).amax((0, 2, 3)) < 0.001
+    return "stuck" if flat.any() else state_by_loop(weights)
+
+
+def state_of_any_image(weights):
+    if any(bool((image * (1 - image) < 0.001).all()) for image in weights):
+        return "stuck"
+    return state_by_loop(weights)
+
+
+def near_the_median(w):
+    each = w.transpose(0, 1).flatten(1)
+    return bool(((each - each.median(1, keepdim=True).values).abs() < 0.001).all())
+
+
+def heads_of_every_nth_channel(query, key, value, heads):
+    taken = [
+        at.scaled_dot_product_attention(query[..., i::heads], key[..., i::heads],
+                                        value[..., i::heads]) for i in range(heads)
+    ]  # fmt: skip
+    return torch.cat(taken, -1)
+
+
+def heads_with_all_values(query, key, value, heads):
+    parts = zip(query.chunk(heads, -1), key.chunk(heads, -1), strict=True)
+    return torch.cat([at.attention_weights(q, k) @ value for q, k in parts], -1)
+
+
+def heads_joined_along(axis):
+    def multi_head(query, key, value, heads):
+        parts = zip(*(x.chunk(heads, -1) for x in (query, key, value)), strict=True)
+        return torch.cat([attention_by_einsum(*part) for part in parts], axis)
+
+    return multi_head
+
+
+def heads_overwritten(query, key, value, heads):
+    for part in zip(*(x.chunk(heads, -1) for x in (query, key, value)), strict=True):
+        taken = attention_by_einsum(*part)
+    return taken
+
+
+def places_scaled(scaled):
+    def with_places(x):
+        n, _, h, w = x.shape
+        rows, columns = scaled(h, x), scaled(w, x)
+        rows, columns = rows[:, None].expand(n, 1, h, w), columns.expand(n, 1, h, w)
+        return torch.cat([x, rows, columns], 1).flatten(2).mT
+
+    return with_places
+
+
+def by_the_length(length, x):
+    return torch.arange(length) / length * 2 - 1 if length > 1 else torch.zeros(1)
+
+
+def by_the_longer_side(length, x):
+    return torch.arange(length) / (max(x.shape[2:]) - 1) * 2 - 1
+
+
+def by_the_longer_side_but_for_one(length, x):
+    return by_the_longer_side(length, x) if length > 1 else torch.zeros(1)
+
+
+def from_one_down(length, x):
+    return torch.linspace(1, -1, length) if length > 1 else torch.zeros(1)
+
+
+def pixels_back_by_another_order(x):
+    n, c, h, w = x.shape
+    pixels = x.flatten(2).transpose(1, 2)
+    taken = at.scaled_dot_product_attention(pixels, pixels, pixels)
+    return taken.view(n, h, w, c).permute(0, 3, 2, 1)
+
+
+def softmax_less_max(scores, temperature):
+    scores = scores / temperature
+    e = torch.exp(scores - scores.max(dim=-1, keepdim=True))
+    return e / e.sum(-1, keepdim=True)
+
+
 CAUGHT = [
+    ("theory.gate", lambda x, w, b: x * torch.einsum("nchw,c->nhw", x, w)[:, None].sigmoid() + b,
+     "bias-after-product"),
+    ("theory.gate", lambda x, w, b: gate_by_convolution(x, w, -b), "bias-subtracted"),
+    ("theory.temperature_softmax", softmax_less_max, "maximum-with-places"),
+    ("theory.multi_head", heads_of_every_nth_channel, "every-nth-channel-head-after-head"),
+    ("theory.multi_head", heads_with_all_values, "values-not-cut"),
+    ("theory.multi_head", heads_joined_along(1), "joined-along-tokens"),
+    ("theory.multi_head", heads_overwritten, "last-head-only"),
+    ("theory.with_places", places_scaled(by_the_length), "divided-by-length-but-for-one"),
+    ("theory.with_places", places_scaled(by_the_longer_side), "one-scale-for-both"),
+    ("theory.with_places", places_scaled(by_the_longer_side_but_for_one), "one-scale-but-for-one"),
+    ("theory.with_places", places_scaled(from_one_down), "signs-exchanged"),
+    ("theory.pixel_attention", pixels_back_by_another_order, "width-before-height"),
+    ("theory.weights_megabytes", 9.83, "pairs-alone"),
+    ("theory.gate_state", lambda w: "works", "always-works"),
+    ("theory.gate_state", state_if_near(lambda w: False), "never-folds"),
+    ("theory.gate_state", state_if_near(lambda w: True), "never-works"),
+    ("theory.gate_state", state_of_any_channel, "one-stuck-channel-is-enough"),
+    ("theory.gate_state", state_of_any_image, "one-stuck-image-is-enough"),
+    ("theory.gate_state", state_if_near(near_the_median), "compared-with-mean"),
+    ("theory.gate_state", state_if_near(near_the_first), "compared-with-first"),
+    ("theory.gate_state", state_if_near(near_the_mean), "compared-with-mean"),
+    ("theory.gate_state", state_if_near(near_the_next), "neighbours-compared"),
+    ("theory.gate_state", state_if_near(near_in_images_and_in_places), "images-and-places-apart"),
+    ("theory.gate_state", state_if_near(the_same_when_unique), "exactly-the-same"),
+    ("theory.gate_state", state_if_near(the_same_when_rounded), "rounded"),
     ("theory.gate", gate_along_an_axis(-1), "softmax-over-columns"),
     ("theory.gate", gate_along_an_axis(2), "softmax-over-rows"),
     ("theory.gate", gate_along_an_axis(0), "softmax-over-batch"),

@@ -120,6 +120,14 @@ def bias_after_the_sigmoid(x, weight, bias):
     return x * (torch.sigmoid((x * weight[:, None, None]).sum(1, keepdim=True)) + bias)
 
 
+def bias_after_the_product(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).sum(1, keepdim=True)) + bias
+
+
+def bias_subtracted(x, weight, bias):
+    return x * torch.sigmoid((x * weight[:, None, None]).sum(1, keepdim=True) - bias)
+
+
 def relu_of_the_score(x, weight, bias):
     return x * torch.relu((x * weight[:, None, None]).sum(1, keepdim=True) + bias)
 
@@ -210,6 +218,11 @@ GATE = Exercise(
             bias_after_the_sigmoid,
             "The bias comes too late: it belongs to the score, before the sigmoid.",
         ),
+        "bias-after-product": (
+            bias_after_the_product,
+            "The bias comes too late: it belongs to the score, before the sigmoid.",
+        ),
+        "bias-subtracted": (bias_subtracted, "You subtract the bias. It is to be added."),
         "one-weight-per-channel": (
             one_weight_per_channel,
             "You sum over the places, so that each channel has one weight. The score of a place "
@@ -268,8 +281,7 @@ GATE = Exercise(
         ),
         "input-added": (
             input_added,
-            "You add the input to the weighed features, as a residual connection does. Here a "
-            "closed gate must give 0.",
+            "You add the input to the weighed features. Here a closed gate must give 0.",
         ),
         "score-weighed": (
             score_gated,
@@ -417,6 +429,12 @@ def maximum_divided_twice(scores, temperature):
     return exponentials / exponentials.sum(-1, keepdim=True)
 
 
+def maximum_with_places(scores, temperature):
+    scores = scores / temperature
+    exponentials = torch.exp(scores - scores.max(-1, keepdim=True))
+    return exponentials / exponentials.sum(-1, keepdim=True)
+
+
 def sum_of_all_rows(scores, temperature):
     scores = scores / temperature
     exponentials = torch.exp(scores - scores.amax(-1, keepdim=True))
@@ -506,6 +524,11 @@ TEMPERATURE_SOFTMAX = Exercise(
             mean_subtracted,
             "You subtract the mean of a row. If its scores are far apart, the highest is still far "
             "above 0, and its exponential infinite.",
+        ),
+        "maximum-with-places": (
+            maximum_with_places,
+            "With an axis `max` returns two tensors, the values and where they stand. Take "
+            "`.values`, or `amax`.",
         ),
         "sum-of-all-rows": (
             sum_of_all_rows,
@@ -970,6 +993,24 @@ def every_nth_channel(query, key, value, heads):
     return dot_product_attention(query, key, value).permute(0, 2, 3, 1).flatten(2)
 
 
+def every_nth_channel_head_after_head(query, key, value, heads):
+    parts = [[x[..., i::heads] for x in (query, key, value)] for i in range(heads)]
+    return torch.cat([dot_product_attention(*part) for part in parts], -1)
+
+
+def values_not_cut(query, key, value, heads):
+    parts = zip(query.chunk(heads, -1), key.chunk(heads, -1), strict=True)
+    return torch.cat([dot_product_attention(q, k, value) for q, k in parts], -1)
+
+
+def joined_along_the_tokens(query, key, value, heads):
+    return torch.cat([*not_merged(query, key, value, heads).unbind(1)], 1)
+
+
+def last_head_only(query, key, value, heads):
+    return not_merged(query, key, value, heads)[:, -1]
+
+
 def merged_interleaved(query, key, value, heads):
     taken = dot_product_attention(*(_split(x, heads) for x in (query, key, value)))
     return taken.permute(0, 2, 3, 1).flatten(2)
@@ -1126,6 +1167,23 @@ MULTI_HEAD = Exercise(
             every_nth_channel,
             "Your heads take every so many-th channel. Asked for are neighbouring channels.",
         ),
+        "every-nth-channel-head-after-head": (
+            every_nth_channel_head_after_head,
+            "Your heads take every so many-th channel. Asked for are neighbouring channels.",
+        ),
+        "values-not-cut": (
+            values_not_cut,
+            "Each of your heads takes all channels of the values. Cut these as well.",
+        ),
+        "joined-along-tokens": (
+            joined_along_the_tokens,
+            "You set the results of the heads one after the other along the axis of the tokens. "
+            "They belong side by side, along the last axis.",
+        ),
+        "last-head-only": (
+            last_head_only,
+            "Only the last head is left: keep the results of all of them.",
+        ),
         "merged-interleaved": (
             merged_interleaved,
             "Put together, the channels of the heads alternate. They should stand head after head.",
@@ -1270,6 +1328,26 @@ def divided_by_the_length(x):
     return _beside(x, _grid(*(2 * torch.arange(length) / length - 1 for length in x.shape[2:])))
 
 
+def divided_by_the_length_but_for_one(x):
+    steps = [2 * torch.arange(n) / n - 1 if n > 1 else torch.zeros(1) for n in x.shape[2:]]
+    return _beside(x, _grid(*steps))
+
+
+def one_scale_for_both(x):
+    longest = max(x.shape[2:])
+    return _beside(x, _grid(*(2 * torch.arange(n) / (longest - 1) - 1 for n in x.shape[2:])))
+
+
+def one_scale_but_for_one(x):
+    longest = max(x.shape[2:])
+    steps = [2 * torch.arange(n) / (longest - 1) - 1 for n in x.shape[2:]]
+    return _beside(x, _grid(*(step if len(step) > 1 else torch.zeros(1) for step in steps)))
+
+
+def from_plus_to_minus_one(x):
+    return _beside(x, -_places(x))
+
+
 def middles_of_pixels(x):
     return _beside(x, _grid(*((2 * torch.arange(n) + 1) / n - 1 for n in x.shape[2:])))
 
@@ -1341,8 +1419,8 @@ WITH_PLACES = Exercise(
     question=(
         "Write with_places(x), which makes tokens of an image and sets beside the features of each "
         "token the place it comes from. "
-        "`x` is float32 (N, C, H, W), with any H and W. Return float32 (N, H W, C + 2), the pixels "
-        "in their usual order, row after row. The first C numbers of a token are the channels of "
+        "`x` is float32 (N, C, H, W), with any H and W. Return (N, H W, C + 2), the pixels in "
+        " their usual order, row after row. The first C numbers of a token are the channels of "
         "its pixel. Then come its row and its column, in this order, each scaled evenly: -1 for "
         "the first row, +1 for the last one, and the same for columns. If there is one row only, "
         "its number is 0; the same holds for a single column."
@@ -1371,6 +1449,24 @@ WITH_PLACES = Exercise(
         "divided-by-length": (
             divided_by_the_length,
             "Your last row does not reach +1: n rows have n - 1 steps between them.",
+        ),
+        "divided-by-length-but-for-one": (
+            divided_by_the_length_but_for_one,
+            "Your last row does not reach +1: n rows have n - 1 steps between them.",
+        ),
+        "one-scale-for-both": (
+            one_scale_for_both,
+            "You scale rows and columns by the longer side. Each axis is to run from -1 to +1 by "
+            "itself, whatever the length of the other one.",
+        ),
+        "one-scale-but-for-one": (
+            one_scale_but_for_one,
+            "You scale rows and columns by the longer side. Each axis is to run from -1 to +1 by "
+            "itself, whatever the length of the other one.",
+        ),
+        "signs-exchanged": (
+            from_plus_to_minus_one,
+            "Your places run from +1 to -1. The first row and the first column are to be -1.",
         ),
         "middles-of-pixels": (
             middles_of_pixels,
@@ -1538,6 +1634,13 @@ def rows_and_columns_exchanged(x):
     return taken.mT.reshape(x.shape)
 
 
+def width_before_height(x):
+    n, c, h, w = x.shape
+    pixels = x.flatten(2).mT
+    taken = (pixels @ pixels.mT / c**0.5).softmax(dim=2) @ pixels
+    return taken.reshape(n, h, w, c).permute(0, 3, 2, 1)
+
+
 def softmax_over_the_batch(x):
     pixels = x.flatten(2).mT
     taken = (pixels @ pixels.mT / x.shape[1] ** 0.5).softmax(dim=0) @ pixels
@@ -1635,6 +1738,11 @@ PIXEL_ATTENTION = Exercise(
             "The attention is right, but the pixels come back in another order: rows and columns "
             "are exchanged on the way out or on the way back.",
         ),
+        "width-before-height": (
+            width_before_height,
+            "The attention is right, but on the way back the axes of rows and columns are "
+            "exchanged: (N, C, W, H) comes out.",
+        ),
         "softmax-over-batch": (
             softmax_over_the_batch,
             "Your softmax runs along the batch: the images share out a sum of one among them.",
@@ -1707,6 +1815,11 @@ WEIGHTS_MEGABYTES = Exercise(
         "numbers-not-bytes": (
             lambda: 8 * 56**4 / 1e6,
             "This is the number of weights, in millions. Each takes 4 bytes.",
+        ),
+        "pairs-alone": (
+            lambda: 56**4 / 1e6,
+            "This is the number of pairs, in millions. How often is each stored, and in how many "
+            "bytes?",
         ),
         "one-weight-per-pixel": (
             lambda: 8 * 56**2 * 4 / 1e6,
@@ -1842,11 +1955,11 @@ GRADIENT_RATIO = Exercise(
         "factors.",
         "Weight times (1 - weight). At -10 the second factor is as good as 1, and the weight is "
         "about exp(-10).",
-        "One quarter, divided by exp(-10).",
+        "Work the two slopes out, the larger one from a weight of one half; then divide.",
     ),
     why=(
         "The slope is weight times (1 - weight): one quarter at 0, and about exp(-10) at -10. A "
-        "gate that starts there hardly learns."
+        "gate that starts there hardly learns for a long time."
     ),
 )
 
@@ -1934,6 +2047,56 @@ def never_stuck(weights):
     return _state(_no_slope(torch.sigmoid(weights)), _fixed(weights))
 
 
+def never_folds(weights):
+    return _state(_no_slope(weights), False)
+
+
+def never_works(weights):
+    return _state(_no_slope(weights), True)
+
+
+def always_works(weights):
+    return "works"
+
+
+def one_stuck_channel_is_enough(weights):
+    flat = (weights * (1 - weights) < 0.001).transpose(0, 1).flatten(1)
+    return _state(flat.all(1).any(), _fixed(weights))
+
+
+def one_stuck_image_is_enough(weights):
+    flat = (weights * (1 - weights) < 0.001).flatten(1)
+    return _state(flat.all(1).any(), _fixed(weights))
+
+
+def neighbours_compared(weights):
+    steps = [weights.diff(dim=axis).abs() for axis in (0, 2, 3)]
+    return _state(_no_slope(weights), all((step < 0.001).all() for step in steps))
+
+
+def compared_with_the_first(weights):
+    away = (weights - weights[:1, :, :1, :1]).abs()
+    return _state(_no_slope(weights), (away < 0.001).all())
+
+
+def compared_with_the_mean(weights):
+    away = (weights - weights.mean((0, 2, 3), keepdim=True)).abs()
+    return _state(_no_slope(weights), (away < 0.001).all())
+
+
+def images_and_places_apart(weights):
+    spreads = _spread(weights, 0), _spread(weights, (2, 3))
+    return _state(_no_slope(weights), all((spread < 0.001).all() for spread in spreads))
+
+
+def exactly_the_same(weights):
+    return _state(_no_slope(weights), (_spread(weights, (0, 2, 3)) == 0).all())
+
+
+def rounded_to_three_digits(weights):
+    return _state(_no_slope(weights), (_spread(weights.round(decimals=3), (0, 2, 3)) == 0).all())
+
+
 def mean_per_image(weights):
     return _state(_no_slope(weights), (_spread(weights.mean((2, 3)), 0) < 0.001).all())
 
@@ -1965,6 +2128,13 @@ def _recorded_gates(rng: torch.Generator) -> Inputs:
     one_place[0, 0, 3, 4] = 0.5
     one_apart = draw(1, 2, 1, 1).repeat(2, 1, 40, 40)
     one_apart[1, 0, 7, 9] += 0.03  # the standard deviation over the channel's 3200 stays below .001
+    one_closed = draw(3, 2, 4, 4)
+    one_closed[:, 1] = 0
+    one_dark = draw(3, 2, 4, 3)
+    one_dark[2] = 0
+    middle = torch.full((2, 2, 3, 3), 0.5)
+    middle[0, 0, 1, 1], middle[0, 0, 2, 2] = 0.5 - 0.0009, 0.5 + 0.0009
+    images, rows = torch.arange(8.0).view(8, 1, 1, 1), torch.arange(5.0).view(5, 1)
     halves = draw(1, 2, 4, 6).repeat(4, 1, 1, 1)
     halves[::2] = halves[::2].flip(3)  # the same mean in each image, at other places
     cases = (
@@ -1983,6 +2153,13 @@ def _recorded_gates(rng: torch.Generator) -> Inputs:
         halves,
         draw(1, 2, 1, 1).repeat(3, 1, 4, 4) + 2e-4 * torch.rand(3, 2, 4, 4, generator=rng),
         0.002 + 0.005 * draw(2, 2, 4, 5),  # nearly closed, and yet with a slope above 0.001
+        one_closed,
+        one_dark,
+        0.4 + 0.0009 * (images + rows).expand(8, 2, 5, 3),  # a slow drift: neighbours are near
+        middle,  # each near the middle one, the outer two apart
+        0.6 + 0.0009 * (images[:2] + rows[:2]).expand(2, 2, 2, 3),  # images and places add up
+        0.5 + torch.tensor([[1e-4, 3e-4]]).expand(2, 3, 4, 2),  # not equal, but when rounded
+        0.5005 + torch.tensor([[-1e-5, 1e-5]]).expand(3, 2, 2, 2),  # near, but apart when rounded
     )
     return [(case,) for case in cases]
 
@@ -2017,6 +2194,49 @@ GATE_STATE = Exercise(
             same_for_all_channels,
             "You want the channels to have the same weight. They may differ: each has a column of "
             "its own in the linear layer.",
+        ),
+        "never-folds": (never_folds, "You never answer 'folds'."),
+        "never-works": (never_works, "You never answer 'works'."),
+        "always-works": (always_works, "You always answer 'works'."),
+        "one-stuck-channel-is-enough": (
+            one_stuck_channel_is_enough,
+            "One closed channel is not enough: the gate is stuck if no weight of any channel has a "
+            "slope.",
+        ),
+        "one-stuck-image-is-enough": (
+            one_stuck_image_is_enough,
+            "One image with a closed gate is not enough: the gate is stuck if no weight in any "
+            "image has a slope.",
+        ),
+        "neighbours-compared": (
+            neighbours_compared,
+            "You compare each weight with the next one. Small steps add up: the first and the last "
+            "may be far apart.",
+        ),
+        "compared-with-first": (
+            compared_with_the_first,
+            "You compare all weights of a channel with one of them. Two that are near it, one "
+            "above and one below, can differ from each other by more than 0.001.",
+        ),
+        "compared-with-mean": (
+            compared_with_the_mean,
+            "With you two weights may be 0.0018 apart, if both are near a third number such as "
+            "their mean, one above and one below. No two of a channel may differ by 0.001 or more.",
+        ),
+        "images-and-places-apart": (
+            images_and_places_apart,
+            "You compare images at one place, and places in one image. Both differences can be "
+            "small, and add up between two images at two places.",
+        ),
+        "exactly-the-same": (
+            exactly_the_same,
+            "You want the weights of a channel to be exactly the same. Trained ones hardly ever "
+            "are: 0.5001 and 0.5003 count as the same, as they differ by less than 0.001.",
+        ),
+        "rounded": (
+            rounded_to_three_digits,
+            "You round the weights and compare then. 0.50049 and 0.50051 come out different, "
+            "though they differ by less than 0.001: compare differences.",
         ),
         "one-channel-is-enough": (
             one_channel_is_enough,
