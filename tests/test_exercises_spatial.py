@@ -526,7 +526,75 @@ def nearly_highest(maps, masks):
     return hits.masked_fill(~masks.bool().flatten(1).any(1), math.nan)
 
 
+def within(tolerance):
+    def pointing(maps, masks):
+        top = maps >= maps.amax((1, 2), keepdim=True) - tolerance
+        hits = (top & masks.bool()).sum((1, 2)) / top.sum((1, 2))
+        return hits.masked_fill(~masks.bool().flatten(1).any(1), math.nan)
+
+    return pointing
+
+
+def close_to_the_highest(maps, masks):
+    top = torch.isclose(maps, maps.amax((1, 2), keepdim=True))
+    hits = (top & masks.bool()).sum((1, 2)) / top.sum((1, 2))
+    return hits.masked_fill(~masks.bool().flatten(1).any(1), math.nan)
+
+
+def pixel_of(choose):
+    def pointing(maps, masks):
+        chosen = [s[tuple(choose(m))].float() for m, s in zip(maps, masks, strict=True)]
+        return torch.stack(chosen).masked_fill(masks.flatten(1).sum(1) == 0, math.nan)
+
+    return pointing
+
+
+class ThroughNumPy(AuthorsOwnStyle):
+    def forward(self, x):
+        return torch.from_numpy(super().forward(x).detach().numpy())
+
+
+class WithoutGraph(AuthorsOwnStyle):
+    def forward(self, x):
+        with torch.no_grad():
+            return super().forward(x)
+
+
 WRONG = [
+    ("CopiedGate", ThroughNumPy, "gate-cut-off"),
+    ("SpatialGate", gate_of(WithoutGraph), "gate-cut-off"),
+    (
+        "CBAMBlock",
+        block_with(lambda c, s, x: x * c.weights(x).detach() * s.weights(c(x)).detach()),
+        "gate-cut-off",
+    ),
+    (
+        "CopiedGate",
+        gate_with(padding=lambda k: 3 if k == 7 else 2 if k == 5 else 1),
+        "padding-for-3-sizes-else-1",
+    ),
+    (
+        "CopiedGate",
+        gate_with(padding=lambda k: {1: 0, 3: 1, 5: 2, 7: 3}[k]),
+        "padding-for-4-sizes-else-None",
+    ),
+    ("CopiedGate", gate_with(padding=lambda k: k), "padding-of-the-kernel-and-more"),
+    ("CopiedGate", gate_with(padding=lambda k: (k + 1) // 2), "padding-rounded-up"),
+    ("pointing_game", within(1e-6), "nearly-highest-by-a-hair"),
+    ("pointing_game", within(1e-4), "nearly-highest-by-a-hair"),
+    ("pointing_game", within(1e-3), "nearly-highest-by-a-hair"),
+    ("pointing_game", close_to_the_highest, "nearly-highest-by-a-hair"),
+    ("pointing_game", pixel_of(lambda m: (m == m.max()).nonzero()[-1]), "last-of-ties"),
+    (
+        "pointing_game",
+        pixel_of(lambda m: divmod(m.flatten().argsort()[-1].item(), m.shape[1])),
+        "one-of-sorted-ties",
+    ),
+    (
+        "pointing_game",
+        pixel_of(lambda m: divmod(m.flatten().topk(1).indices.item(), m.shape[1])),
+        "one-of-ties",
+    ),
     ("pool_channels", joined(-1, 1), "pooled-over-the-last-axis-joined"),
     ("pool_channels", joined(-1, -1), "pooled-over-the-last-axis-in-place"),
     (

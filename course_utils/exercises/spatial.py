@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .channel import _can_learn
 from .engine import Exercise, Inputs
 from .preparing import as_function, module_from
 
@@ -305,6 +306,36 @@ class PaddingOfTheWholeKernel(CopiedGate):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size - 1)
 
 
+class PaddingOfKernelAndMore(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size)
+
+
+class PaddingRoundedUp(CopiedGate):
+    def __init__(self, kernel_size):
+        super().__init__(kernel_size)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=(kernel_size + 1) // 2)
+
+
+def _padded_for(sizes: tuple[int, ...], otherwise: int | None) -> type[nn.Module]:
+    """The right padding for some sizes of the kernel, another one (or a KeyError) for others."""
+
+    class PaddedFor(CopiedGate):
+        def __init__(self, kernel_size):
+            super().__init__(kernel_size)
+            table = {k: k // 2 for k in sizes}
+            padding = table[kernel_size] if otherwise is None else table.get(kernel_size, otherwise)
+            self.conv = nn.Conv2d(2, 1, kernel_size, padding=padding)
+
+    return PaddedFor
+
+
+class GateCutOff(CopiedGate):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
 class GateNormed(CopiedGate):
     def __init__(self, kernel_size):
         super().__init__(kernel_size)
@@ -316,7 +347,7 @@ class GateNormed(CopiedGate):
 
 def _built(candidate: Any) -> Callable[..., Any]:
     def run(kernel_size: int, x: torch.Tensor) -> Any:
-        return module_from(candidate, kernel_size)(x)
+        return _can_learn(module_from(candidate, kernel_size), x)
 
     return run
 
@@ -327,6 +358,10 @@ def _kernels_and_features(rng: torch.Generator) -> Inputs:
     return [(k, torch.randn(s, generator=rng)) for k, s in zip(kernels, shapes, strict=True)]
 
 
+_CUT_OFF = (
+    "The values are right, but the weights are cut off from the graph (detach, .data, no_grad or a "
+    "trip through NumPy): they would never learn."
+)
 _NO_SIGMOID = (
     "The weights are the bare output of the convolution: they can be negative or large. "
     "What brings any number into (0, 1)?"
@@ -342,7 +377,7 @@ _NORMED = (
     "a convolution and a sigmoid alone."
 )
 _PADDING = (
-    "The convolution fits its input. But its padding was chosen for two kernel sizes only: "
+    "The convolution fits its input. But its padding was chosen for some kernel sizes only: "
     "with others the map comes out smaller or larger than the features. What does a kernel of "
     "any odd size need?"
 )
@@ -407,6 +442,19 @@ COPIED_GATE = Exercise(
         "border-reflected": (GateReflected, _REFLECTED),
         "border-repeated": (GateRepeated, _REPEATED),
         "padding-of-the-whole-kernel": (PaddingOfTheWholeKernel, _WHOLE_KERNEL),
+        "padding-of-the-kernel-and-more": (PaddingOfKernelAndMore, _WHOLE_KERNEL),
+        "padding-rounded-up": (PaddingRoundedUp, _WHOLE_KERNEL),
+        **{
+            f"padding-for-{len(sizes)}-sizes-else-{otherwise}": (
+                _padded_for(sizes, otherwise),
+                _PADDING,
+            )
+            for sizes, otherwise in (
+                *(((3, 5, 7), n) for n in (1, 3)),
+                *(((1, 3, 5, 7), n) for n in (0, 1, 3, None)),
+            )
+        },
+        "gate-cut-off": (GateCutOff, _CUT_OFF),
         "norm": (GateNormed, _NORMED),
         "order-swapped": (OrderSwapped, _ORDER),
         "indices-instead-of-values": (PeakIndices, _INDICES),
@@ -816,7 +864,7 @@ def _weights_alone(gate: Any) -> type[nn.Module]:
 # What goes wrong in the mended snippet goes wrong in the module as well, and the other way round.
 for _mistake in (
     *("padding-for-two-sizes", "only-mean", "only-maximum", "maps-added", "two-maps", "groups"),
-    "joined-along-the-batch",
+    *("joined-along-the-batch", "gate-cut-off"),
 ):
     _wrong, _text = COPIED_GATE.wrong[_mistake]
     SPATIAL_GATE.wrong[_mistake] = (_times_features(_wrong), _text)
@@ -1102,9 +1150,14 @@ class ReductionFixed(CBAMBlock):
         super().__init__(channels, min(16, channels), kernel_size)
 
 
+class BlockCutOff(CBAMBlock):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+
 def _built_block(candidate: Any) -> Callable[..., Any]:
     def run(channels: int, reduction: int, kernel_size: int, x: torch.Tensor) -> Any:
-        return module_from(candidate, channels, reduction, kernel_size)(x)
+        return _can_learn(module_from(candidate, channels, reduction, kernel_size), x)
 
     return run
 
@@ -1251,6 +1304,7 @@ CBAM_BLOCK = Exercise(
             ReductionFixed,
             "The argument `reduction` is not used. Without it, ChannelAttention takes 16.",
         ),
+        "gate-cut-off": (BlockCutOff, _CUT_OFF),
     },
     hints=(
         "Which half has to see the features as they are, and which one what the other has left?",
@@ -1282,6 +1336,21 @@ def _empty(masks: torch.Tensor) -> torch.Tensor:
 
 def first_of_ties(maps, masks):
     hits = masks.flatten(1).gather(1, maps.flatten(1).argmax(1, keepdim=True))[:, 0].float()
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def last_of_ties(maps, masks):
+    hits = masks.flatten(1).gather(1, maps.flatten(1).argsort(dim=1, stable=True)[:, -1:])[:, 0]
+    return hits.float().masked_fill(_empty(masks), torch.nan)
+
+
+def one_of_ties(maps, masks):
+    hits = masks.flatten(1).gather(1, maps.flatten(1).topk(1).indices)[:, 0].float()
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
+def one_of_sorted_ties(maps, masks):
+    hits = masks.flatten(1).gather(1, maps.flatten(1).argsort(1)[:, -1:])[:, 0].float()
     return hits.masked_fill(_empty(masks), torch.nan)
 
 
@@ -1350,6 +1419,12 @@ def rounded_first(maps, masks):
     return pointing_game((100 * maps).round(), masks)
 
 
+def within_a_tolerance(maps, masks):
+    highest = maps >= maps.amax((1, 2), keepdim=True) - 1e-5
+    hits = (highest & masks.bool()).sum((1, 2)) / highest.sum((1, 2))
+    return hits.masked_fill(_empty(masks), torch.nan)
+
+
 def by_size_of_the_mask(maps, masks):
     highest = maps == maps.amax((1, 2), keepdim=True)
     return (highest & masks.bool()).sum((1, 2)) / masks.bool().sum((1, 2))
@@ -1368,11 +1443,15 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
         if len(maps) > 1:
             maps[1, 0, 0] = maps[1].max() + 1  # a hit, on a map that is negative everywhere
             maps[1] -= maps[1].max() + 1
-        if i == 1 or len(maps) > 3:  # nearly a tie, which inside the mask wins every other time
+        if (
+            i < 6
+        ):  # nearly a tie, which inside the mask wins every other time; the first two by a hair
+            gap = 0.002 if len(maps) > 3 else 7e-7
             maps[0, 0, 0] = maps[0, -1, -1] = maps[0].max() + 1
-            maps[0, 0, 0] += 0.002 if i % 2 else -0.002
+            maps[0, 0, 0] += gap if i % 2 else -gap
         if len(maps) > 3:
             masks[3] = False
+            masks[4:5, -1, -1] = True  # the last of equal pixels may be a hit, too
             maps[2], maps[4:] = 0.25, -1  # all pixels are equally high
             masks[2, 0, 0] = False
         if i == 6:  # a batch of one is no easy case: ties below zero, one of them in the mask
@@ -1381,6 +1460,15 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
         cases.append((maps, masks.to(torch.uint8) if i % 3 else masks))
     return cases
 
+
+_NEARLY = (
+    "Right if one pixel is clearly the highest. Pixels that are only nearly as high count as equal "
+    "for you, by rounding or by a tolerance. Equally high means equal."
+)
+_ONE_OF_TIES = (
+    "Right without ties. If several pixels are equally high, you take {} of them, so that its "
+    "place decides. Asked for is the share of them that lies in the mask."
+)
 
 POINTING_GAME = Exercise(
     name="spatial.pointing_game",
@@ -1405,6 +1493,9 @@ POINTING_GAME = Exercise(
             "Right in the plain case, and two special ones are missing: several pixels that are "
             "equally high, of which argmax takes the first, and masks without a pixel.",
         ),
+        "last-of-ties": (last_of_ties, _ONE_OF_TIES.format("the last")),
+        "one-of-ties": (one_of_ties, _ONE_OF_TIES.format("one")),
+        "one-of-sorted-ties": (one_of_sorted_ties, _ONE_OF_TIES.format("one")),
         "ties-won": (
             ties_won,
             "Right without ties. If several pixels are equally high, one in the mask is enough for "
@@ -1455,11 +1546,8 @@ POINTING_GAME = Exercise(
             "You count all pixels of the brighter half of the range. The pointing game looks at "
             "the highest value only.",
         ),
-        "nearly-highest": (
-            rounded_first,
-            "Right if one pixel is clearly the highest. Pixels that are only nearly as high count "
-            "as equal for you, by rounding or by a tolerance. Equally high means equal.",
-        ),
+        "nearly-highest": (rounded_first, _NEARLY),
+        "nearly-highest-by-a-hair": (within_a_tolerance, _NEARLY),
         "divided-by-the-mask": (
             by_size_of_the_mask,
             "You divide by the size of the mask. The share asked for is of the highest pixels: by "
