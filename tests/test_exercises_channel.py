@@ -189,6 +189,16 @@ def kernel_by_bits(x):
     return int((math.log2(x.size(1)) + 1) // 2) | 1
 
 
+def kernel_nearest_odd(x):
+    """As in the paper, and upwards on a tie."""
+    t = (math.log2(x.shape[1]) + 1) / 2
+    return min(range(19, 0, -2), key=lambda k: abs(k - t))
+
+
+def kernel_in_closed_form(x):
+    return 2 * math.floor((math.log2(x.shape[1]) + 1) / 4) + 1
+
+
 class ECAUnfolded(nn.Module):
     def __init__(self, channels, kernel_size):
         super().__init__()
@@ -286,7 +296,12 @@ RIGHT = {
         MeanMaxCreatedBackwards,
         MeanMaxHiddenSummed,
     ],
-    "channel.eca_kernel": [kernel_by_bits, kernel_by_loop],
+    "channel.eca_kernel": [
+        kernel_by_bits,
+        kernel_by_loop,
+        kernel_nearest_odd,
+        kernel_in_closed_form,
+    ],
     "channel.ECAGate": [ECAUnfolded, ECAConv2d, ECATransposed],
     "channel.gated_block": [GatedBlockModule, gated_block_clamped],
     "channel.reweigh": [reweigh_linear, reweigh_columns, reweigh_einsum, reweigh_by_loop],
@@ -430,6 +445,139 @@ def test_kernels_that_are_nearly_right():
         result = exercise("channel.eca_kernel").check(answer)
         assert result.mistake == mistake, (mistake, result.message)
     assert exercise("channel.eca_kernel").check(lambda x: np.int64(kernel_by_bits(x))).passed
+
+
+def odd(k):
+    return k if k % 2 else k + 1
+
+
+def test_kernels_whose_mistake_hides_behind_another():
+    def log(x):
+        return math.log2(x.shape[1])
+
+    for mistake, answer in (
+        ("tie-goes-down", lambda x: min((1, 3, 5, 7), key=lambda k: abs(k - (log(x) + 1) / 2))),
+        ("tie-goes-to-even", lambda x: 2 * round((log(x) - 1) / 4) + 1),
+        ("one-within-the-logarithm", lambda x: odd(math.floor(math.log2(x.shape[1] + 1) / 2))),
+        ("rounded", lambda x: odd(int(log(x) / 2 + 1))),
+        ("rounded", lambda x: odd(int(log(x) / 2) + 1)),
+        ("brackets-missing", lambda x: odd(int(log(x) + 1 / 2))),
+        ("one-forgotten", lambda x: odd(int(log(x) / 2))),
+    ):
+        result = exercise("channel.eca_kernel").check(answer)
+        assert result.mistake == mistake, (mistake, result.message)
+        assert "more than one thing" not in result.message
+    for answer in (lambda x: odd(int(log(x) / 2 + 1)), lambda x: odd(round((log(x) + 1) / 2))):
+        message = " ".join(exercise("channel.eca_kernel").check(answer).message.split())
+        assert "added after the division" in message and "rounded to the nearest" in message
+
+
+@pytest.mark.parametrize("base", [channel.SEGate, channel.MeanMaxGate])
+def test_a_hidden_width_that_is_rounded_is_named(base):
+    widths = (
+        lambda c, r: math.ceil(c / r),
+        lambda c, r: max(1, round(c / r)),
+        lambda c, r: (c + r - 1) // r,
+    )
+    for width in widths:
+
+        class Rounded(base):
+            def __init__(self, channels, reduction, width=width):
+                super().__init__(channels, reduction)
+                self.down = nn.Linear(channels, width(channels, reduction))
+                self.up = nn.Linear(width(channels, reduction), channels)
+
+        result = exercise(f"channel.{base.__name__}").check(Rounded)
+        assert result.mistake == "hidden-width-rounded", result.message
+
+
+def test_gates_that_are_nearly_right_are_named():
+    def with_forward(base, forward):
+        return type("Answer", (base,), {"forward": lambda self, x: forward(self, x)})
+
+    def both(self, x):
+        return self.judge(x.mean((2, 3))), self.judge(x.amax((2, 3)))
+
+    def spread(self, x):
+        return self.judge(x.mean((2, 3))) + self.judge(x.flatten(2).std(2))
+
+    def row(self, x):
+        return self.conv(x.mean((2, 3)).unsqueeze(1)).squeeze(1)
+
+    def eca_by_view(self, x):
+        return x * self.conv(F.adaptive_avg_pool2d(x, 1)).sigmoid()
+
+    def eca_unbatched(self, x):
+        return x * self.conv(x.flatten(2).mean(-1)).sigmoid().unsqueeze(-1).unsqueeze(-1)
+
+    wide = (..., None, None)
+    for base, mistake, forward in (
+        (
+            "MeanMaxGate",
+            "deviation-instead-of-maximum",
+            lambda s, x: x * spread(s, x).sigmoid()[wide],
+        ),
+        (
+            "MeanMaxGate",
+            "larger-verdict",
+            lambda s, x: x * both(s, x)[0].max(both(s, x)[1]).sigmoid()[wide],
+        ),
+        (
+            "MeanMaxGate",
+            "gates-never-below-a-half",
+            lambda s, x: x * F.relu(sum(both(s, x))).sigmoid()[wide],
+        ),
+        ("MeanMaxGate", "broadcasting-axes-missing", lambda s, x: x * sum(both(s, x)).sigmoid()),
+        ("MeanMaxGate", "gate-returned-flat", lambda s, x: sum(both(s, x)).sigmoid()),
+        ("MeanMaxGate", "input-added", lambda s, x: x * (1 + sum(both(s, x)).sigmoid()[wide])),
+        ("ECAGate", "sequence-axis-missing", eca_unbatched),
+        ("ECAGate", "four-axes", eca_by_view),
+        ("ECAGate", "gate-returned-flat", lambda s, x: row(s, x).sigmoid()),
+        (
+            "ECAGate",
+            "gates-never-below-a-half",
+            lambda s, x: x * row(s, x).clamp(min=0).sigmoid()[wide],
+        ),
+        ("ECAGate", "axes-missing-of-the-first-factor", lambda s, x: row(s, x).sigmoid() * x),
+        ("ECAGate", "input-added", lambda s, x: x * (1 + row(s, x).sigmoid()[wide])),
+    ):
+        answer = with_forward(getattr(channel, base), forward)
+        result = exercise(f"channel.{base}").check(answer)
+        assert result.mistake == mistake, (base, mistake, result.message)
+        assert "more than one thing" not in result.message
+
+
+def test_matrices_turned_or_exchanged_are_named():
+    def turned(x, down, up):
+        hidden = F.relu(x.mean((2, 3)) @ down.reshape(-1, len(down)))
+        return x * torch.sigmoid(hidden @ up.reshape(-1, len(up)))[..., None, None]
+
+    def exchanged(x, down, up):
+        return (
+            x * F.linear(F.linear(x.mean((2, 3)), up.T).relu(), down.T).sigmoid()[..., None, None]
+        )
+
+    def open_ended(x, down, up):
+        return x * F.linear(F.linear(x.mean((2, 3)), down).relu(), up)[..., None, None]
+
+    for mistake, answer in (
+        ("viewed-instead-of-transposed", turned),
+        ("matrices-exchanged", exchanged),
+        ("sigmoid-missing", open_ended),
+    ):
+        assert exercise("channel.reweigh").check(answer).mistake == mistake
+
+
+def test_other_slips_are_named():
+    for name, mistake, answer in (
+        ("squeeze", "divided-by-the-height", lambda x: x.flatten(2).sum(2) / x.shape[-2]),
+        ("squeeze", "divided-by-the-width", lambda x: x.flatten(2).sum(2) / x.shape[-1]),
+        ("se_parameters", "layer-by-layer", (96 * 12 + 12, 12 * 96 + 96)),
+        ("gated_block", "gate-before-both-paths", lambda x, b, g, s: F.relu(b(g(x)) + s(g(x)))),
+        ("gated_block", "relu-on-the-shortcut", lambda x, b, g, s: F.relu(g(b(x)) + F.relu(s(x)))),
+        ("gated_block", "relu-on-each-path", lambda x, b, g, s: F.relu(g(b(x))) + F.relu(s(x))),
+    ):
+        assert exercise(f"channel.{name}").check(answer).mistake == mistake
 
 
 def test_padding_that_fits_one_kernel_is_named():

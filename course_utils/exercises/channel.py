@@ -68,6 +68,17 @@ def squeeze_by_square_root(x):
     return x.sum((2, 3)) / x.shape[2] ** 2
 
 
+def squeeze_by_the_height(x):
+    return x.sum((2, 3)) / x.shape[2]
+
+
+def squeeze_by_the_width(x):
+    return x.sum((2, 3)) / x.shape[3]
+
+
+_ONE_LENGTH = "You sum over both axes and divide by the length of one of them."
+
+
 def _features(rng: torch.Generator) -> Inputs:
     shapes = ((1, 2, 4, 4), (1, 3, 2, 5), (3, 4, 3, 3), (2, 5, 4, 1), (4, 1, 3, 6), (5, 4, 5, 5))
     return [(_spread(shape, rng),) for shape in shapes]
@@ -129,6 +140,8 @@ SQUEEZE = Exercise(
             squeeze_by_square_root,
             "Right for square images only: you divide by the height twice.",
         ),
+        "divided-by-the-height": (squeeze_by_the_height, _ONE_LENGTH),
+        "divided-by-the-width": (squeeze_by_the_width, _ONE_LENGTH),
     },
     hints=(
         "Which axes of (N, C, H, W) does the result (N, C) no longer have?",
@@ -259,6 +272,11 @@ class AxesMissing(SEGate):
         return x * self.up(self.down(x.mean((2, 3))).relu()).sigmoid()
 
 
+class AxesMissingInFront(SEGate):
+    def forward(self, x):
+        return self.up(self.down(x.mean((2, 3))).relu()).sigmoid() * x
+
+
 class InPlace(SEGate):
     def forward(self, x):
         return x.mul_(self.weights(x))
@@ -281,6 +299,13 @@ class HiddenIsReduction(SEGate):
         super().__init__(channels, reduction)
         self.down = nn.Linear(channels, reduction)
         self.up = nn.Linear(reduction, channels)
+
+
+class HiddenRoundedUp(SEGate):
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.down = nn.Linear(channels, -(-channels // reduction))
+        self.up = nn.Linear(-(-channels // reduction), channels)
 
 
 class DetachedGate(SEGate):
@@ -308,10 +333,27 @@ def _can_learn(module: nn.Module, x: torch.Tensor) -> Any:
 def _module_inputs(rng: torch.Generator) -> Inputs:
     # With one channel `squeeze()` takes away the axis of the channels.
     cases = ((1, 4, 2, 3, 3), (2, 6, 3, 4, 2), (3, 8, 4, 5, 5), (1, 9, 3, 1, 6), (4, 3, 4, 3, 5))
-    cases_and_one = (*cases, (3, 1, 1, 4, 3))
-    return [(c, r, _spread((n, c, h, w), rng)) for n, c, r, h, w in cases_and_one]
+    # With 11 channels and r = 4 a width that is rounded is not C // r.
+    cases_and_more = (*cases, (3, 1, 1, 4, 3), (2, 11, 4, 4, 3))
+    return [(c, r, _spread((n, c, h, w), rng)) for n, c, r, h, w in cases_and_more]
 
 
+_ROUNDED = (
+    "Where C / r is no whole number, your hidden layer has one unit too many: you round up, or to "
+    "the nearest. C // r drops what stands behind the point."
+)
+_INPUT_ADDED = (
+    "You add the input to the weighed features. In a residual block the shortcut does that; within "
+    "the gate it makes weights between 1 and 2, which close no channel."
+)
+_AXES_MISSING = (
+    "The gates have shape (N, C) when they meet features (N, C, H, W). Broadcasting lines shapes "
+    "up from the right, so C falls on the width. Give the gates two more axes."
+)
+_NEVER_BELOW_A_HALF = (
+    "A ReLU stands right before the sigmoid. Then no gate can go below 0.5, and no channel can be "
+    "closed."
+)
 _ONE_CHANNEL = (
     "Right until there is one channel: `squeeze()` removes every axis of length one, then the axis "
     "of the channels too. Name the axes that you want to lose."
@@ -405,16 +447,9 @@ SE_GATE = Exercise(
             GateAdded,
             "You add the gates to the features. They are to weigh them: multiply.",
         ),
-        "input-added": (
-            InputAdded,
-            "You add the input to the weighed features. In a residual block the shortcut does "
-            "that; within the gate it makes weights between 1 and 2, which close no channel.",
-        ),
-        "broadcasting-axes-missing": (
-            AxesMissing,
-            "The gates have shape (N, C) when they meet features (N, C, H, W). Broadcasting lines "
-            "shapes up from the right, so C falls on the width. Give the gates two more axes.",
-        ),
+        "input-added": (InputAdded, _INPUT_ADDED),
+        "broadcasting-axes-missing": (AxesMissing, _AXES_MISSING),
+        "axes-missing-of-the-first-factor": (AxesMissingInFront, _AXES_MISSING),
         "input-changed-in-place": (
             InPlace,
             "Your code changes `x` itself. The caller, a shortcut for instance, still needs it as "
@@ -433,6 +468,7 @@ SE_GATE = Exercise(
             HiddenIsReduction,
             "Your hidden layer has r units. It should have C divided by r of them.",
         ),
+        "hidden-width-rounded": (HiddenRoundedUp, _ROUNDED),
         "gate-cut-off": (
             DetachedGate,
             "The values are right, but the gates are cut off from the graph (detach, .data, "
@@ -564,6 +600,11 @@ SE_PARAMETERS = Exercise(
         "weights-alone": (
             lambda: 2304,
             "These are the weights. Answer with a tuple of two numbers: the biases come second.",
+        ),
+        "layer-by-layer": (
+            lambda: (1164, 1248),
+            "These are the numbers of the two layers, each with its biases. Count the other way: "
+            "the weights of both layers, then the biases of both.",
         ),
         "sum-alone": (
             lambda: 2412,
@@ -712,11 +753,85 @@ class MaximumOverTheBatch(MeanMaxGate):
         return x * (self.judge(x.mean((2, 3))) + self.judge(peak)).sigmoid()[:, :, None, None]
 
 
+class GateOfBothReturnedFlat(MeanMaxGate):
+    def forward(self, x):
+        return (self.judge(x.mean((2, 3))) + self.judge(x.amax((2, 3)))).sigmoid()
+
+
+class DeviationForMaximum(MeanMaxGate):
+    def forward(self, x):
+        logits = self.judge(x.mean((2, 3))) + self.judge(x.std((2, 3)))
+        return x * logits.sigmoid()[:, :, None, None]
+
+
+class PlainDeviationForMaximum(MeanMaxGate):
+    def forward(self, x):
+        logits = self.judge(x.mean((2, 3))) + self.judge(x.std((2, 3), unbiased=False))
+        return x * logits.sigmoid()[:, :, None, None]
+
+
+class VarianceForMaximum(MeanMaxGate):
+    def forward(self, x):
+        logits = self.judge(x.mean((2, 3))) + self.judge(x.var((2, 3)))
+        return x * logits.sigmoid()[:, :, None, None]
+
+
+class BothHiddenRoundedUp(MeanMaxGate):
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.down = nn.Linear(channels, -(-channels // reduction))
+        self.up = nn.Linear(-(-channels // reduction), channels)
+
+
+class ReluOfTheSum(MeanMaxGate):
+    def forward(self, x):
+        logits = self.judge(x.mean((2, 3))) + self.judge(x.amax((2, 3)))
+        return x * logits.relu().sigmoid()[:, :, None, None]
+
+
+class ReluOfEachVerdict(MeanMaxGate):
+    def judge(self, pooled):
+        return super().judge(pooled).relu()
+
+
+class LargerVerdict(MeanMaxGate):
+    def forward(self, x):
+        logits = torch.maximum(self.judge(x.mean((2, 3))), self.judge(x.amax((2, 3))))
+        return x * logits.sigmoid()[:, :, None, None]
+
+
+class BothConcatenated(MeanMaxGate):
+    def __init__(self, channels, reduction):
+        super().__init__(channels, reduction)
+        self.down = nn.Linear(2 * channels, max(channels // reduction, 1))
+
+    def forward(self, x):
+        pooled = torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
+        return x * self.judge(pooled).sigmoid()[:, :, None, None]
+
+
+class AxesOfBothMissing(MeanMaxGate):
+    def forward(self, x):
+        return x * (self.judge(x.mean((2, 3))) + self.judge(x.amax((2, 3)))).sigmoid()
+
+
+class AxesOfBothMissingInFront(MeanMaxGate):
+    def forward(self, x):
+        return (self.judge(x.mean((2, 3))) + self.judge(x.amax((2, 3)))).sigmoid() * x
+
+
+class InputAddedToBoth(MeanMaxGate):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
 class BothInPlace(MeanMaxGate):
     def forward(self, x):
         logits = self.judge(x.mean((2, 3))) + self.judge(x.amax((2, 3)))
         return x.mul_(logits.sigmoid()[:, :, None, None])
 
+
+_SPREAD = "You take how far the values are spread (std or var) where their maximum is asked for."
 
 MEAN_MAX_GATE = Exercise(
     name="channel.MeanMaxGate",
@@ -792,6 +907,28 @@ MEAN_MAX_GATE = Exercise(
             MaximumOverTheBatch,
             "Your maximum runs over the batch as well: the gates of one image depend on others.",
         ),
+        "deviation-instead-of-maximum": (DeviationForMaximum, _SPREAD),
+        "plain-deviation-instead-of-maximum": (PlainDeviationForMaximum, _SPREAD),
+        "variance-instead-of-maximum": (VarianceForMaximum, _SPREAD),
+        "hidden-width-rounded": (BothHiddenRoundedUp, _ROUNDED),
+        "gates-never-below-a-half": (ReluOfTheSum, _NEVER_BELOW_A_HALF),
+        "verdicts-never-negative": (
+            ReluOfEachVerdict,
+            "A ReLU stands behind the second layer as well. Then no verdict is negative, no gate "
+            "goes below 0.5, and no channel can be closed.",
+        ),
+        "larger-verdict": (
+            LargerVerdict,
+            "You take the larger of the two verdicts. CBAM adds them.",
+        ),
+        "pooled-values-concatenated": (
+            BothConcatenated,
+            "Your first layer gets mean and maximum side by side, 2 C numbers. The perceptron of "
+            "CBAM takes C numbers, and is asked twice.",
+        ),
+        "broadcasting-axes-missing": (AxesOfBothMissing, _AXES_MISSING),
+        "axes-missing-of-the-first-factor": (AxesOfBothMissingInFront, _AXES_MISSING),
+        "input-added": (InputAddedToBoth, _INPUT_ADDED),
         "softmax-instead-of-sigmoid": (
             SoftmaxOfBoth,
             "Your gates of an image sum to one: that is a softmax. A sigmoid is asked for.",
@@ -803,6 +940,10 @@ MEAN_MAX_GATE = Exercise(
         "gate-returned": (
             GateOfBothReturned,
             "You return the gates themselves. The features, weighed by them, are asked for.",
+        ),
+        "gate-returned-flat": (
+            GateOfBothReturnedFlat,
+            "You return the gates (N, C). The features, weighed by them, are asked for.",
         ),
         "input-changed-in-place": (
             BothInPlace,
@@ -889,6 +1030,34 @@ def kernel_without_one(x):
     return k if k % 2 else k + 1
 
 
+def kernel_without_brackets(x):
+    from math import log2
+
+    k = int(log2(x.shape[1]) + 1 / 2)
+    return k if k % 2 else k + 1
+
+
+def kernel_one_within_the_logarithm(x):
+    from math import log2
+
+    k = int(log2(x.shape[1] + 1) / 2)
+    return k if k % 2 else k + 1
+
+
+def kernel_tie_down(x):
+    from math import log2
+
+    t = (log2(x.shape[1]) + 1) / 2
+    return min((1, 3, 5, 7, 9), key=lambda k: abs(k - t))
+
+
+def kernel_tie_by_round(x):
+    from math import log2
+
+    t = (log2(x.shape[1]) + 1) / 2
+    return 2 * round((t - 1) / 2) + 1
+
+
 def kernel_of_the_width(x):
     return eca_kernel(x.transpose(1, 3))
 
@@ -910,7 +1079,8 @@ def kernel_always_raised(x):
 
 
 def _wide_features(rng: torch.Generator) -> Inputs:
-    channels = (64, 16, 256, 2, 512, 48, 128, 1024, 6, 1, 24)
+    # 8 and 128 are ties between two odd numbers; 15 and 255 are one less than a power of two.
+    channels = (64, 16, 256, 2, 512, 48, 128, 1024, 6, 1, 24, 8, 12, 15, 255)
     sizes = ((1, 2, 3), (20, 1, 1), (2, 1, 40), (5, 3, 2))
     cases = []
     for i, c in enumerate(channels):
@@ -935,10 +1105,10 @@ def _whole_number(candidate: Any) -> Callable[..., Any]:
 ECA_KERNEL = Exercise(
     name="channel.eca_kernel",
     question=(
-        "Write eca_kernel(x), the length of ECA's kernel for features x by the rule of the paper. "
+        "Write eca_kernel(x), the length of ECA's kernel for features x by the authors' rule. "
         "`x` is a float tensor (N, C, H, W). Take t = (log2(C) + 1) / 2 and drop what stands "
         "behind the point; if the whole number that is left is even, take the next higher one. "
-        "Return an int."
+        "(In the paper: the odd number nearest to t.) Return an int."
     ),
     reference=eca_kernel,
     make_inputs=_wide_features,
@@ -960,8 +1130,9 @@ ECA_KERNEL = Exercise(
         ),
         "rounded": (
             kernel_rounded,
-            "You round to the nearest whole number before you look whether it is even. The rule "
-            "drops what stands behind the point.",
+            "Before you look whether it is even, your number is rounded to the nearest one, or the "
+            "one is added after the division (which comes to the same). The rule adds one, then "
+            "divides, then drops what stands behind the point.",
         ),
         "rounded-up": (
             kernel_rounded_up,
@@ -982,7 +1153,25 @@ ECA_KERNEL = Exercise(
             "This is the natural logarithm (or another one). The rule counts doublings: base 2.",
         ),
         "half-forgotten": (kernel_without_half, "You forgot to divide by two."),
+        "brackets-missing": (
+            kernel_without_brackets,
+            "Only the one is divided by two. Put brackets around the sum.",
+        ),
         "one-forgotten": (kernel_without_one, "You forgot to add one before dividing."),
+        "one-within-the-logarithm": (
+            kernel_one_within_the_logarithm,
+            "You add one to C. The one is added after the logarithm has been taken.",
+        ),
+        "tie-goes-down": (
+            kernel_tie_down,
+            "You take the nearest odd number, but where two are equally near, the lower one. On a "
+            "tie the rule goes up.",
+        ),
+        "tie-goes-to-even": (
+            kernel_tie_by_round,
+            "You take the nearest odd number, but on a tie Python's `round` goes now up, now down. "
+            "The rule goes up.",
+        ),
         "width-instead-of-channels": (
             kernel_of_the_width,
             "You count the width of the image. Which axis of (N, C, H, W) holds the channels?",
@@ -1084,6 +1273,57 @@ class ECACircular(ECAGate):
 class ECAReturned(ECAGate):
     def forward(self, x):
         return self.conv(x.mean((2, 3))[:, None]).sigmoid()[:, 0, :, None, None]
+
+
+class ECAReturnedFlat(ECAGate):
+    def forward(self, x):
+        return self.conv(x.mean((2, 3))[:, None]).sigmoid()[:, 0]
+
+
+class ECASum(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.sum((2, 3))[:, None]).sigmoid()[:, 0, :, None, None]
+
+
+class ECAReluBeforeSigmoid(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))[:, None]).relu().sigmoid()[:, 0, :, None, None]
+
+
+class ECAReplicated(ECAGate):
+    def __init__(self, channels, kernel_size):
+        super().__init__(channels, kernel_size)
+        self.conv.padding_mode = "replicate"
+
+
+class ECAWithoutSequence(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))).sigmoid()[:, :, None, None]
+
+
+class ECAWithLengthOne(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))[:, :, None]).sigmoid()[..., None]
+
+
+class ECAWithFourAxes(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3), keepdim=True)).sigmoid()
+
+
+class ECAAxesMissing(ECAGate):
+    def forward(self, x):
+        return x * self.conv(x.mean((2, 3))[:, None]).sigmoid()[:, 0]
+
+
+class ECAAxesMissingInFront(ECAGate):
+    def forward(self, x):
+        return self.conv(x.mean((2, 3))[:, None]).sigmoid()[:, 0] * x
+
+
+class ECAInputAdded(ECAGate):
+    def forward(self, x):
+        return x + super().forward(x)
 
 
 class ECAUnpadded(ECAGate):
@@ -1189,6 +1429,38 @@ ECA_GATE = Exercise(
             ECAReturned,
             "You return the gates themselves. The features, weighed by them, are asked for.",
         ),
+        "gate-returned-flat": (
+            ECAReturnedFlat,
+            "You return the gates (N, C). The features, weighed by them, are asked for.",
+        ),
+        "sum-squeezed": (
+            ECASum,
+            "You squeeze by the sum. It grows with the size of the image; ECA takes the mean.",
+        ),
+        "gates-never-below-a-half": (ECAReluBeforeSigmoid, _NEVER_BELOW_A_HALF),
+        "ends-repeated": (
+            ECAReplicated,
+            "Right but for the first and last channels: beyond the ends you repeat their values. "
+            "Zeros stand there.",
+        ),
+        "sequence-axis-missing": (
+            ECAWithoutSequence,
+            "Your convolution gets the means as (N, C), and takes that for a single sequence with "
+            "N channels. It waits for three axes: images, channels of the sequence, places.",
+        ),
+        "sequence-of-length-one": (
+            ECAWithLengthOne,
+            "Your convolution gets the means as (N, C, 1): C channels, one place. Here the means "
+            "are the places of a sequence that has a single channel.",
+        ),
+        "four-axes": (
+            ECAWithFourAxes,
+            "Your convolution gets four axes, (N, C, 1, 1). It waits for three: images, channels "
+            "of the sequence, places. The C means are the places.",
+        ),
+        "broadcasting-axes-missing": (ECAAxesMissing, _AXES_MISSING),
+        "axes-missing-of-the-first-factor": (ECAAxesMissingInFront, _AXES_MISSING),
+        "input-added": (ECAInputAdded, _INPUT_ADDED),
         "padding-missing": (
             ECAUnpadded,
             "Without zeros at the ends a convolution makes the list shorter, and there is no gate "
@@ -1346,6 +1618,19 @@ def reweigh_by_softmax(x, down, up):
     return x * torch.softmax(torch.relu(x.mean((2, 3)) @ down.T) @ up.T, 1)[:, :, None, None]
 
 
+def reweigh_without_sigmoid(x, down, up):
+    return x * (torch.relu(x.mean((2, 3)) @ down.T) @ up.T)[:, :, None, None]
+
+
+def reweigh_viewed(x, down, up):
+    hidden = torch.relu(x.mean((2, 3)) @ down.view(down.shape[1], -1))
+    return x * torch.sigmoid(hidden @ up.view(up.shape[1], -1))[:, :, None, None]
+
+
+def reweigh_exchanged(x, down, up):
+    return x * torch.sigmoid(torch.relu(x.mean((2, 3)) @ up) @ down)[:, :, None, None]
+
+
 def _reweigh_inputs(rng: torch.Generator) -> Inputs:
     # In the last case but one N, C, H and W are equal, so that a mix-up of axes raises nothing.
     cases = ((1, 4, 3, 3, 2), (3, 6, 2, 5, 3), (1, 3, 4, 1, 1), (2, 1, 3, 3, 1), (4, 4, 4, 4, 2))
@@ -1441,6 +1726,16 @@ REWEIGH = Exercise(
             "You return the gates themselves. The features, weighed by them, are asked for.",
         ),
         "relu-missing": (reweigh_without_relu, "The ReLU between the two products is gone."),
+        "sigmoid-missing": (reweigh_without_sigmoid, "The sigmoid behind the products is gone."),
+        "viewed-instead-of-transposed": (
+            reweigh_viewed,
+            "The shapes fit, but `view` (or `reshape`) deals the numbers out anew, row by row. A "
+            "transpose exchanges rows and columns.",
+        ),
+        "matrices-exchanged": (
+            reweigh_exchanged,
+            "`up` comes first in your code, and `down` second. The shapes fit that way, too.",
+        ),
         "softmax-instead-of-sigmoid": (
             reweigh_by_softmax,
             "Your gates of an image sum to one: that is a softmax. A sigmoid is asked for.",
@@ -1532,6 +1827,19 @@ def relu_before_the_addition(x, branch, gate, shortcut):
 
 def relu_before_the_gate(x, branch, gate, shortcut):
     return torch.relu(gate(torch.relu(branch(x))) + shortcut(x))
+
+
+def gate_before_both_paths(x, branch, gate, shortcut):
+    x = gate(x)
+    return torch.relu(branch(x) + shortcut(x))
+
+
+def relu_on_the_shortcut(x, branch, gate, shortcut):
+    return torch.relu(gate(branch(x)) + torch.relu(shortcut(x)))
+
+
+def relu_on_each_path(x, branch, gate, shortcut):
+    return torch.relu(gate(branch(x))) + torch.relu(shortcut(x))
 
 
 def gate_of_the_branch_on_the_shortcut(x, branch, gate, shortcut):
@@ -1635,6 +1943,20 @@ GATED_BLOCK = Exercise(
             relu_before_the_gate,
             "There is a ReLU between the last norm and the gate. The branch goes to the gate as it "
             "is.",
+        ),
+        "gate-before-both-paths": (
+            gate_before_both_paths,
+            "The gate weighs x before the paths part, the shortcut's x too. It is to weigh what "
+            "the branch gives, and nothing else.",
+        ),
+        "relu-on-the-shortcut": (
+            relu_on_the_shortcut,
+            "There is a ReLU on the shortcut. It is to stay free; the block has one ReLU, at the "
+            "end.",
+        ),
+        "relu-on-each-path": (
+            relu_on_each_path,
+            "Each path has a ReLU of its own. The block has one, behind the addition.",
         ),
         "paths-multiplied": (
             gate_of_the_branch_on_the_shortcut,
