@@ -738,9 +738,10 @@ SPATIAL_GATE = Exercise(
         "Write the module class SpatialGate(kernel_size), whose forward(x) multiplies the features "
         "by the weights of spatial attention. "
         "`kernel_size` is an odd number; `x` is a float32 tensor (N, C, H, W), not always square. "
-        "The weights are the sigmoid of one convolution, with a bias and zeros as padding, of the "
-        "mean and the maximum over channels, in this order: one weight for each place, shared by "
-        "all channels. Return the weighted features (N, C, H, W); leave `x` as it was."
+        "The weights are the sigmoid of one convolution (an nn.Conv2d, or a weight of shape "
+        "(1, 2, k, k) and a bias), with zeros as padding, of the mean and the maximum over "
+        "channels, in this order: one weight for each place, shared by all channels. Return the "
+        "weighted features (N, C, H, W); leave `x` as it was."
     ),
     reference=SpatialGate,
     make_inputs=_kernels_and_features,
@@ -1150,6 +1151,11 @@ class ReductionFixed(CBAMBlock):
         super().__init__(channels, min(16, channels), kernel_size)
 
 
+class TimesAHalfThatMultiplies(CBAMBlock):
+    def forward(self, x):
+        return self.spatial(x * self.channel(x))
+
+
 class BlockCutOff(CBAMBlock):
     def forward(self, x):
         return super().forward(x).detach()
@@ -1303,6 +1309,11 @@ CBAM_BLOCK = Exercise(
         "reduction-ignored": (
             ReductionFixed,
             "The argument `reduction` is not used. Without it, ChannelAttention takes 16.",
+        ),
+        "times-a-half-that-multiplies": (
+            TimesAHalfThatMultiplies,
+            "The channel half, called, gives the weighed features already. You multiply them by "
+            "`x` once more.",
         ),
         "gate-cut-off": (BlockCutOff, _CUT_OFF),
     },
