@@ -271,7 +271,7 @@ def yolo_and_torchvision() -> Pair:
     kinds = torch.randint(3, (8, 15, 1))
     targets = [{"boxes": b, "labels": k[:, 0] + 1} for b, k in zip(boxes, kinds, strict=True)]
     peer = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
-    y, loss = torch.cat([kinds.float(), boxes], 2), tasks.yolo_later(torch.empty(0), 320)
+    y, loss = torch.cat([kinds.float(), boxes], 2), tasks.yolo_mixed(torch.empty(0), 320)
     return (
         ours,
         "torchvision ssdlite320",

@@ -285,7 +285,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             },
             own_loss={"YOLOv3": tasks.yolo_v3},
             arrays=tasks.smears,
-            loss=tasks.yolo_later,
+            loss=tasks.yolo_mixed,
             score=tasks.score_cells,
             monitor="map",
             augment=augment.smears,

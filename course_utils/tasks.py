@@ -234,7 +234,7 @@ def yolo_v3(targets: Tensor, side: int = 320) -> Loss:
     return yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side)
 
 
-def yolo_later(targets: Tensor, side: int = 320) -> Loss:
+def yolo_mixed(targets: Tensor, side: int = 320) -> Loss:
     """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), a
     heavier box term (YOLOv1), and the ignore threshold of YOLOv3's paper instead of its code. How
     many anchors, how heavy and which threshold was tried out on validation."""

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from .engine import Exercise, Inputs
-from .preparing import as_function, module_from
+from .preparing import as_function, marked_if_cut_off, module_from
 
 
 def _spread(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
@@ -317,17 +317,9 @@ def _run_module(candidate: Any) -> Callable[..., Any]:
     """Calls a module built from (channels, reduction). What cannot learn comes back marked."""
 
     def run(channels: int, reduction: int, x: torch.Tensor) -> Any:
-        return _can_learn(module_from(candidate, channels, reduction), x)
+        return marked_if_cut_off(module_from(candidate, channels, reduction), x)
 
     return run
-
-
-def _can_learn(module: nn.Module, x: torch.Tensor) -> Any:
-    with torch.enable_grad():
-        output = module(x)
-    if isinstance(output, torch.Tensor) and not output.requires_grad:
-        return output, "cut off from the graph"
-    return output
 
 
 def _module_inputs(rng: torch.Generator) -> Inputs:
@@ -1372,7 +1364,7 @@ def _eca_inputs(rng: torch.Generator) -> Inputs:
 
 def _run_eca(candidate: Any) -> Callable[..., Any]:
     def run(channels: int, kernel_size: int, x: torch.Tensor) -> Any:
-        return _can_learn(module_from(candidate, channels, kernel_size), x)
+        return marked_if_cut_off(module_from(candidate, channels, kernel_size), x)
 
     return run
 

@@ -142,6 +142,15 @@ def module_from(candidate: Any, *settings: Any, train: bool = True) -> nn.Module
     return module.train(train)
 
 
+def marked_if_cut_off(module: nn.Module, x: torch.Tensor) -> Any:
+    """What the module makes of `x`, with a mark beside it if no gradient could come back."""
+    with torch.enable_grad():
+        output = module(x)
+    if isinstance(output, torch.Tensor) and not output.requires_grad:
+        return output, "cut off from the graph"
+    return output
+
+
 def is_of_torch(module: nn.Module) -> bool:
     """Whether a module's class is torch's own, and not written by the learner."""
     return type(module).__module__.startswith("torch.")

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from .channel import _can_learn
 from .engine import Exercise, Inputs
-from .preparing import as_function, module_from
+from .preparing import as_function, marked_if_cut_off, module_from
 
 
 def _features(rng: torch.Generator) -> Inputs:
@@ -347,7 +346,7 @@ class GateNormed(CopiedGate):
 
 def _built(candidate: Any) -> Callable[..., Any]:
     def run(kernel_size: int, x: torch.Tensor) -> Any:
-        return _can_learn(module_from(candidate, kernel_size), x)
+        return marked_if_cut_off(module_from(candidate, kernel_size), x)
 
     return run
 
@@ -1163,7 +1162,7 @@ class BlockCutOff(CBAMBlock):
 
 def _built_block(candidate: Any) -> Callable[..., Any]:
     def run(channels: int, reduction: int, kernel_size: int, x: torch.Tensor) -> Any:
-        return _can_learn(module_from(candidate, channels, reduction, kernel_size), x)
+        return marked_if_cut_off(module_from(candidate, channels, reduction, kernel_size), x)
 
     return run
 
