@@ -86,7 +86,11 @@ def card(experiment: experiments.Experiment, run: dict, numbers: int) -> str:
 
     data = CATALOG[run["dataset"]]
     settings = experiment.profiles[run["profile"]]
-    found = "\n".join(f"| {key} | {value:.4g} |" for key, value in run["metrics"].items())
+    aside = ("core_seconds", "best_epoch", "val_auroc", "val_threshold")  # not of the test set
+    on_test = "\n".join(
+        f"| {key} | {value:.4g} |" for key, value in run["metrics"].items() if key not in aside
+    )
+    beside = "; ".join(f"{k} {run['metrics'][k]:.4g}" for k in aside if k in run["metrics"])
     return f"""# {experiment.title}
 
 Weights of one recorded run: arm "{run["arm"]}", seed {run["seed"]}, profile {run["profile"]}. The
@@ -97,12 +101,12 @@ seed was fixed beforehand; other seeds score a little more or less, see
   {settings["fit"]}. From scratch, on the training images; validation chose the epoch.
 - Data: {data.title}, {run["split"]}, source "{run["source"]}". Licence of the data:
   {data.licence}. {data.citation}
-- Trained in {run["seconds"]:.0f} s on {run["device"]}, {run["precision"]}.
+- Trained in {run["seconds"]:.0f} s on {run["device"]}, {run["precision"]}; {beside}.
 - Licence of the weights: that of the data where it asks for it, else CC BY 4.0.
 
 | metric, on test | value |
 |---|---|
-{found}
+{on_test}
 
 Limits: trained to teach. One data set, one way of taking the images, no outside test; scores fall
 where images differ. Not for use on patients. Known defects of the data: {"; ".join(data.defects)}.

@@ -34,6 +34,8 @@ def test_stored_weights_are_those_of_the_recorded_run(recorded):
     card = (ledger.folder() / "weights" / "first_model.md").read_text()
     for word in ("PneumoniaMNIST", "CC BY 4.0", "seed 0", "auroc", "Limits", recorded["device"]):
         assert word in card
+    table = card.split("| metric, on test |")[1].split("Limits")[0]
+    assert "| auroc |" in table and "best_epoch" not in table and "best_epoch" in card
     assert (ledger.folder() / "weights" / "first_model.safetensors").stat().st_size < 1e6
 
 
