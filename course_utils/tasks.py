@@ -195,12 +195,21 @@ def score_lesion(logits: Tensor, masks: Tensor, side: int = 0) -> dict[str, floa
 
 
 def report_lesion(model: nn.Module, data: Dataset, side: int = 128) -> dict[str, float]:
-    """`score_lesion` on the test images at full resolution; images are shrunk for the network."""
+    """`score_lesion` on the test images at full resolution; images are shrunk for the network.
+
+    Beside it the mean Dice of the third of the images with the smallest lesions, and of that with
+    the largest (in pixels of the mask): attention is said to help with small objects.
+    """
     x, _ = skin(data.test, side)
     logits = predict(model, x)
     size = data.test.y.shape[1:]
     large = F.interpolate(logits, size, mode="bilinear", align_corners=False)
-    return score_lesion(large, data.test.y)
+    dice = metrics.dice(large[:, 0] > 0, data.test.y.bool())
+    thirds = data.test.y.flatten(1).sum(1).argsort(stable=True).tensor_split(3)
+    return score_lesion(large, data.test.y) | {
+        "dice_smallest_third": dice[thirds[0]].mean().item(),
+        "dice_largest_third": dice[thirds[2]].mean().item(),
+    }
 
 
 # Detection --------------------------------------------------------------------------------------

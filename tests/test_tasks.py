@@ -68,7 +68,16 @@ def test_report_of_lesions_is_taken_at_full_resolution():
     data = phantom("isic2017")
     logits = data.test.y[:, None].float() * 10 - 5
     report = tasks.report_lesion(Oracle(logits), data, side=64)
-    assert report == pytest.approx({"jaccard": 1, "dice": 1})
+    keys = {"jaccard", "dice", "dice_smallest_third", "dice_largest_third"}
+    assert report == pytest.approx(dict.fromkeys(keys, 1))
+    areas = data.test.y.flatten(1).sum(1)
+    n = len(areas) // 3
+    missed = areas.argsort(stable=True)[:n]
+    logits[missed] = -5
+    report = tasks.report_lesion(Oracle(logits), data, side=64)
+    assert report["dice"] == pytest.approx(1 - n / len(areas))
+    assert report["dice_largest_third"] == 1
+    assert report["dice_smallest_third"] == pytest.approx(0 if len(areas) % 3 == 0 else 1 / (n + 1))
 
 
 def test_loss_of_a_mask_falls_towards_the_truth_and_survives_empty_masks():
