@@ -431,11 +431,9 @@ def readme(text: str) -> str:
     _, end, after = rest.partition("<!-- end of results -->")
     if not mark or not end:
         raise ValueError("README.md lacks the marks between which the table of results stands.")
-    lines = ["| task | arm | test metrics | seconds a run (of cores) |", "|---|---|---|---|"]
+    lines = ["| task | arm | test metrics | seconds a run |", "|---|---|---|---|"]
     for name, experiment in EXPERIMENTS.items():
         for arm, row in ledger.table(name, list(experiment.shown)).iterrows():
             found = "; ".join(f"{NAMES.get(key, key)} {row[key]}" for key in experiment.shown)
-            busy = ledger.values(name, str(arm), "core_seconds").values()
-            cores = f" ({ledger.mean_interval(busy)[0]:.0f})" if busy else ""
-            lines.append(f"| {experiment.title} | {arm} | {found} | {row['seconds']}{cores} |")
+            lines.append(f"| {experiment.title} | {arm} | {found} | {row['seconds']} |")
     return before + mark + "\n".join(lines) + "\n" + end + after

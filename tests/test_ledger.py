@@ -83,6 +83,9 @@ def test_phantoms_and_other_profiles_never_enter_a_table(results):
     assert ledger.values("trial", "attention", "auroc") == {0: 0.9, 1: 0.8}
     table = ledger.table("trial", ["auroc"])
     assert table.loc["attention", "auroc"] == ledger.in_words([0.9, 0.8])
+    assert table.loc["attention", "seconds"] == "2"  # 1.5 by the clock
+    ledger.record(line(arm="control", metrics={"auroc": 0.8, "core_seconds": 7.0}))
+    assert ledger.table("trial", ["auroc"]).loc["control", "seconds"] == "7"
     assert [run["seed"] for run in ledger.select("trial", real=False)] == [2]
 
 
