@@ -137,9 +137,11 @@ def visible(y: Tensor, left: int, top: int, right: int, bottom: int, least: floa
     """Boxes cut to a window; those of which less than `least` of the area is left get class -1."""
     low, high = torch.tensor([left, top]).to(y), torch.tensor([right, bottom]).to(y)
     cut = torch.cat([y[:, :, 1:3].clamp(low, high), y[:, :, 3:].clamp(low, high)], 2)
-    area = (cut[:, :, 2:] - cut[:, :, :2]).prod(2)
+    size = cut[:, :, 2:] - cut[:, :, :2]
+    area = size.prod(2)
     whole = (y[:, :, 3:] - y[:, :, 1:3]).prod(2)
-    kept = (y[:, :, 0] >= 0) & (area >= least * whole) & (area > 0)
+    # Both sides, not the area: that of a box inverted twice is positive again.
+    kept = (y[:, :, 0] >= 0) & (area >= least * whole) & (size > 0).all(2)
     return torch.cat([torch.where(kept, y[:, :, 0], -1)[:, :, None], cut], 2)
 
 

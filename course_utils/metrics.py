@@ -40,10 +40,17 @@ def accuracy(probabilities: Tensor, labels: Tensor, threshold: float = 0.5) -> f
     """Share of correct decisions when `probabilities >= threshold` means class 1.
 
     Args:
-        probabilities: (N,) in [0, 1].
+        probabilities: (N,) in [0, 1]; logits with `threshold=0`, which stands for 0.5 there.
         labels: (N,) of 0 and 1.
+
+    Raises:
+        ValueError: shapes or labels do not fit, or the threshold is one of probabilities, in
+            (0, 1], and a score is none.
     """
-    _same_length(probabilities, labels)
+    if 0 < threshold <= 1:
+        _probabilities(probabilities, labels)
+    else:
+        _same_length(probabilities, labels)
     return ((probabilities >= threshold).long() == labels.long()).double().mean().item()
 
 
@@ -52,8 +59,18 @@ def best_threshold(probabilities: Tensor, labels: Tensor) -> float:
 
     Among equally good thresholds the one nearest to 0.5 is taken; it lies half way between two
     neighbouring probabilities, so that float rounding does not decide.
+
+    Args:
+        probabilities: (N,) in [0, 1].
+        labels: (N,) of 0 and 1.
+
+    Returns:
+        A number in [0, 1].
+
+    Raises:
+        ValueError: shapes or labels do not fit, or a score is no probability.
     """
-    _same_length(probabilities, labels)
+    _probabilities(probabilities, labels)
     values = probabilities.double().unique()  # sorted
     between = (values[1:] + values[:-1]) / 2
     candidates = torch.cat([torch.tensor([0.0, 0.5, 1.0]).double(), between])
@@ -199,11 +216,16 @@ def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
     """Dice over all cases together, as if they were one: large objects weigh more than small.
 
     Args:
-        prediction, truth: bool masks of equal shape.
+        prediction, truth: (N, ...) binary masks of equal shape.
 
     Returns:
         A number in [0, 1]; 1 when both are empty everywhere.
+
+    Raises:
+        ValueError: other shapes, or values other than 0 and 1.
     """
+    _check_masks(prediction, truth)
+    prediction, truth = prediction.bool(), truth.bool()  # float32 cannot count beyond 2^24
     total = int(prediction.sum()) + int(truth.sum())
     return 2 * int((prediction & truth).sum()) / total if total else 1.0
 
@@ -239,7 +261,9 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
 
     Args:
         found: for each image boxes (n, 4), scores (n,) and labels (n,), as `yolo.Detections`.
-        boxes: (N, room, 5) truth, rows (class, x1, y1, x2, y2), class -1 for no box.
+        boxes: (N, room, 5) truth, rows (class, x1, y1, x2, y2), class -1 for no box. A box without
+            area is an object that nothing finds. One that leaves the image counts as it stands,
+            since the size of the image is not known here: cut it first, as detections may be.
         classes: their names.
 
     Returns:
@@ -248,7 +272,8 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
         two are NaN (the library says -1), and there is no third.
 
     Raises:
-        ValueError: no image, another number of images, or a class without a name.
+        ValueError: no image, another number of images, a class without a name, or a true box whose
+            corners are exchanged or NaN.
     """
     from torchmetrics.detection import MeanAveragePrecision
 
@@ -262,6 +287,14 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
     if highest >= len(classes):
         raise ValueError(
             f"A box has class {highest}. Expected 0 to {len(classes) - 1}: {', '.join(classes)}."
+        )
+    rows = boxes[boxes[:, :, 0] >= 0]  # (n, 5)
+    # Not "any below": NaN has to be refused too. pycocotools ignores or miscounts such boxes.
+    wrong = ~(rows[:, 3:] >= rows[:, 1:3]).all(1)
+    if bool(wrong.any()):
+        raise ValueError(
+            f"The true box {rows[wrong][0, 1:].tolist()} is inverted or NaN. Expected x1 <= x2 and "
+            "y1 <= y2; a flip must exchange the two."
         )
 
     # 100 must be among the thresholds: without it `map` is -1.
@@ -291,7 +324,14 @@ def bootstrap(
 
     Args:
         metric: called with each of `tensors` indexed by the same resampled cases; gives a number.
+            Resamples on which it is NaN are left out.
         tensors: equal first dimension, one row per case.
+
+    Returns:
+        Lower and upper end.
+
+    Raises:
+        ValueError: the metric is NaN on every resample.
     """
     generator = torch.Generator().manual_seed(seed)
     cases = len(tensors[0])
@@ -300,7 +340,13 @@ def bootstrap(
         chosen = torch.randint(cases, (cases,), generator=generator)
         found.append(float(metric(*(tensor[chosen] for tensor in tensors))))
     numbers = torch.tensor(found, dtype=torch.float64)
-    low, high = numbers[~numbers.isnan()].quantile(torch.tensor([0.025, 0.975]).double())
+    numbers = numbers[~numbers.isnan()]
+    if len(numbers) == 0:
+        raise ValueError(
+            f"The metric is undefined (NaN) on all {resamples} resamples of these {cases} cases. "
+            "Expected cases for which it gives a number; AUROC, for instance, needs both classes."
+        )
+    low, high = numbers.quantile(torch.tensor([0.025, 0.975]).double())
     return low.item(), high.item()
 
 
@@ -328,6 +374,11 @@ def _probabilities(probabilities: Tensor, labels: Tensor) -> None:
 
 def _masks(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (N, 1, ...) floats for MONAI."""
+    _check_masks(prediction, truth)
+    return prediction.float()[:, None], truth.float()[:, None]
+
+
+def _check_masks(prediction: Tensor, truth: Tensor) -> None:
     if prediction.shape != truth.shape or prediction.ndim < 2:
         raise ValueError(
             f"The prediction has shape {tuple(prediction.shape)} and the truth "
@@ -339,4 +390,3 @@ def _masks(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
                 f"The {name} holds values other than 0 and 1. Threshold probabilities first, "
                 "for instance probabilities >= 0.5."
             )
-    return prediction.float()[:, None], truth.float()[:, None]

@@ -67,7 +67,8 @@ class SEResNet(nn.Module):
     Shapes: (N, in_channels, H, W) to (N, outputs), which are logits, not probabilities.
 
     Raises:
-        ValueError: images of another form, when called.
+        ValueError: when called: images of another form, of no pixel, or of one with
+            `instance_norm`, for which 1 x 2 is the smallest size.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class SEResNet(nn.Module):
     ):
         super().__init__()
         self.in_channels = in_channels
+        self.least = 2 if instance_norm else 1  # pixels: one alone has no deviation
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.stem = nn.Sequential(
             nn.InstanceNorm2d(in_channels) if instance_norm else nn.Identity(),
@@ -106,6 +108,11 @@ class SEResNet(nn.Module):
             raise ValueError(
                 f"SEResNet got images of shape {tuple(x.shape)}. Expected (N, {self.in_channels}, "
                 f"H, W): it was built with in_channels={self.in_channels}."
+            )
+        if x.shape[2:].numel() < self.least:
+            raise ValueError(
+                f"SEResNet got images of {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
+                f"1 x {self.least}: enlarge or pad them first."
             )
         features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4) with three stages
         return self.head(features.mean((2, 3)))  # (N, outputs)

@@ -34,8 +34,9 @@ class UNet(nn.Module):
     Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597, with padded convolutions, so that the
     output is as large as the input. With a gate on each skip it is the Attention U-Net of Oktay et
     al. 2018, https://arxiv.org/abs/1804.03999; the gate asks the next coarser level of the decoder.
-    In the authors' network the finest skip has no gate: `gate_finest=False`, and
-    `gate=partial(AttentionGate, authors=True)`.
+    In the authors' network the finest skip has no gate: `gate_finest=False`. The others have batch
+    norm and as many inner channels as the skip: `gate` returns
+    `AttentionGate(channels, signal, hidden=channels, authors=True, norm=nn.BatchNorm2d)`.
 
     Args:
         in_channels: channels of the image.

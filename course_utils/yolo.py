@@ -342,8 +342,8 @@ class YOLOLoss:
             boxes: (B, room, 5); room may be 0.
 
         Raises:
-            ValueError: a class is K or more, a box has no area, or the image has another size than
-                was announced.
+            ValueError: a class is K or more, a box has no area or is not finite, the boxes are not
+                (B, room, 5), or the image has another size than was announced.
         """
         raw, (cells, anchors) = raw.float(), self._on(raw.device)
         self._check(raw, boxes)
@@ -398,17 +398,22 @@ class YOLOLoss:
                 f"The network gave {raw.shape[1]} predictions for an image, the loss expected "
                 f"{len(self.cells.stride)}: the image has another size than the loss was built for."
             )
-        rows = boxes[boxes[:, :, 0] >= 0]  # (n, 5)
+        if boxes.ndim != 3 or len(boxes) != len(raw) or boxes.shape[2] != 5:
+            raise ValueError(
+                f"The boxes have shape {tuple(boxes.shape)}. Expected ({len(raw)}, room, 5): the "
+                f"network gave predictions for {len(raw)} images, and each needs its boxes."
+            )
+        rows = boxes[~(boxes[:, :, 0] < 0)]  # (n, 5); a class that is NaN is no missing box
+        flat = ~((rows[:, 3:] > rows[:, 1:3]).all(1) & rows.isfinite().all(1))
+        if bool(flat.any()):
+            raise ValueError(
+                f"The box {rows[flat][0].tolist()} has no area, or is not finite. Expected (class, "
+                "x1, y1, x2, y2) with x1 < x2 and y1 < y2; a flip must exchange the two."
+            )
         if bool((rows[:, 0] >= raw.shape[2] - 5).any()):
             raise ValueError(
                 f"A box has class {int(rows[:, 0].max())}. Expected 0 to {raw.shape[2] - 6}, "
                 "or -1 for a row without a box."
-            )
-        flat = (rows[:, 3:] <= rows[:, 1:3]).any(1)
-        if bool(flat.any()):
-            raise ValueError(
-                f"The box {rows[flat][0, 1:].tolist()} has no area. Expected x1 < x2 and y1 < y2; "
-                "a flip must exchange the two."
             )
 
 

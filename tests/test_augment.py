@@ -1,5 +1,6 @@
 """Augmentation: each image its own change, in range, labels untouched, repeatable by seed."""
 
+import pytest
 import torch
 
 from course_utils import augment
@@ -30,3 +31,85 @@ def test_the_seed_decides_and_the_input_is_kept():
 def test_no_black_corners_are_added():
     changed, _ = augment.xray(torch.full((64, 1, 28, 28), 0.8), torch.zeros(64))
     assert changed.amin((1, 2, 3)).min() > 0.2, "a bright image stays bright up to its edges"
+
+
+# Input that does not fit, most of it refused by Kornia -------------------------------------------
+
+
+BOXES = torch.tensor([[[0, 5, 10, 25, 40], [-1, 0, 0, 0, 0]]]).float().repeat(4, 1, 1)
+MASKS = torch.zeros(4, 48, 64, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(("how", "y"), [(augment.skin, MASKS), (augment.smears, BOXES)])
+@pytest.mark.parametrize("channels", [1, 4])
+def test_colour_changes_want_three_channels(how, y, channels):
+    with pytest.raises(ValueError, match=rf"shape of \(\*, 3, H, W\). Got .*4, {channels}, 48, 64"):
+        how(torch.rand(4, channels, 48, 64), y)
+
+
+@pytest.mark.parametrize(
+    ("how", "y"), [(augment.skin, MASKS), (augment.smears, BOXES), (augment.xray, torch.zeros(4))]
+)
+def test_images_are_floats(how, y):
+    channels = 1 if how is augment.xray else 3
+    with pytest.raises(TypeError, match=r"Expected input of .*float32.* Got torch.uint8"):
+        how(torch.zeros(4, channels, 48, 64, dtype=torch.uint8), y)
+
+
+@pytest.mark.parametrize("how", [augment.mri, augment.skin])
+@pytest.mark.parametrize("shape", [(4, 24, 32), (4, 64, 48), (3, 48, 64)])
+def test_masks_are_as_large_and_as_many_as_the_images(how, shape):
+    with pytest.raises(ValueError, match="Image and mask must have matching spatial dimensions"):
+        how(torch.rand(4, 3, 48, 64), torch.zeros(shape, dtype=torch.uint8))
+
+
+def changed(boxes, seed, size=(48, 64)):
+    torch.manual_seed(seed)
+    x = torch.rand(len(boxes), 3, *size)
+    images, found = augment.smears(x, boxes)
+    assert images.shape == x.shape and images.min() >= 0 and images.max() <= 1
+    assert found.shape[0] == len(boxes) and found.shape[2] == 5
+    return found
+
+
+# Seeds of batches with and without a mosaic, which gives 4 room rows.
+SEEDS = range(8)
+
+
+def test_both_kinds_of_batch_are_among_the_seeds():
+    assert {changed(BOXES, seed).shape[1] for seed in SEEDS} == {2, 8}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_smears_without_room_or_without_boxes_stay_so(seed):
+    assert changed(torch.zeros(4, 0, 5), seed).shape == (4, 0, 5)
+    for fill in (-1.0, 0.0):  # what stands in the corners of a row without a box
+        empty = torch.full((4, 2, 5), fill)
+        empty[:, :, 0] = -1
+        found = changed(empty, seed)
+        assert found.shape[1] in (2, 8) and bool((found[:, :, 0] == -1).all())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_boxes_outside_the_image_are_dropped(seed):
+    outside = torch.tensor([[0, -90, -80, -50, -40], [1, 500, 400, 540, 440]]).float()
+    assert bool((changed(outside.repeat(4, 1, 1), seed)[:, :, 0] == -1).all())
+
+
+def test_smears_refuse_inverted_boxes():
+    for box in ((30, 40, 5, 10), (30, 10, 5, 40)):
+        boxes = torch.tensor([[[0.0, *box]]]).repeat(4, 1, 1)
+        with pytest.raises(ValueError, match="boxes have negative widths"):
+            changed(boxes, 0)
+
+
+def test_visible_cuts_and_keeps_from_two_fifths_on():
+    y = torch.tensor([[[2.0, -6, 10, 4, 20], [2, -7, 10, 3, 20], [1, 0, 0, 64, 48]]])
+    found = augment.visible(y, 0, 0, 64, 48)
+    assert found[0].tolist() == [[2, 0, 10, 4, 20], [-1, 0, 10, 3, 20], [1, 0, 0, 64, 48]]
+
+
+@pytest.mark.parametrize("box", [(30, 40, 5, 10), (30, 10, 5, 40), (5, 40, 30, 10), (5, 5, 5, 9)])
+def test_visible_drops_inverted_boxes_and_those_without_area(box):
+    found = augment.visible(torch.tensor([[[0.0, *box]]]), 0, 0, 64, 48)
+    assert found[0, 0, 0] == -1

@@ -72,12 +72,23 @@ def test_empty_masks_are_defined():
         assert metric(full, full).item() == 1.0
 
 
-@pytest.mark.parametrize("metric", [metrics.dice, metrics.iou])
+@pytest.mark.parametrize("metric", [metrics.dice, metrics.iou, metrics.hd95, metrics.pooled_dice])
 def test_masks_that_do_not_fit_are_refused(metric):
     with pytest.raises(ValueError, match="equal shapes"):
         metric(torch.zeros(1, 4, 4), torch.zeros(1, 4, 5))
     with pytest.raises(ValueError, match=r"prediction holds values other than 0 and 1.*>= 0\.5"):
         metric(torch.full((1, 4, 4), 0.3), torch.zeros(1, 4, 4))
+    with pytest.raises(ValueError, match="truth holds values other than 0 and 1"):
+        metric(torch.zeros(1, 4, 4), torch.full((1, 4, 4), math.nan))
+
+
+def test_pooled_dice_takes_masks_of_any_type_and_does_not_broadcast():
+    a, b = torch.tensor([[1, 1, 0], [0, 1, 0]]), torch.tensor([[1, 0, 0], [0, 1, 1]])
+    for kind in (torch.bool, torch.uint8, torch.int64, torch.float32):
+        assert metrics.pooled_dice(a.to(kind), b.to(kind)) == pytest.approx(4 / 6)
+    with pytest.raises(ValueError, match=r"\(2, 3\) and the truth \(1, 3\)"):
+        metrics.pooled_dice(torch.ones(2, 3).bool(), torch.ones(1, 3).bool())
+    assert metrics.pooled_dice(torch.zeros(0, 4, 4), torch.zeros(0, 4, 4)) == 1.0
 
 
 @pytest.mark.parametrize("metric", [metrics.auroc, metrics.accuracy, metrics.best_threshold])
@@ -100,6 +111,13 @@ def test_the_bootstrap_resamples_cases_together():
     x = torch.arange(20.0)
     low, high = metrics.bootstrap(lambda a, b: (a - b).abs().max(), x, x, resamples=50)
     assert low == high == 0
+
+
+def test_the_bootstrap_of_an_undefined_metric_says_so_and_leaves_single_ones_out():
+    with pytest.raises(ValueError, match=r"undefined \(NaN\) on all 20 resamples of these 4 cases"):
+        metrics.bootstrap(metrics.auroc, torch.rand(4), torch.ones(4), resamples=20)
+    scores, labels = torch.tensor([0.1, 0.9]), torch.tensor([0, 1])  # half the draws: one class
+    assert metrics.bootstrap(metrics.auroc, scores, labels, resamples=50) == (1.0, 1.0)
 
 
 # Calibration ------------------------------------------------------------------------------------
@@ -194,12 +212,27 @@ def test_labels_out_of_range_are_refused(metric):
             metric(scores, torch.tensor(labels))
 
 
-@pytest.mark.parametrize("metric", [metrics.reliability, metrics.calibration_error])
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.reliability, metrics.calibration_error, metrics.accuracy, metrics.best_threshold],
+)
 def test_logits_are_not_taken_for_probabilities(metric):
     """torchmetrics would take their sigmoid without a word."""
     for scores in ([-2.0, 0.5], [0.5, 1.5], [0.5, math.nan]):
         with pytest.raises(ValueError, match="probabilities and not logits"):
             metric(torch.tensor(scores), torch.tensor([0, 1]))
+
+
+def test_accuracy_takes_logits_with_the_threshold_that_belongs_to_them():
+    logits, labels = torch.tensor([-3.0, 0.0, 0.4, 2.0, 5.0]), torch.tensor([0, 1, 0, 0, 1])
+    by_probability = metrics.accuracy(logits.sigmoid(), labels)
+    assert metrics.accuracy(logits, labels, threshold=0) == by_probability == pytest.approx(0.6)
+    for threshold in (0.3, 1.0):
+        with pytest.raises(ValueError, match="probabilities and not logits"):
+            metrics.accuracy(logits, labels, threshold)
+    hard = torch.tensor([0, 1, 1, 0, 1])  # decisions already made
+    for kind in (torch.bool, torch.long, torch.float):
+        assert metrics.accuracy(hard.to(kind), labels) == pytest.approx(0.8)
 
 
 # Boxes ------------------------------------------------------------------------------------------
@@ -245,6 +278,35 @@ def test_a_second_box_on_an_object_is_a_false_alarm_and_classes_do_not_mix():
     assert metrics.average_precision([late], ROW, NAMES)["ap50_RBC"] == pytest.approx(0.5)
     other = listed((1, 0.9, 10, 10, 50, 50))
     assert metrics.average_precision([other], ROW, NAMES)["ap50_RBC"] == 0
+
+
+@pytest.mark.parametrize(
+    "box", [(50, 50, 10, 10), (50, 10, 10, 50), (10, 50, 50, 10), (10, math.nan, 50, 50)]
+)
+def test_a_true_box_with_exchanged_corners_is_refused(box):
+    hit = listed((0, 0.9, 10, 10, 50, 50))
+    with pytest.raises(ValueError, match=r"true box \[.*\] is inverted or NaN. Expected x1 <= x2"):
+        metrics.average_precision([hit], torch.cat([ROW, torch.tensor([[[1.0, *box]]])], 1), NAMES)
+    unused = torch.cat([ROW, torch.tensor([[[-1.0, *box]]])], 1)  # a row without a box
+    assert metrics.average_precision([hit], unused, NAMES)["map"] == pytest.approx(1)
+
+
+def test_a_true_box_without_area_is_an_object_that_nothing_finds():
+    flat = torch.tensor([[[0.0, 10, 10, 50, 50], [0, 70, 20, 70, 60]]])
+    found = listed((0, 0.9, 10, 10, 50, 50), (0, 0.8, 70, 20, 70, 60))
+    half = 51 / 101  # of the 101 recalls, those up to one half are reached
+    assert metrics.average_precision([found], flat, NAMES)["ap50_RBC"] == pytest.approx(half)
+
+
+def test_a_true_box_that_leaves_the_image_is_not_cut():
+    leaving, outside = (-30.0, 10.0, 10.0, 50.0), (-90.0, -80.0, -50.0, -40.0)
+    for box in (leaving, outside):
+        truth = torch.tensor([[[0.0, *box]]])
+        same = metrics.average_precision([listed((0, 0.9, *box))], truth, NAMES)
+        assert same["map"] == pytest.approx(1)
+    cut = listed((0, 0.9, 0, 10, 10, 50))  # a quarter of the first, all that is in the image
+    truth = torch.tensor([[[0.0, *leaving]]])
+    assert metrics.average_precision([cut], truth, NAMES)["map50"] == 0
 
 
 def test_torchmetrics_needs_one_hundred_among_its_thresholds():

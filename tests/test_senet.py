@@ -98,6 +98,21 @@ def test_images_of_another_form_are_refused_with_what_was_expected(channels):
         assert str(shape) in str(error.value)
 
 
+@pytest.mark.parametrize("small_images", [True, False])
+@pytest.mark.parametrize("train", [True, False])
+def test_the_smallest_size_works_and_below_it_is_named(small_images, train):
+    for instance_norm, least in ((True, (1, 2)), (False, (1, 1))):
+        size = {"width": 16, "instance_norm": instance_norm, "small_images": small_images}
+        model = build(SqueezeExcitation, **size).train(train)
+        for shape in (least, least[::-1], (2, 2), (3, 2)):
+            found = model(torch.rand(2, 1, *shape))
+            assert found.shape == (2, 1) and bool(torch.isfinite(found).all())
+        for shape in ((0, 0), (0, 28), (28, 0), *([(1, 1)] if instance_norm else [])):
+            message = rf"of {shape[0]} x {shape[1]} pixels. Expected at least 1 x {least[1]}:"
+            with pytest.raises(ValueError, match=message):
+                model(torch.rand(2, 1, *shape))
+
+
 def test_with_the_usual_stem_it_is_se_resnet_18():
     """Its convolutions are those of timm's seresnet18; the SE layers, which have biases, aside."""
     timm = pytest.importorskip("timm")

@@ -18,10 +18,10 @@ from course_utils.training import fit, predict
 
 
 def blobs(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 images (n, 1, 8, 8); those of class 1 are brighter in one corner."""
+    """uint8 images (n, 2, 8, 8); those of class 1 are brighter in one corner."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(n) % 2
-    x = torch.randint(0, 120, (n, 1, 8, 8), generator=generator)
+    x = torch.randint(0, 120, (n, 2, 8, 8), generator=generator)
     x[y == 1, :, :3, :3] += 60
     return x.to(torch.uint8), y
 
@@ -29,7 +29,7 @@ def blobs(n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def network(seed: int = 0) -> nn.Module:
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, 8, 3, bias=False),
+        nn.Conv2d(2, 8, 3, bias=False),  # with one channel, channels-last would be contiguous
         nn.BatchNorm2d(8),
         nn.ReLU(),
         nn.Dropout2d(0.2),
@@ -275,7 +275,8 @@ def test_a_finished_checkpoint_trains_no_more_and_another_run_is_refused(tmp_pat
 
 def test_a_checkpoint_is_safetensors_with_json_and_holds_all_state(tmp_path):
     path = tmp_path / "run.safetensors"
-    train(checkpoint=path)
+    fitted = train(checkpoint=path)
+    assert not fitted.model[0].weight.is_contiguous(), "safetensors would refuse it as it is"
     with safe_open(path, "pt") as file:
         numbers = json.loads(file.metadata()["run"])
         prefixes = {name.split(".")[0] for name in file.keys()}  # noqa: SIM118

@@ -77,10 +77,14 @@ def test_what_is_said_of_the_mirrored_image_is_turned_back():
 
 
 def test_decoding_by_hand():
+    """YOLOv5 has 2 sigmoid(t) - .5 and 4 sigmoid(t)^2 instead, which at t = 0 are the same."""
     cells = grid(64, 64, ANCHORS)
-    box = decode(torch.zeros(len(cells.stride), 4), cells)[cells.start[1] + 5]
+    raw, row = torch.zeros(len(cells.stride), 4), cells.start[1] + 5
+    raw[row] = torch.tensor([0, math.log(3), 0, -math.log(2)])
+    box = decode(raw, cells)[row]
     width, height = ANCHORS[3].tolist()  # scale of stride 16, first anchor, row 1, column 1
-    expected = [24 - width / 2, 24 - height / 2, 24 + width / 2, 24 + height / 2]
+    x, y, height = (0.5 + 1) * 16, (0.75 + 1) * 16, height / 2
+    expected = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
     torch.testing.assert_close(box, torch.tensor(expected))
 
 
@@ -94,7 +98,7 @@ def test_anchors_come_from_the_training_boxes_by_class():
     _, boxes = smears(data.train)
     found = yolo.anchors_by_class(boxes, (4, 3, 2))
     assert torch.equal(found.round(), torch.tensor(CELL_ANCHORS).float().reshape(9, 2))
-    # Over all boxes together, red cells (85% of them) take the anchors: none fits a platelet.
+    # Over all boxes together, red cells (85% of them) take seven of the nine, platelets get one.
     rows = boxes[boxes[:, :, 0] >= 0]
     plain = yolo.kmeans_anchors(rows[:, 3:] - rows[:, 1:3], 9)
     platelets = rows[rows[:, 0] == 2]
@@ -271,9 +275,27 @@ def test_what_does_not_fit_is_named():
 def test_a_box_without_area_is_refused_before_it_becomes_nan(box, later):
     loss = YOLOLoss(ANCHORS, 64, 96, ciou=later)
     raw = torch.zeros(1, len(loss.cells.stride), 8)
-    with pytest.raises(ValueError, match=r"no area. Expected x1 < x2 and y1 < y2"):
+    with pytest.raises(ValueError, match=r"no area.* with x1 < x2 and y1 < y2"):
         loss(raw, batch((0, 5, 5, 20, 20), (1, *box)))
     assert torch.isfinite(loss(raw, batch((0, 5, 5, 20, 20), (-1, 0, 0, 0, 0))))
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_box_that_is_not_finite_is_refused(place, value):
+    loss = YOLOLoss(ANCHORS, 64, 96)
+    box = [1.0, 20, 10, 68, 63]
+    box[place] = value
+    with pytest.raises(ValueError, match=rf"The box \[.*{value}.*\] has no area, or is not finite"):
+        loss(torch.zeros(1, len(loss.cells.stride), 8), batch((0, 5, 5, 20, 20), box))
+
+
+@pytest.mark.parametrize("shape", [(1, 0, 5), (3, 0, 5), (1, 4, 5), (3, 4, 5), (2, 5), (2, 4, 6)])
+def test_boxes_of_another_number_of_images_are_refused_even_without_room(shape):
+    loss = YOLOLoss(ANCHORS, 64, 96)
+    with pytest.raises(ValueError, match=r"Expected \(2, room, 5\)") as caught:
+        loss(torch.zeros(2, len(loss.cells.stride), 8), torch.full(shape, -1.0))
+    assert str(shape) in str(caught.value)
 
 
 @pytest.mark.parametrize("later", [False, True])
@@ -319,6 +341,16 @@ def test_doubles_of_a_class_are_suppressed_and_other_classes_stay():
     assert (found.scores[:-1] >= found.scores[1:]).all()
     assert box_iou(found.boxes, truth).min() > 0.99
     assert len(detect(torch.full_like(raw, -20), cells).boxes) == 0
+
+
+def test_scores_by_hand_objectness_times_a_logistic_unit_for_each_class():
+    cells = grid(32, 32, ANCHORS)
+    raw = torch.full((len(cells.stride), 8), -20.0)
+    raw[0] = torch.tensor([0, 0, 0, 0, 0, 0, math.log(3), -20])
+    found = detect(raw, cells)
+    torch.testing.assert_close(found.scores, torch.tensor([0.5 * 0.75, 0.5 * 0.5]))
+    assert found.labels.tolist() == [1, 0]  # a softmax would give .375 and .125
+    torch.testing.assert_close(found.boxes, decode(raw[:, :4], cells)[[0, 0]])
 
 
 # The matched control ----------------------------------------------------------------------------
