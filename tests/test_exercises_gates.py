@@ -336,6 +336,108 @@ class NormAtTheEnd(gates.GridGate):
         return self.norm(super().forward(x, g))
 
 
+def grid_gate(signal, raised, signal_first=False, map_first=True, enlarge=None):
+    """A GridGate in which single steps are the learner's."""
+
+    class Gate(nn.Module):
+        def __init__(self, channels, gate_channels, hidden):
+            super().__init__()
+            self.w_x = nn.Conv2d(channels, hidden, 2, 2, bias=False)
+            self.w_g = nn.Conv2d(gate_channels, hidden, 1)
+            self.psi = nn.Conv2d(hidden, 1, 1)
+            self.last = nn.Conv2d(channels, channels, 1)
+
+        def forward(self, x, g):
+            a = self.w_x(x) if enlarge is None else enlarge(self.w_x(x), x)
+            b = signal(self.w_g(g), a, x)
+            both = b + a if signal_first else a + b
+            alpha = raised(self.psi(both.relu()).sigmoid(), x)
+            return self.last(alpha * x if map_first else x * alpha)
+
+    return Gate
+
+
+def resized(values, like):
+    return F.interpolate(values, like.shape[2:], mode="bilinear")
+
+
+def doubled(values):
+    return F.interpolate(values, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+@pytest.mark.parametrize(
+    ("answer", "mistake", "words"),
+    [
+        *(
+            (
+                grid_gate(lambda b, a, x: resized(b, x), resized, first, enlarge=resized),
+                "all-at-full-size",
+                "at the size of x",
+            )
+            for first in (False, True)
+        ),
+        *(
+            (
+                grid_gate(lambda b, a, x: resized(b, x), resized, first),
+                f"signal-at-full-size{end}",
+                "What comes from g is brought to the size of x",
+            )
+            for first, end in ((False, ""), (True, "-first"))
+        ),
+        *(
+            (
+                grid_gate(lambda b, a, x: resized(b, a), lambda s, x: doubled(s), map_first=first),
+                f"map-twice-as-large{end}",
+                "The map is made exactly twice as large",
+            )
+            for first, end in ((False, ""), (True, "-first"))
+        ),
+        *(
+            (
+                grid_gate(lambda b, a, x: doubled(b), resized, first),
+                f"signal-twice-as-large{end}",
+                "What comes from g is made exactly twice as large",
+            )
+            for first, end in ((False, ""), (True, "-first"))
+        ),
+        *(
+            (
+                grid_gate(lambda b, a, x: resized(b, a), lambda s, x: s, map_first=first),
+                f"map-not-raised{end}",
+                "The map is half as large as the skip",
+            )
+            for first, end in ((False, ""), (True, "-first"))
+        ),
+        (
+            grid_gate(
+                lambda b, a, x: resized(b, x), lambda s, x: s, enlarge=lambda a, x: resized(a, x)
+            ),
+            "all-at-full-size",
+            "Here the map is computed at the smaller size",
+        ),
+    ],
+)
+def test_sizes_that_a_gate_mixes_up_are_named(answer, mistake, words):
+    result = exercise("gates.GridGate").check(answer)
+    message = " ".join(result.message.split())
+    assert (result.passed, result.mistake) == (False, mistake), message
+    assert words in message and "more than one" not in message
+
+
+def test_the_line_that_raises_is_still_the_learners():
+    summed = exercise("gates.GridGate").check(grid_gate(lambda b, a, x: resized(b, x), resized))
+    text = " ".join(summed.message.split())
+    assert "before psi is called" in text and "in line" in text and "both = " in text
+
+
+def test_the_authors_gate_is_told_apart_from_the_common_one_by_its_number():
+    authors = AttentionGate(16, 32, hidden=8, authors=True)
+    assert sum(p.numel() for n, p in authors.named_parameters() if n[:3] != "out") == 785
+    for number, mistake in ((785, "authors-form-without-the-last"), (793, "two-by-two")):
+        result = exercise("gates.gate_parameters").check(number)
+        assert result.mistake == mistake and "2 by 2" in result.message.replace("\n", " ")
+
+
 @pytest.mark.parametrize(
     ("name", "answer", "mistake"),
     [

@@ -331,6 +331,213 @@ def test_blocks_that_are_wrong_in_unlisted_ways_are_told_something_useful():
         assert not ex.check(stub).passed
 
 
+def tuned_among(candidates):
+    def honest_accuracy(val_p, val_labels, test_p, test_labels):
+        best, chosen = -1.0, 0.0
+        for t in candidates(val_p):
+            found = ((val_p >= t).long() == val_labels).float().mean().item()
+            if found > best:
+                best, chosen = found, t
+        return ((test_p >= chosen).long() == test_labels).float().mean().item()
+
+    return honest_accuracy
+
+
+def tuned_by_the_course(val_p, val_labels, test_p, test_labels):
+    threshold = metrics.best_threshold(val_p, val_labels)
+    return ((test_p >= threshold) == test_labels).float().mean().item()
+
+
+def temperature_of_a_pair(logits, labels, candidates):
+    def cost(t):
+        return F.cross_entropy(torch.stack([-logits, logits], 1) / t, labels).item()
+
+    return min(candidates.tolist(), key=cost)
+
+
+class ProjectionWithoutNorm(nn.Module):
+    bias = False
+
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=self.bias)
+        self.norm1 = nn.BatchNorm2d(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=self.bias)
+        self.norm2 = nn.BatchNorm2d(channels)
+        self.gate = attention(channels) if attention is not None else nn.Identity()
+        self.projection = None
+        if stride != 1 or in_channels != channels:
+            self.projection = nn.Conv2d(in_channels, channels, kernel_size=1, stride=stride)
+
+    def forward(self, x):
+        y = self.gate(self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x))))))
+        return F.relu(y + (x if self.projection is None else self.projection(x)))
+
+
+class BiasesForTheNorm(ProjectionWithoutNorm):
+    bias = True
+
+
+def first_too_few(chosen):
+    def threshold(probabilities, labels, wanted):
+        for t in sorted(probabilities[chosen(labels)].tolist()):
+            if (probabilities[labels == 1] >= t).double().mean() < wanted:
+                return t
+        return None
+
+    return threshold
+
+
+def only_above(chosen):
+    def threshold(probabilities, labels, wanted):
+        ill = probabilities[labels == 1].tolist()
+        candidates = sorted(probabilities[chosen(labels)].tolist(), reverse=True)
+        for t in candidates:
+            if sum(p > t for p in ill) >= wanted * len(ill):
+                return t
+        return candidates[-1]
+
+    return threshold
+
+
+def error_by_place(place, bins_asked):
+    def error(probabilities, labels, bins):
+        at, total = place(probabilities, bins), 0.0
+        for k in bins_asked(at, bins):
+            gap = (probabilities.double() - labels)[at == k]
+            total += gap.sum().abs().item() / len(labels)
+        return total
+
+    return error
+
+
+def error_between(inside):
+    def error(probabilities, labels, bins):
+        total = 0.0
+        for k in range(bins):
+            chosen = inside(probabilities, k / bins, (k + 1) / bins)
+            if chosen.any():
+                said, found = probabilities[chosen].mean(), labels[chosen].float().mean()
+                total += ((said - found).abs() * chosen.sum() / len(labels)).item()
+        return total
+
+    return error
+
+
+def bucketized(probabilities, bins, **settings):
+    return torch.bucketize(probabilities.float(), torch.linspace(0, 1, bins + 1), **settings)
+
+
+WRONG = [
+    (
+        "senet.honest_accuracy",
+        tuned_among(lambda p: torch.linspace(0, 1, 101)),
+        "grid-of-candidates",
+        "that do not occur on validation",
+    ),
+    (
+        "senet.honest_accuracy",
+        tuned_among(lambda p: np.arange(0, 1.0001, 0.001)),
+        "grid-of-candidates",
+        "that do not occur on validation",
+    ),
+    (
+        "senet.honest_accuracy",
+        tuned_among(lambda p: [k / 10 for k in range(11)]),
+        "coarse-grid-of-candidates",
+        "tenths",
+    ),
+    (
+        "senet.honest_accuracy",
+        tuned_among(lambda p: (p.unique()[1:] + p.unique()[:-1]) / 2),
+        "half-way-between",
+        "half way",
+    ),
+    ("senet.honest_accuracy", tuned_by_the_course, "rule-of-the-course", "nearest to 0.5"),
+    ("senet.best_temperature", temperature_of_a_pair, "pair-of-opposites", "a factor of 2"),
+    ("senet.Block", ProjectionWithoutNorm, "shortcut-with-bias-for-norm", "lacks its batch norm"),
+    ("senet.Block", BiasesForTheNorm, "biases-and-shortcut-without-norm", "lacks its batch norm"),
+    (
+        "senet.threshold_for_sensitivity",
+        first_too_few(lambda labels: labels >= 0),
+        "first-that-finds-too-few",
+        "of all images",
+    ),
+    (
+        "senet.threshold_for_sensitivity",
+        first_too_few(lambda labels: labels == 1),
+        "first-of-the-ill-that-finds-too-few",
+        "of the ill",
+    ),
+    (
+        "senet.threshold_for_sensitivity",
+        only_above(lambda labels: labels >= 0),
+        "one-step-too-low",
+        "One step too low",
+    ),
+    (
+        "senet.threshold_for_sensitivity",
+        only_above(lambda labels: labels == 1),
+        "one-step-of-the-ill-too-low",
+        "One step too low",
+    ),
+    (
+        "senet.calibration_error",
+        error_by_place(bucketized, lambda at, bins: at.unique()),
+        "zero-in-a-bin-of-its-own",
+        "torch.bucketize as it stands",
+    ),
+    (
+        "senet.calibration_error",
+        error_by_place(bucketized, lambda at, bins: range(bins)),
+        "bucketized-without-the-last",
+        "never comes to the last one",
+    ),
+    (
+        "senet.calibration_error",
+        error_by_place(lambda p, bins: bucketized(p, bins) - 1, lambda at, bins: range(bins)),
+        "zero-dropped",
+        "exactly 0",
+    ),
+    (
+        "senet.calibration_error",
+        error_by_place(
+            lambda p, bins: bucketized(p, bins, right=True), lambda at, bins: range(bins)
+        ),
+        "last-bin-lost",
+        "never comes to the last one",
+    ),
+    (
+        "senet.calibration_error",
+        error_by_place(
+            lambda p, bins: bucketized(p, bins, right=True), lambda at, bins: at.unique()
+        ),
+        "one-in-a-bin-of-its-own",
+        "exactly 1",
+    ),
+    (
+        "senet.calibration_error",
+        error_between(lambda p, low, high: (low <= p) & (p <= high)),
+        "both-ends-closed",
+        "counts twice",
+    ),
+    (
+        "senet.calibration_error",
+        error_between(lambda p, low, high: (low < p) & (p < high)),
+        "both-ends-open",
+        "neither of their ends",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "answer", "mistake", "words"), WRONG)
+def test_wrong_answers_written_differently_are_named(name, answer, mistake, words):
+    result = exercise(name).check(answer)
+    message = " ".join(result.message.split())
+    assert (result.passed, result.mistake) == (False, mistake), message
+    assert words in message and "more than one thing" not in message
+
+
 def stub_cell(name):
     """The learner's cell as the chapter shows it."""
     cells = chapters.assemble("07_senet").cells

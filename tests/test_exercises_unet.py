@@ -339,6 +339,110 @@ def test_two_mistakes_at_once_are_not_right():
         assert not result.passed and result.mistake, result.message
 
 
+def loss_of_sums(parts, axes):
+    """1 - ratio of what stands above and below the line, each summed over `axes` first."""
+
+    def soft_dice_loss(logits, masks):
+        p, t = parts(logits.sigmoid()), parts(masks.float())
+        above, below = 2 * (p * t).sum(-1) + 1, (p + t).sum(-1) + 1
+        return (1 - above.sum(axes) / below.sum(axes)).mean()
+
+    return soft_dice_loss
+
+
+def both_classes(p):
+    return torch.stack([1 - p, p], 1).flatten(2)
+
+
+def one_ratio_of_both_classes(logits, masks):
+    p, t = both_classes(logits.sigmoid()).flatten(1), both_classes(masks.float()).flatten(1)
+    return 1 - ((2 * (p * t).sum(1) + 1) / ((p + t).sum(1) + 1)).mean()
+
+
+def mean_of_both_classes(logits, masks):
+    p, t = both_classes(logits.sigmoid()), both_classes(masks.float())
+    return 1 - ((2 * (p * t).sum(2) + 1) / ((p + t).sum(2) + 1)).mean()
+
+
+def dice_or(p, t, empty=1.0):
+    area = (p.sum() + t.sum()).item()
+    return 2 * (p & t).sum().item() / area if area else empty
+
+
+def volumes_in(parts):
+    """The Dice of each part of the stack."""
+
+    def volume_dice(prediction, truth, depths):
+        pairs = zip(parts(prediction, depths), parts(truth, depths), strict=True)
+        return torch.tensor([dice_or(p, t) for p, t in pairs])
+
+    return volume_dice
+
+
+def nan_mean_of_slices(score):
+    def volume_dice(prediction, truth, depths):
+        slices = torch.tensor([score(p, t) for p, t in zip(prediction, truth, strict=True)])
+        return torch.stack([part.nanmean() for part in slices.split(depths)])
+
+    return volume_dice
+
+
+WRONG = [
+    ("unet.soft_dice_loss", loss_of_sums(lambda p: p.flatten(1), 0), "ratio-of-sums",
+     "Right for a single image. You add up"),
+    ("unet.soft_dice_loss", loss_of_sums(both_classes, 1), "background-as-a-class",
+     "over both classes"),
+    ("unet.soft_dice_loss", one_ratio_of_both_classes, "background-as-a-class-with-one",
+     "over both classes"),
+    ("unet.soft_dice_loss", mean_of_both_classes, "background-averaged-in", "the background"),
+    ("unet.soft_dice_loss", loss_of_sums(lambda p: p, 1), "rows-as-classes", "axis 1 for classes"),
+    ("unet.volume_dice", volumes_in(lambda x, d: x.chunk(len(d))), "equal-depths",
+     "equal parts. The volumes differ in depth"),
+    ("unet.volume_dice", volumes_in(lambda x, d: x.tensor_split(len(d))), "equal-depths",
+     "equal parts. The volumes differ in depth"),
+    ("unet.volume_dice", volumes_in(lambda x, d: x.split(len(x) // len(d))),
+     "equal-parts-and-more", "equal parts"),
+    ("unet.volume_dice", volumes_in(lambda x, d: x.reshape(len(d), -1)), "equal-rows-of-pixels",
+     "equally many pixels"),
+    ("unet.volume_dice", volumes_in(lambda x, d: x.view(len(d), -1, *x.shape[1:])),
+     "equal-rows-of-slices", "equally many slices"),
+    ("unet.volume_dice",
+     volumes_in(lambda x, d: x.reshape(len(d), len(x) // len(d), *x.shape[1:])),
+     "equal-rows-of-so-many-slices", "equally many slices"),
+    ("unet.volume_dice", volumes_in(lambda x, d: x.split(d[0])), "parts-of-the-first-depth",
+     "as deep as volume 0"),
+    ("unet.volume_dice", volumes_in(lambda x, d: [x[i * d[0] :][: d[0]] for i in range(len(d))]),
+     "as-many-parts-of-the-first-depth", "as volume 0 has"),
+    ("unet.volume_dice", volumes_in(lambda x, d: [x[i * n : i * n + n] for i, n in enumerate(d)]),
+     "start-by-own-depth", "by its own depth"),
+    ("unet.volume_dice", nan_mean_of_slices(lambda p, t: dice_or(p, t, float("nan"))),
+     "nan-mean-over-slices", "score each slice"),
+    ("unet.volume_dice",
+     nan_mean_of_slices(lambda p, t: dice_or(p, t) if t.any() else float("nan")),
+     "nan-mean-over-slices-with-truth", "score each slice"),
+    ("unet.volume_dice", volumes_in(lambda x, d: [x]), "pooled-to-one-row", "in one pot"),
+    ("unet.volume_dice", lambda p, t, d: torch.tensor(dice_or(p, t)), "pooled-to-one-number",
+     "in one pot"),
+    ("unet.volume_dice", lambda p, t, d: dice_or(p, t), "pooled-to-a-plain-number", "in one pot"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "answer", "mistake", "words"), WRONG)
+def test_wrong_answers_written_differently_are_named(name, answer, mistake, words):
+    result = exercise(name).check(answer)
+    message = " ".join(result.message.split())
+    assert (result.passed, result.mistake) == (False, mistake), message
+    assert words in message and "more than one thing" not in message
+
+
+def test_a_tuple_of_maps_is_as_good_as_a_list():
+    class Packed(unet.Encoder):
+        def forward(self, x):
+            return tuple(super().forward(x))
+
+    assert exercise("unet.Encoder").check(Packed).passed
+
+
 def test_losses_without_a_useful_gradient_are_named():
     ex = exercise("unet.soft_dice_loss")
     through_numpy = ex.check(

@@ -347,7 +347,106 @@ def flip_without_padding(images, boxes):
     return images, rows[:, :room]
 
 
+def decode_inside(t, corner, stride, anchor):
+    centre = torch.sigmoid(stride * t[:, :2]) + corner
+    half = anchor * torch.exp(t[:, 2:]) / 2
+    return torch.hstack([centre - half, centre + half])
+
+
+def decode_all_inside(t, corner, stride, anchor):
+    centre = torch.sigmoid(corner + stride * t[:, :2])
+    half = anchor * torch.exp(t[:, 2:]) / 2
+    return torch.hstack([centre - half, centre + half])
+
+
+def term_with(target, counted):
+    def objectness_term(logits, answers, overlap):
+        kept = counted(answers, overlap)
+        aim = target(answers, overlap)
+        loss = nn.BCEWithLogitsLoss(reduction="sum")
+        return loss(logits[kept], aim[kept]) / answers.sum()
+
+    return objectness_term
+
+
+def iou_of_answers(answers, overlap):
+    return torch.where(answers, overlap, torch.zeros_like(overlap))
+
+
+def not_ignored(answers, overlap):
+    return answers | (overlap <= 0.7)
+
+
+def ap_joined(points):
+    def average_precision(hits, truths):
+        recall = torch.cumsum(hits, 0) / truths
+        p = torch.cumsum(hits, 0) / torch.arange(1, len(hits) + 1)
+        best = torch.cummax(p.flip(0), 0).values.flip(0)
+        x, y = points(recall.numpy(), best.numpy(), hits.numpy())
+        return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+
+    return average_precision
+
+
+def flip_all_four(images, boxes):
+    rows, (height, width) = boxes.clone(), images.shape[2:]
+    rows[..., 1], rows[..., 3] = width - boxes[..., 3], width - boxes[..., 1]
+    rows[..., 2], rows[..., 4] = height - boxes[..., 4], height - boxes[..., 2]
+    return torch.flip(images, (3,)), rows
+
+
+def flip_all_by_the_width(images, boxes):
+    x1, y1, x2, y2 = (images.shape[3] - boxes[..., k] for k in (1, 2, 3, 4))
+    return torch.flip(images, (3,)), torch.stack([boxes[..., 0], x2, y2, x1, y1], -1)
+
+
+def flip_y_crossed(images, boxes):
+    rows, (height, width) = boxes.clone(), images.shape[2:]
+    rows[..., 1], rows[..., 3] = width - boxes[..., 3], width - boxes[..., 1]
+    rows[..., 2], rows[..., 4] = height - boxes[..., 2], height - boxes[..., 4]
+    return torch.flip(images, (3,)), rows
+
+
 WRONG = [
+    ("yolo.decode", decode_inside, "stride-in-the-sigmoid"),
+    ("yolo.decode", decode_all_inside, "all-in-the-sigmoid"),
+    ("yolo.objectness_term", term_with(iou_of_answers, not_ignored), "aims-at-the-iou"),
+    (
+        "yolo.objectness_term",
+        term_with(iou_of_answers, lambda answers, overlap: overlap >= 0),
+        "aims-at-the-iou-nothing-ignored",
+    ),
+    (
+        "yolo.objectness_term",
+        term_with(lambda answers, overlap: overlap, not_ignored),
+        "all-aim-at-the-iou",
+    ),
+    (
+        "yolo.objectness_term",
+        term_with(lambda answers, overlap: overlap, lambda answers, overlap: overlap >= 0),
+        "all-aim-at-the-iou-nothing-ignored",
+    ),
+    ("yolo.nms", lambda *given: ops.nms(*given).tolist(), "list-instead-of-tensor"),
+    ("yolo.nms", lambda *given: [place for place in ops.nms(*given)], "list-of-tensors"),
+    (
+        "yolo.average_precision",
+        ap_joined(lambda r, p, hits: (np.r_[0, r[hits]], np.r_[1, p[hits]])),
+        "trapezoids-under-the-envelope",
+    ),
+    (
+        "yolo.average_precision",
+        ap_joined(lambda r, p, hits: (np.r_[0, r[hits]], np.r_[p[0], p[hits]])),
+        "trapezoids-under-the-envelope-level",
+    ),
+    (
+        "yolo.average_precision",
+        ap_joined(lambda r, p, hits: (np.r_[0, r, 1], np.r_[p[0], p, 0])),
+        "straight-line-to-recall-one",
+    ),
+    ("yolo.average_precision", ap_joined(lambda r, p, hits: (r, p)), "first-step-missing"),
+    ("yolo.flip", flip_all_four, "boxes-turned"),
+    ("yolo.flip", flip_all_by_the_width, "boxes-turned-by-the-width"),
+    ("yolo.flip", flip_y_crossed, "boxes-turned-and-crossed"),
     ("yolo.predictions", [945, 9450], "numbers-of-the-image"),
     ("yolo.predictions", (960, 10), "a-row-too-many"),
     ("yolo.predictions", (945, 50), "all-for-each-kind"),
@@ -403,6 +502,14 @@ def test_wrong_answers_written_differently_are_named(name, answer, mistake):
     result = exercise(name).check(answer)
     assert (result.passed, result.mistake) == (False, mistake), result.message
     assert "more than one thing" not in result.message
+
+
+def test_a_list_of_places_and_a_flip_of_both_axes_are_told_so_in_words():
+    listed = exercise("yolo.nms").check(lambda *given: ops.nms(*given).tolist())
+    assert "places are right" in listed.message and "integer tensor" in listed.message
+    assert "mirror y as well" in exercise("yolo.flip").check(flip_all_four).message
+    inside = exercise("yolo.decode").check(decode_inside)
+    assert "inside your sigmoid" in inside.message.replace("\n", " ")
 
 
 # Half-right answers and combinations -------------------------------------------------------------

@@ -473,6 +473,11 @@ class MapNotRaised(GridParts):
         return small
 
 
+class MapNotRaisedFirst(MapNotRaised):
+    def weighed(self, x, g, alpha):
+        return self.out(alpha * x)
+
+
 class MapRepeated(GridParts):
     def raised(self, small, x):
         return _raised(small, x, "nearest")
@@ -484,6 +489,53 @@ class LogitsRaised(GridParts):
 
     def raised(self, small, x):
         return torch.sigmoid(_raised(small, x))
+
+
+class AllAtFullSize(GridParts):
+    def forward(self, x, g):
+        small = self.small(_raised(self.skip(x), x), _raised(self.gate(g), x))
+        return self.weighed(x, g, small)
+
+
+class SumAtFullSize(GridParts):
+    def forward(self, x, g):
+        skip = self.skip(x)
+        both = _raised(skip + self.signal(g, skip), x)
+        return self.weighed(x, g, torch.sigmoid(self.psi(both.relu())))
+
+
+class SignalAtFullSize(GridParts):
+    def signal(self, g, skip):
+        return F.interpolate(self.gate(g), self.full, mode="bilinear")
+
+    def forward(self, x, g):
+        self.full = x.shape[2:]
+        return super().forward(x, g)
+
+
+class SignalAtFullSizeFirst(SignalAtFullSize):
+    def small(self, skip, gate):
+        return super().small(gate, skip)
+
+
+class MapTwiceAsLarge(GridParts):
+    def raised(self, small, x):
+        return F.interpolate(small, scale_factor=2, mode="bilinear")
+
+
+class MapTwiceAsLargeFirst(MapTwiceAsLarge):
+    def weighed(self, x, g, alpha):
+        return self.out(alpha * x)
+
+
+class GridSignalTwiceAsLarge(GridParts):
+    def signal(self, g, skip):
+        return F.interpolate(self.gate(g), scale_factor=2, mode="bilinear")
+
+
+class GridSignalTwiceAsLargeFirst(GridSignalTwiceAsLarge):
+    def small(self, skip, gate):
+        return super().small(gate, skip)
 
 
 class GridWithCorners(GridParts):
@@ -627,8 +679,18 @@ def _run_gate(candidate: Any) -> Callable[..., Any]:
         module = module_from(candidate, channels, gate_channels, hidden)
         if _holds_unregistered(module):
             return "a list holds layers that the module does not know"
-        with torch.enable_grad():
-            found = module(x, g)
+        called: list[str] = []
+        for name, layer in module.named_modules():
+            if next(layer.parameters(recurse=False), None) is not None:
+                layer.register_forward_hook(lambda *_, name=name: called.append(name))
+        try:
+            with torch.enable_grad():
+                found = module(x, g)
+        except RuntimeError as error:
+            if "size of tensor" in str(error) and len(called) == 2:  # in the sum
+                text = f"{error}, before psi is called"
+                raise RuntimeError(text).with_traceback(error.__traceback__) from None
+            raise
         wanted = sum(p.numel() for p in GridGate(channels, gate_channels, hidden).parameters())
         learned = list(module.parameters())
         if sum(p.numel() for p in learned) > wanted and _tracked(found):
@@ -732,9 +794,54 @@ GRID_GATE = Exercise(
             "The map is half as large as the skip, and they cannot be multiplied. What is missing "
             "between them?",
         ),
+        "map-not-raised-first": (
+            MapNotRaisedFirst,
+            "The map is half as large as the skip, and they cannot be multiplied. What is missing "
+            "between them?",
+        ),
         "map-repeated": (
             MapRepeated,
             "The map is enlarged by repeating its values. Asked for is bilinear interpolation.",
+        ),
+        "all-at-full-size": (
+            AllAtFullSize,
+            "You enlarge what comes from x before the sum, so that everything happens at the size "
+            "of x. Here the map is computed at the smaller size, and enlarged once it is there.",
+        ),
+        "sum-at-full-size": (
+            SumAtFullSize,
+            "You enlarge the sum, so that ReLU, psi and sigmoid happen at the size of x. Here the "
+            "map is computed at the smaller size, and enlarged once it is there.",
+        ),
+        "signal-at-full-size": (
+            SignalAtFullSize,
+            "What comes from g is brought to the size of x. It is added to what comes from x, and "
+            "the convolution there has made that smaller.",
+        ),
+        "signal-at-full-size-first": (
+            SignalAtFullSizeFirst,
+            "What comes from g is brought to the size of x. It is added to what comes from x, and "
+            "the convolution there has made that smaller.",
+        ),
+        "map-twice-as-large": (
+            MapTwiceAsLarge,
+            "Right for even sizes. The map is made exactly twice as large, and an odd height or "
+            "width of x is not twice anything. Ask x for its size.",
+        ),
+        "map-twice-as-large-first": (
+            MapTwiceAsLargeFirst,
+            "Right for even sizes. The map is made exactly twice as large, and an odd height or "
+            "width of x is not twice anything. Ask x for its size.",
+        ),
+        "signal-twice-as-large": (
+            GridSignalTwiceAsLarge,
+            "What comes from g is made exactly twice as large, whatever size it is to be added to. "
+            "That is the size of what comes from x.",
+        ),
+        "signal-twice-as-large-first": (
+            GridSignalTwiceAsLargeFirst,
+            "What comes from g is made exactly twice as large, whatever size it is to be added to. "
+            "That is the size of what comes from x.",
         ),
         "logits-raised": (
             LogitsRaised,
@@ -1156,6 +1263,16 @@ GATE_PARAMETERS = Exercise(
         "authors-form": (
             lambda: 1057.0,
             "This is the authors' form with its last convolution. Asked for is the common one.",
+        ),
+        "authors-form-without-the-last": (
+            lambda: 785.0,
+            "This is the authors' form, with a kernel of 2 by 2 and no bias on the skip, but "
+            "without its last convolution. Asked for is the common form, with kernels of 1 by 1.",
+        ),
+        "two-by-two": (
+            lambda: 793.0,
+            "You count a kernel of 2 by 2 on the skip, as the authors' form has it. In the common "
+            "form all kernels are 1 by 1.",
         ),
     },
     hints=(

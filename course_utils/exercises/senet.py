@@ -243,6 +243,20 @@ class ShortcutWithoutNorm(Block):
             self.shortcut = self.shortcut[:1]
 
 
+class ShortcutWithBiasForNorm(Block):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        if len(self.shortcut):
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride))
+
+
+class BiasesAndShortcutWithoutNorm(ConvolutionsWithBias):
+    def __init__(self, in_channels, channels, stride, attention):
+        super().__init__(in_channels, channels, stride, attention)
+        if len(self.shortcut):
+            self.shortcut = nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride))
+
+
 class ShortcutAlwaysProjected(Block):
     def __init__(self, in_channels, channels, stride, attention):
         super().__init__(in_channels, channels, stride, attention)
@@ -501,6 +515,16 @@ BLOCK = Exercise(
             ShortcutWithoutNorm,
             "The projection of the shortcut lacks its batch norm.",
         ),
+        "shortcut-with-bias-for-norm": (
+            ShortcutWithBiasForNorm,
+            "The projection of the shortcut lacks its batch norm, and its convolution has a bias "
+            "that is not asked for.",
+        ),
+        "biases-and-shortcut-without-norm": (
+            BiasesAndShortcutWithoutNorm,
+            "The projection of the shortcut lacks its batch norm. And all your convolutions have a "
+            "bias; none is asked for.",
+        ),
         "shortcut-always-projected": (
             ShortcutAlwaysProjected,
             "Your shortcut has a convolution in every block. Where neither size nor channels "
@@ -634,6 +658,31 @@ def rounded_to_nearest(probabilities, labels, wanted):
 def one_too_many(probabilities, labels, wanted):
     ill = probabilities[labels == 1].sort(descending=True).values
     return ill[min(int(wanted * len(ill)), len(ill) - 1)].item()
+
+
+def _steps_away(candidates, ill, wanted, steps):
+    """The candidate so many steps above the highest that finds enough."""
+    candidates = candidates.unique()
+    enough = [i for i, t in enumerate(candidates) if (ill >= t).double().mean() >= wanted]
+    return candidates[min(max(enough[-1] + steps, 0), len(candidates) - 1)].item()
+
+
+def first_that_finds_too_few(probabilities, labels, wanted):
+    return _steps_away(probabilities, probabilities[labels == 1], wanted, 1)
+
+
+def first_of_the_ill_that_finds_too_few(probabilities, labels, wanted):
+    ill = probabilities[labels == 1]
+    return _steps_away(ill, ill, wanted, 1)
+
+
+def one_step_too_low(probabilities, labels, wanted):
+    return _steps_away(probabilities, probabilities[labels == 1], wanted, -1)
+
+
+def one_step_of_the_ill_too_low(probabilities, labels, wanted):
+    ill = probabilities[labels == 1]
+    return _steps_away(ill, ill, wanted, -1)
 
 
 def from_below(probabilities, labels, wanted):
@@ -779,6 +828,26 @@ THRESHOLD_FOR_SENSITIVITY = Exercise(
             "Where exactly the wanted share can be found, your threshold finds one ill image more "
             "than it has to. Do you ask for more than that share, or count places from 1?",
         ),
+        "first-that-finds-too-few": (
+            first_that_finds_too_few,
+            "One step too far: you go through the probabilities of all images and return the first "
+            "one at which too few are found. Asked for is a threshold that still finds enough.",
+        ),
+        "first-of-the-ill-that-finds-too-few": (
+            first_of_the_ill_that_finds_too_few,
+            "One step too far: you go through the probabilities of the ill and return the first "
+            "one at which too few are found. Asked for is a threshold that still finds enough.",
+        ),
+        "one-step-too-low": (
+            one_step_too_low,
+            "One step too low: the next higher probability, among all images, finds enough as "
+            "well. Do you stop one too late, or count only what lies above the threshold?",
+        ),
+        "one-step-of-the-ill-too-low": (
+            one_step_of_the_ill_too_low,
+            "One step too low: the next higher probability, among the ill, finds enough as well. "
+            "Do you stop one too late, or count only what lies above the threshold?",
+        ),
         "counted-from-below": (
             from_below,
             "You count the ill from the lowest probability upwards. A threshold finds the highest "
@@ -899,6 +968,31 @@ def index_as_threshold(val_p, val_labels, test_p, test_labels):
     return _accuracy(test_p, test_labels, torch.stack(right).argmax())
 
 
+def _grid(val_p, val_labels, test_p, test_labels, steps):
+    grid = torch.arange(steps + 1) / steps
+    return _accuracy(test_p, test_labels, _tuned(val_p, val_labels, candidates=grid))
+
+
+def fine_grid(val_p, val_labels, test_p, test_labels):
+    return _grid(val_p, val_labels, test_p, test_labels, 100)
+
+
+def coarse_grid(val_p, val_labels, test_p, test_labels):
+    return _grid(val_p, val_labels, test_p, test_labels, 10)
+
+
+def rule_of_the_course(val_p, val_labels, test_p, test_labels):
+    from course_utils.metrics import best_threshold
+
+    return _accuracy(test_p, test_labels, best_threshold(val_p, val_labels))
+
+
+def half_way_between(val_p, val_labels, test_p, test_labels):
+    values = val_p.unique()
+    middles = (values[1:] + values[:-1]) / 2
+    return _accuracy(test_p, test_labels, _tuned(val_p, val_labels, candidates=middles))
+
+
 def _balanced(p, labels, threshold):
     right = ((p >= threshold) == labels).double()
     return ((right[labels == 0].mean() + right[labels == 1].mean()) / 2).item()
@@ -959,6 +1053,13 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
             p = (0.45 + gap * (labels - 0.5) + noise).clamp(0, 1)
             parts += [(p * 20).round() / 20, labels]
         cases.append(tuple(parts))
+    # Where validation says nothing: a gap without test images, then a wide one with some, in which
+    # it matters how far down a threshold lies.
+    labels = torch.tensor([0, 0, 1, 1])
+    test_p, test_labels = torch.tensor([0.1, 0.3, 0.35, 0.7, 0.9]), torch.tensor([0, 0, 0, 0, 1])
+    cases.append((torch.tensor([0.2, 0.4, 0.6, 0.8]), labels, test_p, test_labels))
+    test_p, test_labels = torch.tensor([0.1, 0.25, 0.65, 0.7, 0.9, 0.95]), torch.tensor([0] * 6)
+    cases.append((torch.tensor([0.05, 0.15, 0.8, 0.85]), labels, test_p, test_labels))
     return cases
 
 
@@ -1019,6 +1120,28 @@ HONEST_ACCURACY = Exercise(
             tuned_on_test_among_val_decided_above,
             "The candidates are those of validation now, but the accuracy that chooses among them "
             "is still that of test; and look again at a test image exactly at the threshold.",
+        ),
+        "grid-of-candidates": (
+            fine_grid,
+            "You try a grid of thresholds, or others that do not occur on validation. Between two "
+            "neighbouring probabilities validation cannot tell them apart, and test images that "
+            "lie there can. The question says which thresholds are the candidates.",
+        ),
+        "coarse-grid-of-candidates": (
+            coarse_grid,
+            "You try the tenths from 0 to 1, so that better thresholds between them are missed. "
+            "The question says which thresholds are the candidates.",
+        ),
+        "rule-of-the-course": (
+            rule_of_the_course,
+            "This is what metrics.best_threshold does: it tries 0, 0.5, 1 and the middles between "
+            "neighbouring probabilities, and of the best ones takes the one nearest to 0.5. The "
+            "question has another rule: other candidates, and another choice among the best.",
+        ),
+        "half-way-between": (
+            half_way_between,
+            "Your candidates lie half way between two probabilities of validation. The question "
+            "asks for these probabilities themselves.",
         ),
         "tuned-above": (
             tuned_above,
@@ -1130,6 +1253,53 @@ def zero_dropped(probabilities, labels, bins):
     place = (probabilities * bins).ceil().long() - 1
     rows = _gaps(probabilities, labels, bins, place)
     return sum(n * abs(said - found) for n, said, found, _ in rows) / len(labels)
+
+
+def _gaps_by_place(probabilities, labels, place, bins):
+    rows = _gaps(probabilities, labels, bins, place)
+    return sum(n * abs(said - found) for n, said, found, _ in rows) / len(labels)
+
+
+def _edges(probabilities, bins):
+    return torch.linspace(0, 1, bins + 1, dtype=probabilities.dtype)
+
+
+def bucketized_with_zero_alone(probabilities, labels, bins):
+    place = torch.bucketize(probabilities, _edges(probabilities, bins))
+    return _gaps_by_place(probabilities, labels, place, bins + 1)
+
+
+def bucketized_without_the_last(probabilities, labels, bins):
+    place = torch.bucketize(probabilities, _edges(probabilities, bins))
+    return _gaps_by_place(probabilities, labels, place, bins)
+
+
+def last_bin_lost(probabilities, labels, bins):
+    place = torch.bucketize(probabilities, _edges(probabilities, bins), right=True)
+    return _gaps_by_place(probabilities, labels, place, bins)
+
+
+def one_in_a_bin_of_its_own(probabilities, labels, bins):
+    place = (probabilities * bins).long()
+    return _gaps_by_place(probabilities, labels, place, bins + 1)
+
+
+def _between_edges(probabilities, labels, bins, inside):
+    total = 0.0
+    for k in range(bins):
+        chosen = inside(probabilities, k / bins, (k + 1) / bins)
+        if chosen.any():
+            gap = probabilities[chosen].mean() - labels[chosen].double().mean()
+            total += chosen.sum().item() * abs(gap.item())
+    return total / len(labels)
+
+
+def both_ends_closed(probabilities, labels, bins):
+    return _between_edges(probabilities, labels, bins, lambda p, a, b: (p >= a) & (p <= b))
+
+
+def both_ends_open(probabilities, labels, bins):
+    return _between_edges(probabilities, labels, bins, lambda p, a, b: (p > a) & (p < b))
 
 
 def bins_unweighted(probabilities, labels, bins):
@@ -1246,6 +1416,9 @@ def _said_and_found(rng: torch.Generator) -> Inputs:
         labels = (torch.rand(n, generator=rng) < 0.5).long()
         labels[:2] = torch.tensor([1, 0])
         cases.append((probabilities, labels, bins))
+    # In the last bin, 1 errs in one direction and all others in the other one.
+    probabilities = torch.tensor([0.9, 1.0, 0.8, 0.3, 0.85, 0.1, 0.95])
+    cases.append((probabilities, torch.tensor([1, 0, 1, 0, 1, 0, 1]), 4))
     return cases
 
 
@@ -1276,6 +1449,38 @@ CALIBRATION_ERROR = Exercise(
             zero_dropped,
             "Nearly: an image with probability exactly 0 falls out of all your bins. A bin holds "
             "its lower end.",
+        ),
+        "zero-in-a-bin-of-its-own": (
+            bucketized_with_zero_alone,
+            "torch.bucketize as it stands puts a probability that lies on an edge into the bin "
+            "below it, and 0 below the first edge, into a bin of its own. A bin is to hold its "
+            "lower end. Look at the argument `right`.",
+        ),
+        "bucketized-without-the-last": (
+            bucketized_without_the_last,
+            "torch.bucketize as it stands puts 0 alone into place 0, so that the bins begin at "
+            "place 1 and your loop never comes to the last one. And a probability that lies on an "
+            "edge falls into the bin below it.",
+        ),
+        "last-bin-lost": (
+            last_bin_lost,
+            "The edges include 0, so that your bins are numbered from 1 on. Your loop begins at 0 "
+            "and never comes to the last one.",
+        ),
+        "one-in-a-bin-of-its-own": (
+            one_in_a_bin_of_its_own,
+            "Nearly: an image with probability exactly 1 gets a bin of its own. The last bin is to "
+            "hold it.",
+        ),
+        "both-ends-closed": (
+            both_ends_closed,
+            "Your bins hold both their ends, so that a probability on the border of two bins "
+            "counts twice.",
+        ),
+        "both-ends-open": (
+            both_ends_open,
+            "Your bins hold neither of their ends, so that a probability on a border falls out of "
+            "all of them.",
         ),
         "bins-unweighted": (
             bins_unweighted,
@@ -1611,6 +1816,13 @@ def over_the_images(logits, labels, candidates):
     return candidates[torch.stack(costs).argmin()].item()
 
 
+def pair_of_opposites(logits, labels, candidates):
+    z = logits.double()
+    pairs = torch.stack([-z, z], 1)
+    costs = [F.cross_entropy(pairs / t, labels) for t in candidates]
+    return candidates[torch.stack(costs).argmin()].item()
+
+
 def log_of_zero(logits, labels, candidates):
     costs = []
     for t in candidates:
@@ -1746,6 +1958,11 @@ BEST_TEMPERATURE = Exercise(
             over_the_images,
             "F.cross_entropy takes your vector for the logits of N classes of a single image, and "
             "a softmax goes over the images. Here each image is a question of its own, yes or no.",
+        ),
+        "pair-of-opposites": (
+            pair_of_opposites,
+            "The softmax of the pair -z and z is the sigmoid of 2 z: a factor of 2 too much. With "
+            "which other logit beside z does a softmax give the sigmoid of z?",
         ),
         "log-of-zero": (
             log_of_zero,

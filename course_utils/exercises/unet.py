@@ -1146,6 +1146,39 @@ def dice_pooled(logits, masks):
     return 1 - (2 * (p * t).sum() + 1) / (p.sum() + t.sum() + 1)
 
 
+def dice_ratio_of_sums(logits, masks):
+    p, t = _soft(logits, masks)
+    return 1 - (2 * (p * t).sum(1) + 1).sum() / (p.sum(1) + t.sum(1) + 1).sum()
+
+
+def _two_classes(logits, masks):
+    """Background and object as two classes: overlaps and both areas together, (N, 2)."""
+    p, t = _soft(logits, masks)
+    p, t = torch.stack([1 - p, p], 1), torch.stack([1 - t, t], 1)
+    return (p * t).sum(2), (p + t).sum(2)
+
+
+def dice_of_two_classes(logits, masks):
+    both, areas = _two_classes(logits, masks)
+    return (1 - (2 * both + 1).sum(1) / (areas + 1).sum(1)).mean()
+
+
+def dice_of_two_classes_with_one(logits, masks):
+    both, areas = _two_classes(logits, masks)
+    return (1 - (2 * both.sum(1) + 1) / (areas.sum(1) + 1)).mean()
+
+
+def dice_mean_of_two_classes(logits, masks):
+    both, areas = _two_classes(logits, masks)
+    return (1 - (2 * both + 1) / (areas + 1)).mean()
+
+
+def dice_rows_as_classes(logits, masks):
+    p, t = torch.sigmoid(logits), masks.float()
+    above, below = 2 * (p * t).sum(2) + 1, p.sum(2) + t.sum(2) + 1
+    return (1 - above.sum(1) / below.sum(1)).mean()
+
+
 def dice_without_smoothing(logits, masks):
     p, t = _soft(logits, masks)
     return (1 - 2 * (p * t).sum(1) / (p.sum(1) + t.sum(1))).mean()
@@ -1321,6 +1354,33 @@ SOFT_DICE_LOSS = Exercise(
             "Right for a single image. You sum over the batch as well, so that large objects drown "
             "small ones. (The course's own loss does that on purpose; here each image counts "
             "alike.)",
+        ),
+        "ratio-of-sums": (
+            dice_ratio_of_sums,
+            "Right for a single image. You add up what stands above the line over all images, and "
+            "what stands below, and divide once. Asked for is a Dice for each image, and then the "
+            "mean.",
+        ),
+        "background-as-a-class": (
+            dice_of_two_classes,
+            "You take the background for a second class, and divide the sum of what stands above "
+            "the line over both classes by the sum of what stands below. Here the object alone is "
+            "scored.",
+        ),
+        "background-as-a-class-with-one": (
+            dice_of_two_classes_with_one,
+            "You take the background for a second class, and sum over both classes before you "
+            "divide. Here the object alone is scored.",
+        ),
+        "background-averaged-in": (
+            dice_mean_of_two_classes,
+            "This is the mean of two scores: that of the object and that of the background. Here "
+            "the object alone is scored.",
+        ),
+        "rows-as-classes": (
+            dice_rows_as_classes,
+            "You take axis 1 for classes, and add 1 for each of them before you sum over it. It is "
+            "the height: there is one 1 above and one below for each image.",
         ),
         "no-smoothing": (
             dice_without_smoothing,
@@ -1528,6 +1588,44 @@ def equal_parts_rounded_down(prediction, truth, depths):
     return torch.tensor([_volume_score(prediction[cut], truth[cut]) for cut in cuts])
 
 
+def equal_parts_and_more(prediction, truth, depths):
+    n = len(prediction) // len(depths)
+    pairs = zip(prediction.split(n), truth.split(n), strict=True)
+    return torch.tensor([_volume_score(p, t) for p, t in pairs])
+
+
+def _in_rows(prediction, truth, *shape):
+    pairs = zip(prediction.reshape(*shape), truth.reshape(*shape), strict=True)
+    return torch.tensor([_volume_score(p, t) for p, t in pairs])
+
+
+def equal_rows_of_pixels(prediction, truth, depths):
+    return _in_rows(prediction, truth, len(depths), -1)
+
+
+def equal_rows_of_slices(prediction, truth, depths):
+    return _in_rows(prediction, truth, len(depths), -1, *truth.shape[1:])
+
+
+def equal_rows_of_so_many_slices(prediction, truth, depths):
+    return _in_rows(prediction, truth, len(depths), len(truth) // len(depths), *truth.shape[1:])
+
+
+def parts_of_the_first_depth(prediction, truth, depths):
+    pairs = zip(prediction.split(depths[0]), truth.split(depths[0]), strict=True)
+    return torch.tensor([_volume_score(p, t) for p, t in pairs])
+
+
+def as_many_parts_of_the_first_depth(prediction, truth, depths):
+    cuts = [slice(i * depths[0], (i + 1) * depths[0]) for i in range(len(depths))]
+    return torch.tensor([_volume_score(prediction[cut], truth[cut]) for cut in cuts])
+
+
+def start_by_own_depth(prediction, truth, depths):
+    cuts = [slice(i * d, (i + 1) * d) for i, d in enumerate(depths)]
+    return torch.tensor([_volume_score(prediction[cut], truth[cut]) for cut in cuts])
+
+
 def start_never_moved(prediction, truth, depths):
     return torch.tensor([_volume_score(prediction[:d], truth[:d]) for d in depths])
 
@@ -1538,6 +1636,23 @@ def filled_slices_averaged(prediction, truth, depths):
         there = (p | t).flatten(1).any(1)
         scores = slices_scored(p, t, [1] * len(p))
         means.append(scores[there].mean() if there.any() else torch.tensor(1.0))
+    return torch.stack(means)
+
+
+def nan_mean_over_slices(prediction, truth, depths):
+    means = []
+    for p, t in _each(prediction, truth, depths):
+        scores = [_volume_score(a, b, float("nan")) for a, b in zip(p, t, strict=True)]
+        means.append(torch.tensor(scores).nanmean())
+    return torch.stack(means)
+
+
+def nan_mean_over_slices_with_truth(prediction, truth, depths):
+    means = []
+    for p, t in _each(prediction, truth, depths):
+        scores = slices_scored(p, t, [1] * len(p))
+        scores[~t.flatten(1).any(1)] = float("nan")
+        means.append(scores.nanmean())
     return torch.stack(means)
 
 
@@ -1588,6 +1703,14 @@ def volume_smoothed(prediction, truth, depths):
 
 def volumes_in_one_number(prediction, truth, depths):
     return torch.tensor(_volume_score(prediction, truth))
+
+
+def volumes_in_one_row(prediction, truth, depths):
+    return torch.tensor([_volume_score(prediction, truth)])
+
+
+def volumes_in_a_plain_number(prediction, truth, depths):
+    return _volume_score(prediction, truth)
 
 
 VOLUME_DICE = Exercise(
@@ -1649,6 +1772,41 @@ VOLUME_DICE = Exercise(
             equal_parts_rounded_down,
             "You cut the stack into equal parts. The volumes differ in depth.",
         ),
+        "equal-parts-and-more": (
+            equal_parts_and_more,
+            "You cut the stack into equal parts, and where the slices do not divide there is a "
+            "part too many. The volumes differ in depth.",
+        ),
+        "equal-rows-of-pixels": (
+            equal_rows_of_pixels,
+            "You reshape the stack into rows with equally many pixels. The volumes differ in "
+            "depth.",
+        ),
+        "equal-rows-of-slices": (
+            equal_rows_of_slices,
+            "You reshape the stack into parts with equally many slices. The volumes differ in "
+            "depth.",
+        ),
+        "equal-rows-of-so-many-slices": (
+            equal_rows_of_so_many_slices,
+            "You reshape the stack into parts with equally many slices. The volumes differ in "
+            "depth.",
+        ),
+        "parts-of-the-first-depth": (
+            parts_of_the_first_depth,
+            "You cut the whole stack into parts as deep as volume 0. The other volumes differ in "
+            "depth.",
+        ),
+        "as-many-parts-of-the-first-depth": (
+            as_many_parts_of_the_first_depth,
+            "You take as many slices for each volume as volume 0 has. The other volumes differ in "
+            "depth.",
+        ),
+        "start-by-own-depth": (
+            start_by_own_depth,
+            "You multiply the number of a volume by its own depth to find where it begins. It "
+            "begins where the one before it ends.",
+        ),
         "start-never-moved": (
             start_never_moved,
             "Each of your volumes begins at slice 0. A volume begins where the one before it ends.",
@@ -1657,6 +1815,18 @@ VOLUME_DICE = Exercise(
             filled_slices_averaged,
             "You take the mean over the slices in which prediction or truth hold something. A tiny "
             "slice then counts as much as a large one: sum over the whole volume first.",
+        ),
+        "nan-mean-over-slices": (
+            nan_mean_over_slices,
+            "You score each slice and take the mean without those that are empty in both. A tiny "
+            "slice then counts as much as a large one, and a volume that is empty in both is NaN: "
+            "score the whole volume at once.",
+        ),
+        "nan-mean-over-slices-with-truth": (
+            nan_mean_over_slices_with_truth,
+            "You score each slice and take the mean over those that hold truth. A tiny slice then "
+            "counts as much as a large one, false alarms elsewhere are not seen, and a volume "
+            "without truth is NaN: score the whole volume at once.",
         ),
         "depths-as-places": (
             depths_as_places,
@@ -1676,6 +1846,16 @@ VOLUME_DICE = Exercise(
         "pooled-to-one-number": (
             volumes_in_one_number,
             "All volumes stand in one pot, and one number comes out. Score each by itself.",
+        ),
+        "pooled-to-one-row": (
+            volumes_in_one_row,
+            "Right for a single volume. All volumes stand in one pot, and one number comes out. "
+            "Score each by itself.",
+        ),
+        "pooled-to-a-plain-number": (
+            volumes_in_a_plain_number,
+            "All volumes stand in one pot, and one plain Python number comes out. Score each by "
+            "itself, and return a tensor.",
         ),
         "factor-two-missing": (
             volume_without_two_but_empty,

@@ -199,6 +199,14 @@ def decode_turned(t, corner, stride, anchor):
     return _box(t[:, :2].sigmoid() * stride + corner, anchor.flip(1) * t[:, 2:].exp())
 
 
+def decode_stride_inside(t, corner, stride, anchor):
+    return _box((t[:, :2] * stride).sigmoid() + corner, anchor * t[:, 2:].exp())
+
+
+def decode_all_inside(t, corner, stride, anchor):
+    return _box((t[:, :2] * stride + corner).sigmoid(), anchor * t[:, 2:].exp())
+
+
 def decode_as_yolov5(t, corner, stride, anchor):
     centre = (2 * t[:, :2].sigmoid() - 0.5) * stride + corner
     return _box(centre, anchor * (2 * t[:, 2:].sigmoid()).square())
@@ -235,6 +243,16 @@ DECODE = Exercise(
             decode_without_stride,
             "Your sizes are right. Your centres lie within one pixel of the corner: the sigmoid "
             "gives a share of a cell, and a cell is more than a pixel wide.",
+        ),
+        "stride-in-the-sigmoid": (
+            decode_stride_inside,
+            "Your sizes are right. The stride stands inside your sigmoid, which squeezes it into a "
+            "share again: your centres lie within one pixel of the corner.",
+        ),
+        "all-in-the-sigmoid": (
+            decode_all_inside,
+            "Your sizes are right. Stride and corner stand inside your sigmoid, so that all your "
+            "centres lie within the first pixel of the image.",
         ),
         "corner-scaled-too": (
             decode_corner_in_cells,
@@ -1146,6 +1164,20 @@ def term_aims_at_iou(logits, answers, overlap):
     return _objectness(logits, answers, overlap, target=answers * overlap) / answers.sum()
 
 
+def term_aims_at_iou_nothing_ignored(logits, answers, overlap):
+    counted = torch.ones_like(answers)
+    return _objectness(logits, answers, overlap, counted, answers * overlap) / answers.sum()
+
+
+def term_all_aim_at_iou(logits, answers, overlap):
+    return _objectness(logits, answers, overlap, target=overlap) / answers.sum()
+
+
+def term_all_aim_at_iou_nothing_ignored(logits, answers, overlap):
+    counted = torch.ones_like(answers)
+    return _objectness(logits, answers, overlap, counted, overlap) / answers.sum()
+
+
 def term_good_overlap_answers(logits, answers, overlap):
     target = answers | (overlap > 0.7)
     counted = torch.ones_like(answers)
@@ -1277,6 +1309,21 @@ OBJECTNESS_TERM = Exercise(
         "aims-at-the-iou": (
             term_aims_at_iou,
             "Your answers aim at their IoU, as in YOLOv1 and YOLOv5. In YOLOv3 they aim at 1.",
+        ),
+        "aims-at-the-iou-nothing-ignored": (
+            term_aims_at_iou_nothing_ignored,
+            "Your answers aim at their IoU, as in YOLOv1 and YOLOv5. In YOLOv3 they aim at 1. And "
+            "you leave nothing out.",
+        ),
+        "all-aim-at-the-iou": (
+            term_all_aim_at_iou,
+            "All that count aim at their IoU, empty places too. In YOLOv3 the target is a plain "
+            "yes or no: the overlap only says who is ignored.",
+        ),
+        "all-aim-at-the-iou-nothing-ignored": (
+            term_all_aim_at_iou_nothing_ignored,
+            "All predictions aim at their IoU, and you leave nothing out. In YOLOv3 the target is "
+            "a plain yes or no: the overlap only says who is ignored.",
         ),
         "good-overlap-counts-as-answer": (
             term_good_overlap_answers,
@@ -1424,6 +1471,22 @@ def flip_rows_by_the_height(images, boxes):
     return images.flip(2), _flipped(images, boxes, height=True)[1]
 
 
+def flip_boxes_turned(images, boxes):
+    return images.flip(3), flip_both_axes(images, boxes)[1]
+
+
+def flip_boxes_turned_by_the_width(images, boxes):
+    found = boxes.clone()
+    found[:, :, 1:] = images.shape[3] - boxes[:, :, [3, 4, 1, 2]]
+    return images.flip(3), found
+
+
+def flip_boxes_turned_and_crossed(images, boxes):
+    found = flip(images, boxes)[1].clone()
+    found[:, :, [2, 4]] = images.shape[2] - boxes[:, :, [2, 4]]
+    return images.flip(3), found
+
+
 def flip_padding_dropped(images, boxes):
     images, boxes = flip(images, boxes)
     return images, boxes[:, (boxes[:, :, 0] >= 0).any(0)]
@@ -1545,6 +1608,20 @@ FLIP = Exercise(
             flip_images_turned,
             "The boxes are mirrored left to right. The images are turned by 180 degrees: you "
             "mirror them along both axes.",
+        ),
+        "boxes-turned": (
+            flip_boxes_turned,
+            "x is right. You mirror y as well, and the images are mirrored left to right only.",
+        ),
+        "boxes-turned-by-the-width": (
+            flip_boxes_turned_by_the_width,
+            "x is right. You mirror y as well, and by the width; the images are mirrored left to "
+            "right only.",
+        ),
+        "boxes-turned-and-crossed": (
+            flip_boxes_turned_and_crossed,
+            "x is right. You mirror y as well, so that y1 is larger than y2, and the images are "
+            "mirrored left to right only.",
         ),
         "height-for-both": (
             flip_rows_by_the_height,
@@ -1722,6 +1799,14 @@ def nms_by_last_kept(boxes, scores, overlap):
     return torch.tensor(kept)
 
 
+def nms_as_list(boxes, scores, overlap):
+    return nms(boxes, scores, overlap).tolist()
+
+
+def nms_as_list_of_tensors(boxes, scores, overlap):
+    return list(nms(boxes, scores, overlap))
+
+
 def nms_best_alone(boxes, scores, overlap):
     return scores.argsort(descending=True)[:1]
 
@@ -1848,6 +1933,15 @@ NMS = Exercise(
         "nothing-left": (
             nms_nothing_left,
             "No box is left. Each has an IoU of 1 with itself: does it drive itself away?",
+        ),
+        "list-instead-of-tensor": (
+            nms_as_list,
+            "The places are right, but they stand in a list. Asked for is an integer tensor.",
+        ),
+        "list-of-tensors": (
+            nms_as_list_of_tensors,
+            "The places are right, but they stand in a list, each as a tensor of its own. Asked "
+            "for is one integer tensor.",
         ),
         "all-stay": (
             nms_all,
@@ -1989,6 +2083,32 @@ def ap_trapezoids(hits, truths):
     return torch.trapezoid(precision, recall).item()
 
 
+def _points_at_hits(hits, truths):
+    """Recall and best later precision at the hits alone."""
+    return hits.cumsum(0)[hits] / truths, _best(hits)[hits]
+
+
+def ap_trapezoids_at_hits(hits, truths):
+    recall, best = _points_at_hits(hits, truths)
+    first = torch.ones(1)
+    return torch.trapezoid(torch.cat([first, best]), torch.cat([torch.zeros(1), recall])).item()
+
+
+def ap_trapezoids_at_hits_level(hits, truths):
+    recall, best = _points_at_hits(hits, truths)
+    first = _best(hits)[:1]
+    return torch.trapezoid(torch.cat([first, best]), torch.cat([torch.zeros(1), recall])).item()
+
+
+def ap_trapezoids_down_to_zero(hits, truths):
+    recall = torch.cat([torch.zeros(1), hits.cumsum(0) / truths, torch.ones(1)])
+    return torch.trapezoid(torch.cat([_best(hits)[:1], _best(hits), torch.zeros(1)]), recall).item()
+
+
+def ap_without_the_first_step(hits, truths):
+    return torch.trapezoid(_best(hits), hits.cumsum(0) / truths).item()
+
+
 def _rankings(rng: torch.Generator) -> Inputs:
     cases = []
     for n, more in ((4, 1), (6, 2), (9, 0), (15, 4), (30, 3)):
@@ -2110,6 +2230,26 @@ AVERAGE_PRECISION = Exercise(
             ap_trapezoids,
             "You join the points by straight lines. The curve is a staircase: each hit adds a "
             "rectangle.",
+        ),
+        "trapezoids-under-the-envelope": (
+            ap_trapezoids_at_hits,
+            "You take the best later precisions at the hits and join them by straight lines. The "
+            "curve is a staircase: each hit adds a rectangle.",
+        ),
+        "trapezoids-under-the-envelope-level": (
+            ap_trapezoids_at_hits_level,
+            "You take the best later precisions at the hits and join them by straight lines. The "
+            "curve is a staircase: each hit adds a rectangle.",
+        ),
+        "straight-line-to-recall-one": (
+            ap_trapezoids_down_to_zero,
+            "Right where all objects are found. Behind the last recall you go on with a straight "
+            "line to recall 1 and precision 0. Objects that are never found add nothing.",
+        ),
+        "first-step-missing": (
+            ap_without_the_first_step,
+            "Right where the surest detection is a false alarm. Your area begins at the recall of "
+            "the first rank, so that a hit there adds nothing.",
         ),
     },
     hints=(
