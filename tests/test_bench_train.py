@@ -23,8 +23,8 @@ def small(monkeypatch, tmp_path):
 
 def test_the_command_records_and_writes_the_tables(small, monkeypatch, capsys):
     monkeypatch.setattr(bench_train, "PIPELINES", ("first_model",))
-    pairs = {"UNet with AttentionGate": bench_train.unet_and_monai}
-    monkeypatch.setattr(bench_train, "NETWORKS", pairs)
+    name = "UNet with AttentionGate"
+    monkeypatch.setattr(bench_train, "NETWORKS", {name: bench_train.NETWORKS[name]})
     page = small / "README.md"
     page.write_text(f"before\n{bench_train.MARKS[0]}old\n{bench_train.MARKS[1]}\nafter\n")
     assert cli.main(["bench", "train", "--seconds", "0"]) == 0
@@ -33,7 +33,10 @@ def test_the_command_records_and_writes_the_tables(small, monkeypatch, capsys):
     assert list(pipeline["peers"]) == ["MONAI, 0 workers", "MONAI, 1 workers"]
     assert set(pipeline["parts"]) == {"batches", "forward", "backward", "optimiser"}
     assert sum(pipeline["parts"].values()) == pytest.approx(1, abs=0.01)
-    numbers = [pipeline["ours"], *network["seconds"].values(), *network["ratio"]]
+    assert list(pipeline["batches_alone"]) == list(pipeline["ratios"]) == list(pipeline["peers"])
+    ratios = [*pipeline["ratios"].values(), *pipeline["batches_alone"].values(), network["ratio"]]
+    numbers = [pipeline["ours"], *network["seconds"].values()]
+    numbers += [number for ratio in ratios for number in ratio]
     assert all(math.isfinite(number) and number > 0 for number in numbers)
     text = page.read_text()
     tables = bench_train.markdown()
