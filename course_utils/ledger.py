@@ -159,14 +159,14 @@ def table(experiment: str, metrics: list[str] | None = None, *, profile: str = "
     runs = select(experiment, profile=profile)
     arms = list(dict.fromkeys(run["arm"] for run in runs))
     metrics = metrics or list(dict.fromkeys(name for run in runs for name in run["metrics"]))
-    rows = {
-        arm: {
+    rows = {}
+    for arm in arms:
+        rows[arm] = {
             name: in_words(values(experiment, arm, name, profile=profile).values())
             for name in metrics
         }
-        | {"seconds": f"{mean_interval(map(_seconds, (r for r in runs if r['arm'] == arm)))[0]:.0f}"}
-        for arm in arms
-    }
+        taken = [_seconds(run) for run in runs if run["arm"] == arm]
+        rows[arm]["seconds"] = f"{mean_interval(taken)[0]:.0f}"
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*metrics, "seconds"])
 
 
