@@ -1,4 +1,4 @@
-"""A web server on this machine that can misbehave."""
+"""What test files share: a web server that can misbehave, and the check that a mistake is named."""
 
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,3 +73,17 @@ def _no_proxy_for_loopback(monkeypatch):
     """A proxy for the internet must not stand between a test and its server on this machine."""
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.setenv(name, "127.0.0.1,localhost")
+
+
+@pytest.fixture
+def named():
+    """Asserts that an exercise refuses an answer and names this mistake, and no other, in words."""
+    from course_utils.exercises import exercise
+
+    def check(name, answer, mistake, words):
+        result = exercise(name).check(answer)
+        message = " ".join(result.message.split())
+        assert (result.passed, result.mistake) == (False, mistake), message
+        assert words in message and "more than one thing" not in message
+
+    return check
