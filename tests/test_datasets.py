@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from course_utils.datasets import (
     CATALOG,
@@ -25,6 +26,7 @@ from course_utils.datasets import (
 from course_utils.datasets import fetch as fetch_set
 from course_utils.datasets import hippocampus as hippo
 from course_utils.datasets.archives import manifest
+from course_utils.datasets.decoding import decode_images
 from course_utils.datasets.errors import DataError, Unreachable
 from course_utils.datasets.fetching import Fetched, reachable
 from course_utils.datasets.similarity import perceptual_hash
@@ -79,7 +81,15 @@ def test_upstream_is_what_monai_and_medmnist_name():
     upstream = CATALOG["hippocampus"].sources[0]
     assert upstream.url == DecathlonDataset.resource["Task04_Hippocampus"]
     assert upstream.checksum == "md5:" + DecathlonDataset.md5["Task04_Hippocampus"]
-    assert CATALOG["pneumonia"].sources[0].checksum == "md5:28209eda62fecd6e6a2d98b1501bb15f"
+    xrays = [source for source in CATALOG["pneumonia"].sources if source.kind == "upstream"]
+    assert {source.checksum for source in xrays} == {"md5:28209eda62fecd6e6a2d98b1501bb15f"}
+    assert [source.url.split("/")[2] for source in xrays] == ["zenodo.org", "huggingface.co"]
+    assert "0472595ab51916346dc4ad40f7b77551f2171403" in xrays[1].url
+    isic = CATALOG["isic2017"].sources[0]
+    assert isic.url.endswith("image_mining/zip/04943b8fcc29c73245d62a016437921e19327dbe")
+    assert isic.checksum.endswith(
+        "e5d6451ad7aa1e063d1e540091beb523a910f044b67e9473a7513d66caf76157"
+    )
 
 
 @pytest.mark.parametrize("name", CATALOG)
@@ -104,6 +114,69 @@ def test_take():
     assert some.ids == (part.ids[5], part.ids[0])
     assert torch.equal(some.x, part.x[[5, 0]])
     assert torch.equal(some.y, part.y[[5, 0]])
+
+
+def ten():
+    x = torch.arange(10)
+    return Split(x[:, None], x % 2, tuple("abcdefghij"), {"twice": 2 * x})
+
+
+ODD = ten().y == 1
+
+
+@pytest.mark.parametrize(
+    ("index", "names"),
+    [(ODD, "bdfhj"), (ODD.numpy(), "bdfhj"), (ODD.tolist(), "bdfhj"), (~ODD & ODD, ""),
+     (slice(2, 8, 3), "cf"), (range(3), "abc"), ([-1, 0, 0], "jaa"), (np.array([4]), "e"),
+     (torch.tensor([3, 1]), "db"), (torch.tensor([3, 1]).unbind(), "db"), ([], ""), ({2}, "c")],
+)  # fmt: skip
+def test_take_selects_by_positions_masks_and_slices(index, names):
+    for some in (ten().take(index), ten()[index]):
+        assert "".join(some.ids) == names and len(some) == len(names)
+        rows = torch.tensor(["abcdefghij".index(name) for name in names], dtype=torch.long)
+        assert torch.equal(some.x[:, 0], rows) and torch.equal(some.y, rows % 2)
+        assert torch.equal(some.extra["twice"], 2 * rows)
+
+
+@pytest.mark.parametrize(
+    ("index", "said"),
+    [(ODD[:9], r"mask of shape \(10,\)"), ([True, False], r"mask of shape \(10,\)"),
+     (ODD[:, None], r"shape \(10, 1\)"), (ten().y.float(), "by float32"), ([0.0, 1.0], "by float"),
+     (torch.zeros(0).bool(), "mask"), (3, "in one list"), ("ab", "in one list"),
+     (ten().y, "compare first"), (ODD.byte(), "compare first"), ([[0, 1]], r"shape \(1, 2\)")],
+)  # fmt: skip
+def test_take_refuses_what_selects_other_cases_than_meant(index, said):
+    with pytest.raises(ValueError, match=said):
+        ten().take(index)
+
+
+def test_a_position_without_a_case_is_refused():
+    for index in ([10], [0, -11]):
+        with pytest.raises(IndexError, match=r"There is no case -?1[01] among 10"):
+            ten().take(index)
+    for index in (10, -11):
+        with pytest.raises(IndexError, match="There is no case"):
+            ten()[index]
+
+
+def test_one_case_is_a_pair_and_a_loader_makes_batches_of_pairs():
+    part = ten()
+    for index in (3, -7, torch.tensor(3), np.int64(3)):
+        x, y = part[index]
+        assert x.tolist() == [3] and y == 1
+    assert [(int(x), int(y)) for x, y in part] == [(i, i % 2) for i in range(10)]
+    batches = list(torch.utils.data.DataLoader(part, batch_size=4))
+    assert [len(x) for x, _ in batches] == [4, 4, 2]
+    assert torch.equal(torch.cat([x for x, _ in batches]), part.x)
+    assert torch.equal(torch.cat([y for _, y in batches]), part.y)
+
+
+def test_parts_of_different_length_are_no_split():
+    x = torch.zeros(3, 1)
+    with pytest.raises(ValueError, match="'x': 3, 'y': 2, 'ids': 3"):
+        Split(x, x[:2], ("a", "b", "c"))
+    with pytest.raises(ValueError, match="'shape': 1"):
+        Split(x, x, ("a", "b", "c"), {"shape": x[:1]})
 
 
 def test_pneumonia():
@@ -335,6 +408,15 @@ def test_isic():
     assert ages[~ages.isnan()].amax() == 85
 
 
+def test_numbers_of_isic_that_may_be_one_person():
+    """The card's count of test images with a neighbour's number in train."""
+    data = real("isic2017")
+    train = {int(name.removeprefix("ISIC_")) for name in data.train.ids}
+    near = [{n - 1, n + 1} & train for n in (int(name[5:]) for name in data.test.ids)]
+    assert sum(map(bool, near)) == 55
+    assert {14596, 14598} <= train and "ISIC_0014597" in data.test.ids
+
+
 def test_isic_lesions_are_darker_than_the_skin():
     part = real("isic2017").test
     grey, mask = part.x.float().mean(1), part.y == 1
@@ -397,6 +479,61 @@ def test_duplicates_on_a_small_example():
     assert duplicates(x) == [(0, 2), (0, 3), (2, 3)]
     assert duplicates(x, torch.tensor([[3, 4], [5, 6]])) == [(1, 0)]
     assert len(Split(x, x, ("a", "b", "c", "d"))) == 4
+
+
+def stored(image, kind="PNG", **options):
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return {"name": file.getvalue()}
+
+
+GREY = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
+COLOUR = np.stack([GREY, 255 - GREY, GREY // 2], 2)
+
+
+def decoded(image, mode="RGB", **options):
+    return decode_images(stored(image, **options), (6, 8), mode)[0]
+
+
+def test_images_are_decoded_value_by_value():
+    photo = Image.fromarray(COLOUR)
+    palette = Image.fromarray(GREY % 3).convert("P")
+    palette.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+    colours = torch.eye(3)[torch.from_numpy(GREY % 3).long()].permute(2, 0, 1) * 255
+    assert torch.equal(decoded(photo), torch.from_numpy(COLOUR).permute(2, 0, 1))
+    assert torch.equal(decoded(Image.fromarray(GREY), "L")[0], torch.from_numpy(GREY))
+    assert torch.equal(decoded(Image.fromarray(GREY)), torch.from_numpy(GREY).expand(3, -1, -1))
+    assert torch.equal(decoded(palette), colours.to(torch.uint8))
+    assert decoded(Image.fromarray(GREY > 99), "L").unique().tolist() == [0, 255]
+    opaque = photo.copy()
+    opaque.putalpha(255)
+    assert torch.equal(decoded(opaque), decoded(photo))
+
+
+def transparent():
+    image = Image.fromarray(COLOUR)
+    image.putalpha(Image.fromarray(GREY))
+    return image
+
+
+@pytest.mark.parametrize(
+    ("image", "mode", "options", "said"),
+    [
+        (Image.fromarray(GREY.astype(np.uint16) * 200), "L", {}, "more than 8 bits"),
+        (Image.fromarray(GREY.astype(np.uint16) * 200), "RGB", {}, "more than 8 bits"),
+        (Image.fromarray(GREY.astype(np.float32)), "L", {"kind": "TIFF"}, "not a readable image"),
+        (Image.fromarray(GREY % 3).convert("P"), "L", {}, "a palette. Read its numbers"),
+        (transparent(), "RGB", {}, "transparent pixels"),
+        (transparent().convert("LA"), "L", {}, "transparent pixels"),
+        (Image.fromarray(GREY), "RGB", {"transparency": 0}, "transparent pixels"),
+        (Image.fromarray(COLOUR).convert("CMYK"), "RGB", {"kind": "JPEG"}, "colours of ink"),
+    ],
+)
+def test_images_that_would_change_on_decoding_are_refused(image, mode, options, said):
+    with pytest.raises(DataError, match=said):
+        decoded(image, mode, **options)
+    with pytest.raises(ValueError, match="expected 'RGB'"):
+        decoded(image, "F", **options)
 
 
 def test_perceptual_hash_survives_brightness_and_blur_not_another_pattern():

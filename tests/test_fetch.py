@@ -7,11 +7,13 @@ import io
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -23,25 +25,13 @@ from course_utils.datasets import CATALOG, DataError, Unreachable, bccd, command
 from course_utils.datasets import hippocampus as hippo
 from course_utils.datasets.archives import manifest, read_members
 from course_utils.datasets.catalog import Source
+from course_utils.datasets.decoding import decode_images
 from course_utils.datasets.fetching import fetch
 from course_utils.runtime import ROOT
 
 CONTENT = bytes(range(256)) * 1000
 FILE = "pneumoniamnist.npz"
 SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
-
-
-@pytest.fixture
-def course(loopback, tmp_path, monkeypatch):
-    """A catalogue whose X-rays lie on the loopback server; an empty cache; no mirror."""
-    offer(monkeypatch, f"{loopback.url}/{FILE}")
-    (tmp_path / "nothing").mkdir()
-    monkeypatch.setenv("COURSE_DATA_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COURSE_DATA_MIRROR", str(tmp_path / "nothing"))
-    monkeypatch.delenv("COURSE_DATA", raising=False)
-    monkeypatch.setattr(fetching, "TIMEOUT", (2.0, 1.0))
-    monkeypatch.setattr(fetching, "PAUSE", 0.01)
-    return loopback
 
 
 def offer(monkeypatch, url: str, checksum: str = SHA256) -> None:
@@ -84,7 +74,7 @@ def test_a_wrong_file_is_not_answered_with_a_phantom(course):
         datasets.load("pneumonia")
 
 
-@pytest.mark.parametrize(("code", "tries"), [(404, 1), (403, 1), (500, 3), (503, 3)])
+@pytest.mark.parametrize(("code", "tries"), [(404, 1), (403, 3), (429, 3), (500, 3), (503, 3)])
 def test_an_error_of_the_server(course, tmp_path, code, tries):
     course.answers[f"/{FILE}"] = [course.status(code)]
     with pytest.raises(Unreachable, match=rf"{FILE}.*the server answered {code}"):
@@ -376,6 +366,90 @@ def test_a_hostile_archive_never_enters_the_cache(course, tmp_path, monkeypatch)
     assert cached(tmp_path) == []
 
 
+def odd_archives() -> dict[str, bytes]:
+    """Archives that no honest publisher sends, by what is to be said of them."""
+    out = {}
+    encrypted = bytearray(zip_of({"a.txt": b"1"}))
+    for start, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        encrypted[encrypted.index(start) + offset] |= 1
+    out["is encrypted"] = bytes(encrypted)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("a.txt", b"1" * 1000)
+    out["is packed in an unusual way"] = file.getvalue()
+    out["odd name"] = zip_of({"a\nb.txt": b"1"})
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.txt", b"1")
+            archive.writestr("a.txt", b"2")
+    out["more than once"] = file.getvalue()
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(4):
+            archive.writestr(f"{i}.txt", bytes(20_000_000))
+    out["80000000 bytes, 64000000 at most"] = file.getvalue()
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        info = tarfile.TarInfo("a.bin")
+        info.size = 10**12  # promised, not there
+        archive.addfile(info)
+    out["not a readable archive|bytes, 64000000 at most"] = file.getvalue()
+    out["not a readable archive"] = gzip.compress(tar_of({"a.txt": bytes(100_000_000)}))
+    return out
+
+
+def test_an_archive_is_looked_at_before_it_is_unpacked(tmp_path):
+    tracemalloc.start()
+    for words, content in odd_archives().items():
+        path = tmp_path / "set.archive"
+        path.write_bytes(content)
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        with pytest.raises(DataError, match=rf"set\.archive.*({words})"):
+            read_members(path, ".*")
+        assert tracemalloc.get_traced_memory()[1] - before < 2_000_000, words
+    tracemalloc.stop()
+
+
+def test_a_flood_of_members_never_enters_the_cache(course, tmp_path, monkeypatch):
+    """A manifest is computed before anything is known to be right."""
+    offer(monkeypatch, f"{course.url}/{FILE}", "manifest:" + "0" * 64)
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/BCCD/JPEGImages/a.jpg", bytes(20_000_000))
+    course.answers[f"/{FILE}"] = [course.whole(file.getvalue())]
+    with pytest.raises(DataError, match=r"20000000 bytes, 4700000 at most"):
+        fetch("pneumonia")
+    assert cached(tmp_path) == []
+
+
+def picture(kind: str, size: tuple[int, int] = (6, 4)) -> bytes:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", size).save(file, kind)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (picture("TIFF"), "not a readable image"),
+        (picture("GIF"), "not a readable image"),
+        (picture("PNG")[:40], "not a readable image"),
+        (picture("JPEG", (4, 6)), "6 x 4 pixels, expected 4 x 6"),
+        # A header alone that promises 40 gigapixels: nothing is unpacked to find out.
+        (picture("PNG")[:16] + struct.pack(">II", 200_000, 200_000) + picture("PNG")[24:], "a.jpg"),
+    ],
+)
+def test_an_image_of_another_size_or_format_is_refused_by_its_header(content, words):
+    with pytest.raises(DataError, match=words):
+        decode_images({"a.jpg": content}, (4, 6))
+    for kind in ("PNG", "JPEG"):
+        assert decode_images({"a.jpg": picture(kind)}, (4, 6)).shape == (1, 3, 4, 6)
+
+
 @pytest.mark.parametrize("pack", [zip_of, tar_of])
 def test_a_damaged_archive_is_named(tmp_path, pack):
     path = tmp_path / "set.archive"
@@ -457,6 +531,32 @@ def nifti(volume: np.ndarray) -> bytes:
     return gzip.compress(nib.Nifti1Image(volume, np.eye(4)).to_bytes())
 
 
+def promising(shape: tuple[int, int, int], code: int = 2) -> bytes:
+    """A header that promises so many voxels of a type, and 64 bytes of them."""
+    plain = bytearray(gzip.decompress(nifti(np.zeros((4, 4, 4), np.uint8))))
+    plain[40:48] = struct.pack("<4h", 3, *shape)
+    plain[70:72] = struct.pack("<h", code)
+    return gzip.compress(bytes(plain))
+
+
+@pytest.mark.parametrize("label", [0.5, 3.0, 257.0, -1.0])
+def test_a_label_that_is_none_is_refused(tmp_path, label):
+    image, truth = np.ones((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32)
+    truth[2, 2, 2] = label
+    path = tmp_path / "Task04_Hippocampus.tar"
+    folder = "Task04_Hippocampus"
+    path.write_bytes(
+        tar_of({
+            f"{folder}/imagesTr/hippocampus_001.nii.gz": nifti(image),
+            f"{folder}/labelsTr/hippocampus_001.nii.gz": nifti(truth),
+        })
+    )  # fmt: skip
+    with pytest.raises(
+        DataError, match=r"labels of hippocampus_001 reach from .* expected 0, 1 and 2"
+    ):
+        hippo.read_cases(path)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_volume_with_nan_is_refused_by_name(tmp_path, bad):
     good = np.random.default_rng(0).random((31, 40, 24), dtype=np.float32)
@@ -487,6 +587,10 @@ def test_a_volume_with_nan_is_refused_by_name(tmp_path, bad):
         gzip.compress(gzip.decompress(nifti(np.zeros((4, 4, 4), np.uint8)))[:-8]),
         nifti(np.zeros((4, 4), np.uint8)),
         nifti(np.zeros((49, 4, 4), np.uint8)),
+        promising((32000, 32000, 32000)),
+        promising((4, 4, 4), 128),  # colours
+        promising((4, 4, 4), 32),  # complex
+        gzip.compress(bytes(40_000_000)),
     ],
 )
 def test_a_volume_that_is_none(content):

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from .archives import BCCD_FILES, read_members
+from .archives import REPOSITORY_FILES, read_members
 from .catalog import CATALOG
 from .decoding import decode_images
 from .errors import DataError
@@ -49,7 +49,7 @@ def load(fetched: Fetched) -> Dataset:
 
 def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tuple[str, ...]]]:
     photos, boxes, splits = {}, {}, {}
-    for member, content in read_members(path, BCCD_FILES).items():
+    for member, content in read_members(path, REPOSITORY_FILES, CATALOG["bccd"].unpacked).items():
         name = PurePosixPath(member)
         if name.suffix == ".jpg":
             photos[name.stem] = content

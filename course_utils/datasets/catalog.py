@@ -24,7 +24,11 @@ class Source:
 
 @dataclass(frozen=True)
 class Entry:
-    """What a learner must know before using a data set. `size` is the largest download in bytes."""
+    """What a learner must know before using a data set.
+
+    `size` is the largest download in bytes, `unpacked` the most that its files may have together;
+    more is refused. Sources are tried in their order, a mirror before the publishers.
+    """
 
     name: str
     title: str
@@ -33,6 +37,7 @@ class Entry:
     citation: str
     credit: str
     size: int
+    unpacked: int
     split: str
     sources: tuple[Source, ...]
     defects: tuple[str, ...]
@@ -40,6 +45,11 @@ class Entry:
 
 _BCCD_COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 _BCCD_MANIFEST = "manifest:f030cf27cd33ce0f4e1920243c5a65713adaec6148ded04bf49afcf507aa09b4"
+
+_PNEUMONIA_MD5 = "md5:28209eda62fecd6e6a2d98b1501bb15f"
+
+_ISIC_COMMIT = "04943b8fcc29c73245d62a016437921e19327dbe"
+_ISIC_MANIFEST = "manifest:e5d6451ad7aa1e063d1e540091beb523a910f044b67e9473a7513d66caf76157"
 
 _ENTRIES = (
     Entry(
@@ -56,13 +66,21 @@ _ENTRIES = (
         ),
         credit="PneumoniaMNIST (MedMNIST v2; Kermany et al. 2018), CC BY 4.0",
         size=4_200_000,
+        unpacked=4_700_000,
         split="official: 4708 train, 524 val, 624 test",
         sources=(
             Source(
                 "upstream",
                 "pneumoniamnist.npz",
-                "md5:28209eda62fecd6e6a2d98b1501bb15f",
+                _PNEUMONIA_MD5,
                 "https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1",
+            ),
+            Source(
+                "upstream",
+                "pneumoniamnist.npz",
+                _PNEUMONIA_MD5,
+                "https://huggingface.co/datasets/albertvillanova/medmnist-v2/resolve/"
+                "0472595ab51916346dc4ad40f7b77551f2171403/data/pneumoniamnist.npz",
             ),
             Source(
                 "mirror",
@@ -92,6 +110,7 @@ _ENTRIES = (
             "Center), CC BY-SA 4.0"
         ),
         size=28_400_000,
+        unpacked=28_400_000,
         split="5 folds of the 260 labelled cases, KFold(5, shuffle=True, random_state=12345)",
         sources=(
             Source(
@@ -122,6 +141,7 @@ _ENTRIES = (
         ),
         credit="BCCD Dataset (Shenggan and contributors), MIT",
         size=8_000_000,
+        unpacked=9_000_000,
         split="official: 205 train, 87 val, 72 test",
         sources=(
             Source(
@@ -146,12 +166,22 @@ _ENTRIES = (
         citation=(
             "N. C. F. Codella et al., Skin lesion analysis toward melanoma detection: a challenge "
             "at the 2017 ISBI, hosted by ISIC, IEEE ISBI 2018, 168-172, "
-            "https://doi.org/10.1109/ISBI.2018.8363547. Data: https://challenge.isic-archive.com"
+            "https://doi.org/10.1109/ISBI.2018.8363547. Data: https://challenge.isic-archive.com; "
+            "images at 256 x 256: https://github.com/walidbousseta/image_mining, commit "
+            f"{_ISIC_COMMIT}"
         ),
         credit="ISIC 2017 challenge (Codella et al. 2018), CC0 1.0",
-        size=17_400_000,
+        size=20_700_000,
+        unpacked=17_000_000,
         split="the official 150 validation images are our test; val is cut from train",
         sources=(
+            Source(
+                "upstream",
+                "image_mining-04943b8f.zip",
+                _ISIC_MANIFEST,
+                f"https://codeload.github.com/walidbousseta/image_mining/zip/{_ISIC_COMMIT}",
+            ),
+            Source("mirror", "image_mining-04943b8f.zip", _ISIC_MANIFEST),
             Source(
                 "mirror",
                 "isic2017-256.zip",
@@ -159,9 +189,12 @@ _ENTRIES = (
             ),
         ),
         defects=(
-            "the masks of the official test images are not public",
+            "the 150 validation images are our test: figures for the 600 official test images "
+            "are of other images",
             "pixel-identical images, one pair across the official split",
             "about 20 pairs of near-duplicates",
+            "no file names the persons, and neighbouring numbers can be one person: 55 of our 150 "
+            "test images have a neighbour's number in train",
             "resized to 256 x 256 without keeping the aspect ratio",
         ),
     ),

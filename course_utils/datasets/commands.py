@@ -1,8 +1,12 @@
-"""What `course data list | get NAME | verify | path` prints. Each returns the exit status."""
+"""What `course data list | get NAME | verify | path` prints; each returns the exit status. And what
+`course check` says of the data."""
+
+from urllib.parse import urlsplit
 
 from .catalog import CATALOG
 from .errors import DataError
 from .fetching import check, fetch, find_entry, places, settings
+from .transfer import ask
 
 
 def show() -> int:
@@ -38,7 +42,7 @@ def verify() -> int:
         if not here:
             print(f"[--] {entry.name}: not here yet; fetch it with: course data get {entry.name}")
         for place in here:
-            problem = check(place.path, place.checksums)
+            problem = check(place.path, place.checksums, entry.unpacked)
             failed += problem is not None
             remedy = f"{problem}. Delete the file, then: course data get {entry.name}"
             print(f"[!!] {entry.name}: {remedy}" if problem else f"[OK] {entry.name}: {place.path}")
@@ -50,3 +54,29 @@ def path() -> int:
     where = settings()
     print(f"cache   {where.cache}\nmirror  {where.mirror or 'none'}")
     return 0
+
+
+def in_reach(name: str, seconds: float = 8) -> tuple[bool, str]:
+    """Whether a data set can be had now, and from where, in words.
+
+    A file at hand is held against its checksum; a mirror's address and the publishers are asked,
+    for so many seconds each. Who did not answer is named.
+    """
+    entry, where = find_entry(name), settings()
+    failures: list[str] = []
+    for place in places(entry, where):
+        if place.url is not None:
+            why, source = ask(place.url, seconds), urlsplit(place.url).netloc
+        elif place.path.is_file():
+            try:
+                why = check(place.path, place.checksums, entry.unpacked) or ""
+            except DataError as problem:
+                why = str(problem)
+            source = str(place.path)
+        else:
+            continue
+        if not why:
+            but = f"; but {'; '.join(failures)}" if failures else ""
+            return True, f"{place.source}: {source}{but}"
+        failures.append(f"{source}: {why}")
+    return False, "; ".join(failures) or "no source is known"

@@ -12,7 +12,7 @@ from .errors import DataError
 
 
 def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str = "RGB") -> Tensor:
-    """Decode image files of one size, in the order given.
+    """Decode image files of one size, in the order given: JPEG or PNG, known by their first bytes.
 
     Args:
         files: the content of each file by its name.
@@ -20,34 +20,66 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
         mode: "RGB" or "L" (grey).
 
     Returns:
-        uint8 (N, 3, height, width) for "RGB", (N, 1, height, width) for "L".
+        uint8 (N, 3, height, width) for "RGB", (N, 1, height, width) for "L". Grey values become
+        three equal channels, a palette its colours, colours their luminance, black and white 0 and
+        255.
 
     Raises:
-        DataError: a file is not an image or has another size.
+        DataError: a file is neither JPEG nor PNG, is damaged, or has another size. The size is read
+            from the header, before any pixel is unpacked. Nor does a file pass that would change on
+            the way: more than 8 bits a value, ink (CMYK), transparent pixels, and for "L" a
+            palette, whose numbers may be labels or names of colours.
+        ValueError: another `mode`.
     """
     from PIL import Image
 
+    if mode not in ("RGB", "L"):
+        raise ValueError(f"mode={mode!r}: expected 'RGB' (three channels) or 'L' (grey, one).")
     channels = 3 if mode == "RGB" else 1
     out = np.empty((len(files), channels, *size), dtype=np.uint8)
 
     def decode(item: tuple[int, tuple[str, bytes]]) -> None:
         i, (name, content) = item
         try:
-            with Image.open(io.BytesIO(content)) as image:
+            with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                width, height = image.size
+                if (height, width) != size:
+                    raise DataError(
+                        f"{name} has {height} x {width} pixels, expected {size[0]} x {size[1]}. "
+                        "Delete the data set's archive and load the set again."
+                    )
+                _keeps_its_values(name, image, mode)
                 pixels = np.array(image.convert(mode))
-        except (OSError, SyntaxError, ValueError) as e:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
             raise DataError(
                 f"{name} is not a readable image ({e}). Delete the data set's archive "
                 "and load the set again."
             ) from e
-        if pixels.shape[:2] != size:
-            raise DataError(
-                f"{name} has {pixels.shape[0]} x {pixels.shape[1]} pixels, expected "
-                f"{size[0]} x {size[1]}. Delete the data set's archive and load the set again."
-            )
         out[i] = pixels.reshape(*size, channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(4) as pool:  # decoding releases Python's lock
         for _ in pool.map(decode, enumerate(files.items())):
             pass
     return torch.from_numpy(out)
+
+
+def _keeps_its_values(name: str, image, mode: str) -> None:
+    """Refuse what a conversion to `mode` would clip, recolour or lay bare."""
+    bands, deep = image.getbands(), image.mode.startswith(("I", "F"))
+    palette = image.mode == "P" and mode == "L"
+    clear = "transparency" in image.info or "A" in bands
+    if clear and not (deep or palette):
+        clear = image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
+    if deep:
+        said = "more than 8 bits a value. Scale it to 0 to 255 first"
+    elif palette:
+        said = (
+            "a palette. Read its numbers with numpy.array(PIL.Image.open(...)), if they are labels"
+        )
+    elif clear:
+        said = "transparent pixels. Lay it on a background first"
+    elif "K" in bands:
+        said = "colours of ink (CMYK). Convert it to RGB first"
+    else:
+        return
+    raise DataError(f"{name} has {said}. Expected 8 bits, grey or RGB.")

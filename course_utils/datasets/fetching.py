@@ -11,10 +11,10 @@ COURSE_DATA_MIRROR  a folder or an http(s) address that holds the files; default
 A relative folder counts from the course's folder, for notebooks run in folders of their own.
 """
 
-import errno
+import contextlib
 import hashlib
 import os
-import sys
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -22,16 +22,20 @@ from pathlib import Path
 
 from course_utils.runtime import ROOT
 
-from .archives import manifest
+from .archives import UNPACKED, manifest
 from .catalog import CATALOG, Entry
-from .errors import DataError, Unreachable
+from .errors import DataError, Unreachable, disk_error
+from .transfer import Failed, transfer
 
 TIMEOUT = (5.0, 30.0)
 """Seconds to wait for a connection (to each of a host's addresses), and for the next bytes."""
 TRIES = 3
 """How often a download is begun when the connection is cut or the server has a hiccup."""
 PAUSE = 0.5
-"""Seconds before the second try; twice as long before the third."""
+"""Seconds before the second try; twice as long before the third. A server may ask for longer."""
+LONGEST_PAUSE = 10.0
+START, SLOWEST = 60.0, 50_000.0
+"""A download may take so many seconds, and one more for so many bytes (0.4 Mbit/s)."""
 
 MODES = ("auto", "real", "phantom")
 
@@ -52,6 +56,11 @@ def settings() -> Settings:
         raise ValueError(f"COURSE_DATA is {mode!r}. Expected one of: {', '.join(MODES)}.")
     cache = Path(os.environ.get("COURSE_DATA_CACHE", "") or "data/cache").expanduser()
     mirror: str | None = os.environ.get("COURSE_DATA_MIRROR", "") or None
+    if mirror is not None and "://" in mirror and not _is_address(mirror):
+        raise ValueError(
+            f"COURSE_DATA_MIRROR is {mirror!r}. Expected a folder, or an address that begins with "
+            "http:// or https://."
+        )
     if mirror is not None and not _is_address(mirror):
         mirror = str(ROOT / Path(mirror).expanduser())
     elif mirror is None:
@@ -61,7 +70,7 @@ def settings() -> Settings:
 
 
 def _is_address(mirror: str) -> bool:
-    return mirror.startswith(("http://", "https://"))
+    return mirror.lower().startswith(("http://", "https://"))
 
 
 @dataclass(frozen=True)
@@ -96,43 +105,52 @@ def fetch(name: str) -> Fetched:
     for place in places(entry, where):
         if place.url is not None:
             try:
-                problem = download(place.url, place.path, place.checksums)
+                problem = download(
+                    place.url, place.path, place.checksums, entry.size, entry.unpacked
+                )
             except Unreachable as reason:
                 failures.append(f"{place.source}: {reason}")
                 continue
         elif _is_file(place.path):
-            problem = check(place.path, place.checksums)
+            problem = check(place.path, place.checksums, entry.unpacked)
         else:
-            failures.append(f"{place.source}: {place.path} does not exist")
+            lacking = (
+                place.path if place.path.parent.is_dir() else f"the folder {place.path.parent}"
+            )
+            failures.append(f"{place.source}: {lacking} does not exist")
             continue
         if problem is None:
             if wrong:
                 print("Passed over:\n  " + "\n  ".join(failures))
             return Fetched(place.path, place.source)
         failures.append(f"{place.source}: {problem}")
-        if place.url is None and place.path.is_relative_to(where.cache):
+        if place.own:
             _remove(place.path)
             failures[-1] += ", so it was removed from the cache"
         else:
             wrong = True
-    filename = entry.sources[0].filename
+    filename = " or ".join(dict.fromkeys(source.filename for source in entry.sources))
     message = (
         f"{entry.title}: no usable {filename}.\n  "
         + "\n  ".join(failures)
         + f"\nConnect to the internet, or set COURSE_DATA_MIRROR to a folder or http address that "
-        f"holds {filename}, or put that file into data/mirror. COURSE_DATA=phantom works without."
+        f"holds {filename}, or put that file into data/mirror."
     )
     raise DataError(message) if wrong else Unreachable(message)
 
 
 @dataclass(frozen=True)
 class Place:
-    """One place to look at: a file, or an address and the file it is to become."""
+    """One place to look at: a file, or an address and the file it is to become.
+
+    `own`: the file is a download of ours, which may be deleted.
+    """
 
     source: str
     path: Path
     checksums: tuple[str, ...]
     url: str | None = None
+    own: bool = False
 
 
 def places(entry: Entry, where: Settings) -> list[Place]:
@@ -140,13 +158,13 @@ def places(entry: Entry, where: Settings) -> list[Place]:
 
     A mirror may hold the upstream file or the course's own edition of it: both are accepted there.
     """
-    cached, remote = [], []
+    cached, remote = dict[Path, Place](), list[Place]()
     for source in entry.sources:
         path = where.cache / source.kind / source.filename
         same_name = [s.checksum for s in entry.sources if s.filename == source.filename]
         checksums = tuple(same_name) if source.kind == "mirror" else (source.checksum,)
         if _is_file(path):
-            cached.append(Place(source.kind, path, checksums))
+            cached[path] = Place(source.kind, path, checksums, own=not _in_mirror(path, where))
         if source.kind == "upstream":
             remote.append(Place("upstream", path, checksums, source.url))
         elif where.mirror is not None and _is_address(where.mirror):
@@ -154,11 +172,21 @@ def places(entry: Entry, where: Settings) -> list[Place]:
             remote.append(Place("mirror", path, checksums, url))
         elif where.mirror is not None:
             remote.append(Place("mirror", Path(where.mirror) / source.filename, checksums))
-    return cached + sorted(remote, key=lambda place: place.source)  # "mirror" before "upstream"
+    # "mirror" before "upstream", else in the order of the catalogue
+    return [*cached.values(), *sorted(remote, key=lambda place: place.source)]
 
 
-def check(path: Path, checksums: tuple[str, ...]) -> str | None:
+def _in_mirror(path: Path, where: Settings) -> bool:
+    """Whether a file of the cache is one of a mirror that somebody keeps inside the cache."""
+    if where.mirror is None or _is_address(where.mirror):
+        return False
+    return path.resolve().is_relative_to(Path(where.mirror).resolve())
+
+
+def check(path: Path, checksums: tuple[str, ...], unpacked: int = UNPACKED) -> str | None:
     """What is wrong with a file, or None where one of the checksums is right.
+
+    `unpacked` is how many bytes an archive may hold.
 
     Raises:
         DataError: the file cannot be read.
@@ -167,14 +195,14 @@ def check(path: Path, checksums: tuple[str, ...]) -> str | None:
         algorithm, expected = checksum.split(":")
         try:
             if algorithm == "manifest":
-                found = manifest(path)
+                found = manifest(path, limit=unpacked)
             else:
                 with path.open("rb") as file:
                     found = hashlib.file_digest(file, algorithm).hexdigest()
         except DataError as problem:
             return str(problem)
         except OSError as problem:
-            raise _machine(problem, path) from problem
+            raise disk_error(problem, path) from problem
         if found == expected:
             return None
     return (
@@ -183,8 +211,17 @@ def check(path: Path, checksums: tuple[str, ...]) -> str | None:
     )
 
 
-def download(url: str, target: Path, checksums: tuple[str, ...]) -> str | None:
+def download(
+    url: str,
+    target: Path,
+    checksums: tuple[str, ...],
+    size: int = UNPACKED,
+    unpacked: int = UNPACKED,
+) -> str | None:
     """Download to `target`, which comes into being whole and verified, or not at all.
+
+    It ends when the file is a tenth larger than `size` (in bytes), or takes longer than that size
+    needs on the slowest line.
 
     Returns:
         None, or what was wrong with the file that the server sent.
@@ -198,68 +235,35 @@ def download(url: str, target: Path, checksums: tuple[str, ...]) -> str | None:
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
         _drop_abandoned(part.parent)
-        _download(url, part)
-        problem = check(part, checksums)
+        _try(url, part, size)
+        if not part.exists():  # another process has tidied up
+            _try(url, part, size)
+        problem = check(part, checksums, unpacked)
         if problem is None:
             part.replace(target)
         return problem if problem is None else f"{url}: {problem}"
     except OSError as problem:
-        raise _machine(problem, target) from problem
+        # On Windows a file that another process has just fetched and reads cannot be replaced.
+        if _is_file(target) and check(target, checksums, unpacked) is None:
+            return None
+        raise disk_error(problem, target) from problem
     finally:
         _remove(part)
 
 
-def _download(url: str, part: Path) -> None:
-    import pooch
-    import requests
-
-    show = sys.stderr.isatty()  # a bar in a stored notebook would be noise
-    get = pooch.HTTPDownloader(progressbar=show, timeout=TIMEOUT, chunk_size=1 << 16)
+def _try(url: str, part: Path, size: int) -> None:
+    most = size + size // 10
+    end = time.monotonic() + START + most / SLOWEST
     for attempt in range(1, TRIES + 1):
         try:
-            get(url, str(part), None)
+            transfer(url, part, most, end - time.monotonic(), TIMEOUT)
             return
-        except requests.RequestException as problem:
-            if attempt == TRIES or not _worth_another_try(problem):
-                raise Unreachable(f"{url}: {_in_words(problem)}") from problem
-        time.sleep(PAUSE * attempt)
-
-
-def _worth_another_try(problem: Exception) -> bool:
-    """True for a cut connection or a server error: these pass. Refusal and silence rarely do."""
-    import requests
-    import urllib3
-
-    if isinstance(problem, requests.HTTPError) and problem.response is not None:
-        return problem.response.status_code in (429, 500, 502, 503, 504)
-    cause = problem.args[0] if problem.args else None
-    return isinstance(cause, urllib3.exceptions.ProtocolError)
-
-
-def _in_words(problem: Exception) -> str:
-    import requests
-
-    if isinstance(problem, requests.HTTPError) and problem.response is not None:
-        return f"the server answered {problem.response.status_code} {problem.response.reason}"
-    if isinstance(problem, requests.Timeout) or "timed out" in str(problem):
-        return f"no answer within {TIMEOUT[0]:g} s, or silence for {TIMEOUT[1]:g} s"
-    if isinstance(problem, requests.exceptions.ChunkedEncodingError):
-        return f"the connection was cut {TRIES} times before the file was complete"
-    if isinstance(problem, requests.ConnectionError):
-        return "no connection (no internet, or the host is down or blocked)"
-    return str(problem)
-
-
-def _machine(problem: OSError, path: Path) -> DataError:
-    """An error of this machine, not of a source, in words that say what to do."""
-    if errno.errorcode.get(problem.errno or 0) in ("ENOSPC", "EFBIG", "EDQUOT"):
-        remedy = "The disk is full: free some space, or set COURSE_DATA_CACHE to another disk."
-    else:
-        remedy = (
-            f"Make {path.parent} a folder that you may read and write, "
-            "or set COURSE_DATA_CACHE to such a folder."
-        )
-    return DataError(f"{path}: {problem.strerror or problem}. {remedy}")
+        except Failed as why:
+            words = f"{url}: {why}".replace(" was cut ", f" was cut {attempt} times ")
+            pause = PAUSE * attempt if why.pause is None else min(why.pause, LONGEST_PAUSE)
+            if attempt == TRIES or not why.again or time.monotonic() + pause > end:
+                raise Unreachable(words) from why
+        time.sleep(pause)
 
 
 def _is_file(path: Path) -> bool:
@@ -275,14 +279,16 @@ def _remove(path: Path) -> None:
     except NotADirectoryError:
         return
     except OSError as problem:
-        raise _machine(problem, path) from problem
+        raise disk_error(problem, path) from problem
 
 
 def _drop_abandoned(folder: Path) -> None:
     """Delete what a killed process left behind; one hour is longer than any download here."""
     for part in folder.glob("*.part"):
-        if time.time() - part.stat().st_mtime > 3600:
-            part.unlink(missing_ok=True)
+        ours = re.search(r"\.\d+-[0-9a-f]{8}\.part$", part.name)
+        with contextlib.suppress(FileNotFoundError):  # its process has just finished
+            if ours and time.time() - part.stat().st_mtime > 3600:
+                part.unlink()
 
 
 def reachable(name: str = "pneumonia") -> str:

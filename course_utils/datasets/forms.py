@@ -1,9 +1,10 @@
 """The one form in which every data set reaches a chapter: whole, in memory, as tensors."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 
@@ -13,6 +14,12 @@ class Split:
 
     `x` and `y` have the cases in their first dimension; their shapes stand in the module of the
     data set. `extra` holds further tensors of as many rows, by name. `ids` names the cases.
+
+    `split[3]` is the pair (x, y) of one case, and a loop gives such pairs, so that
+    `DataLoader(split)` works; `split[10:20]` and `split[split.y == 1]` are splits, as of `take`.
+
+    Raises:
+        ValueError: x, y, ids or an extra have another number of cases than the others.
     """
 
     x: Tensor
@@ -20,14 +27,41 @@ class Split:
     ids: tuple[str, ...]
     extra: dict[str, Tensor] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        counts = {"x": len(self.x), "y": len(self.y), "ids": len(self.ids)}
+        counts |= {name: len(rows) for name, rows in self.extra.items()}
+        if len(set(counts.values())) > 1:
+            raise ValueError(
+                f"The parts of a split have {counts} cases. Expected as many in each: ids may be "
+                "any names, for instance tuple(map(str, range(len(x))))."
+            )
+
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, index: Iterable[int]) -> "Split":
-        """The cases at these positions, in this order."""
-        index = [int(i) for i in index]
-        extra = {name: rows[index] for name, rows in self.extra.items()}
-        return Split(self.x[index], self.y[index], tuple(self.ids[i] for i in index), extra)
+    def __getitem__(self, index):
+        if hasattr(index, "__index__") and getattr(index, "ndim", 0) == 0:
+            (row,) = _positions([index], len(self))
+            return self.x[row], self.y[row]
+        return self.take(index)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return zip(self.x, self.y, strict=True)
+
+    def take(self, index: Iterable[int] | slice) -> "Split":
+        """Some of the cases.
+
+        Args:
+            index: positions, in the order wanted, negative ones from the end; or a slice; or a
+                mask with True or False for each case, for instance `split.y == 1`.
+
+        Raises:
+            ValueError: a mask of another length or of numbers, floats, or not one axis.
+            IndexError: there is no case at a position.
+        """
+        rows = _positions(index, len(self))
+        extra = {name: values[rows] for name, values in self.extra.items()}
+        return Split(self.x[rows], self.y[rows], tuple(self.ids[i] for i in rows), extra)
 
     def __repr__(self) -> str:
         parts = {"x": self.x, "y": self.y, **self.extra}
@@ -35,6 +69,38 @@ class Split:
             f"{k} {tuple(v.shape)} {str(v.dtype).removeprefix('torch.')}" for k, v in parts.items()
         )
         return f"Split({len(self)} cases: {shapes})"
+
+
+def _positions(index, cases: int) -> list[int]:
+    """What selects cases, as positions from 0 on."""
+    if isinstance(index, slice):
+        return list(range(*index.indices(cases)))
+    if isinstance(index, Tensor):
+        index = index.detach().cpu().numpy()
+    elif not isinstance(index, np.ndarray) and isinstance(index, Iterable):
+        index = list(index)
+    found = np.asarray(index)
+    if found.ndim == 1 and found.dtype == bool and len(found) == cases:
+        return [int(i) for i in found.nonzero()[0]]
+    if found.shape == (0,) and found.dtype != bool:
+        return []
+    if found.ndim != 1 or found.dtype.kind not in "iu":
+        raise ValueError(
+            f"{cases} cases cannot be selected by {found.dtype} of shape {found.shape}. Expected a "
+            f"mask of shape ({cases},) with True or False, whole numbers in one list, or a slice."
+        )
+    if len(found) == cases > 7 and set(found.tolist()) <= {0, 1}:  # not by chance
+        raise ValueError(
+            f"{cases} numbers 0 and 1 would select the first two cases again and again. Expected "
+            "positions, or a mask with True or False: compare first, for instance split.y == 1."
+        )
+    wrong = found[(found >= cases) | (found < -cases)]
+    if len(wrong):
+        raise IndexError(
+            f"There is no case {wrong[0]} among {cases}. Expected 0 to {cases - 1}, or negative "
+            "numbers that count from the end."
+        )
+    return [int(i) % cases for i in found]
 
 
 @dataclass(frozen=True, eq=False)

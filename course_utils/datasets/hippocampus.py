@@ -20,7 +20,7 @@ volumes, it is the same; in no pair 2k and 2k + 1 it is. So two such cases are t
 sides of one head. nnU-Net's folds, which the course uses to be comparable, do not respect this.
 """
 
-import gzip
+import math
 import re
 import zlib
 from pathlib import Path
@@ -75,12 +75,17 @@ def read_cases(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[floa
     """The labelled cases as stored: image, labels (uint8) and voxel size in mm, by sorted name."""
     images: dict[str, Any] = {}
     labels: dict[str, np.ndarray] = {}
-    for member, content in read_members(path, _MEMBERS).items():
+    for member, content in read_members(path, _MEMBERS, CATALOG["hippocampus"].unpacked).items():
         name = Path(member).name.removesuffix(".nii.gz")
         volume, spacing = read_volume(content, f"{path}: {member}")
         if "/imagesTr/" in member:
             images[name] = volume, spacing
         else:
+            if not (volume == volume.round()).all() or not 0 <= volume.min() <= volume.max() <= 2:
+                raise DataError(
+                    f"{path}: the labels of {name} reach from {volume.min()} to {volume.max()}, "
+                    "expected 0, 1 and 2. Delete the archive and load the data set again."
+                )
             labels[name] = volume.astype(np.uint8)
     if not images or images.keys() != labels.keys():
         raise DataError(
@@ -88,11 +93,11 @@ def read_cases(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[floa
             "Delete the archive and load the data set again."
         )
     for name, (volume, _) in images.items():
-        if volume.shape != labels[name].shape or labels[name].max() >= len(CLASSES):
+        if volume.shape != labels[name].shape:
             raise DataError(
                 f"{path}: {name} has an image of {volume.shape} and labels of "
-                f"{labels[name].shape} up to {labels[name].max()}; expected equal shapes and "
-                f"labels 0 to {len(CLASSES) - 1}. Delete the archive and load the data set again."
+                f"{labels[name].shape}, expected equal shapes. Delete the archive and load the "
+                "data set again."
             )
     return {name: (v, labels[name], spacing) for name, (v, spacing) in sorted(images.items())}
 
@@ -111,17 +116,31 @@ def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...
         *(nib.wrapstruct.WrapStructError, nib.spatialimages.HeaderDataError),
     )
     try:
-        image = nib.Nifti1Image.from_bytes(gzip.decompress(content))
+        image = nib.Nifti1Image.from_bytes(_unpacked(content))
+        # What the header says comes first: it decides how much memory the voxels take.
+        shape, kind = image.shape, image.get_data_dtype().kind
+        if len(shape) != 3 or any(n > room for n, room in zip(shape, SIZE, strict=True)):
+            raise DataError(f"{name} has shape {shape}, expected at most {SIZE}. {remedy}")
+        if kind not in "uif":
+            raise ValueError(f"its voxels are {image.get_data_dtype()}, not numbers")
         volume = np.asarray(image.dataobj)
     except broken as e:
         why = " ".join(str(e).split())
         raise DataError(f"{name} is not a readable NIfTI volume ({why}). {remedy}") from e
-    if volume.ndim != 3 or any(n > room for n, room in zip(volume.shape, SIZE, strict=True)):
-        raise DataError(f"{name} has shape {volume.shape}, expected at most {SIZE}. {remedy}")
     bad = int((~np.isfinite(volume)).sum())
     if bad:
         raise DataError(f"{name} holds {bad} voxels that are NaN or infinite. {remedy}")
     return volume, tuple(float(mm) for mm in image.header.get_zooms()[:3])
+
+
+def _unpacked(content: bytes) -> bytes:
+    """A gzip file's content; ValueError where it is larger than any volume of this set."""
+    most = 1024 + 8 * math.prod(SIZE)  # a header, and 8 bytes a voxel
+    stream = zlib.decompressobj(31)  # gzip
+    found = stream.decompress(content, most)
+    if not stream.eof:
+        raise ValueError(f"cut short, or larger than {most} bytes")
+    return found
 
 
 def normalise(volume: np.ndarray) -> np.ndarray:

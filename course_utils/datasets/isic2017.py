@@ -4,20 +4,27 @@ x: uint8 (N, 3, 256, 256). y: uint8 (N, 256, 256), 1 in the lesion. `extra` hold
 "melanoma" and "seborrheic_keratosis" (int64, 0 or 1; both 0 is a nevus), and "age" in years
 (float32, NaN where unknown).
 
-Split: the official 150 validation images are the test set, because the masks of the official test
-images are not public. Of the 2000 training images those that show the lesion of a test image are
-dropped, and every tenth group of the rest is val. A group is a lesion: the images of one lesion
-never stand on both sides.
+Photographs and truth come apart: the JPEG files from a public repository or a mirror, the outlines
+and the tables from `data/isic2017-truth.zip`, which comes with the course.
+
+Split: the official 150 validation images are the test set. The masks of the 600 official test
+images are public, too, but every run of the course was recorded on the 150, so do not compare our
+figures with published ones for the 600 as if they were of the same images. Of the 2000 training
+images those that show the lesion of a test image are dropped, and every tenth group of the rest is
+val. A group is a lesion: the images of one lesion never stand on both sides. Persons are not named
+in any file, so one person can be on both sides (see data/README.md).
 """
 
 import csv
 import io
 import math
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
+
+from course_utils.runtime import ROOT
 
 from .archives import read_members
 from .catalog import CATALOG
@@ -27,6 +34,10 @@ from .fetching import Fetched
 from .forms import Dataset, Split, digest
 
 CLASSES = ("background", "lesion")
+TRUTH = ROOT / "data" / "isic2017-truth.zip"
+"""Outlines (PNG) and tables (CSV) of the 2150 images, CC0. The outlines were drawn at full size,
+averaged over each of 256 x 256 pixels, and cut at one half."""
+PHOTOS = r"[^/]+/(ISIC-2017_(Training|Validation)_Data|(train|val)/images)/ISIC_\d{7}\.jpg"
 SIZE = (256, 256)
 VAL_EVERY = 10
 
@@ -76,7 +87,7 @@ class Case(NamedTuple):
 def load(fetched: Fetched) -> Dataset:
     """The data set, split as above."""
     entry = CATALOG["isic2017"]
-    cases = _read(fetched.path)
+    cases = read_cases(fetched.path)
     splits = {name: _decode(ids, cases) for name, ids in split_names(cases).items()}
     pieces = [
         (f"{name} {case.official}", piece)
@@ -96,21 +107,23 @@ def load(fetched: Fetched) -> Dataset:
     )
 
 
-def _read(path: Path) -> dict[str, Case]:
-    """All cases by name, sorted."""
-    files = read_members(path, r"isic2017-256/(train|val)(\.csv|/(images|masks)/[^/]+\.(jpg|png))")
+def read_cases(path: Path) -> dict[str, Case]:
+    """All cases by name, sorted. `path` is the archive of the repository, or the mirror's."""
+    limit = CATALOG["isic2017"].unpacked
+    photos = {PurePosixPath(k).stem: v for k, v in read_members(path, PHOTOS, limit).items()}
+    truth = read_members(TRUTH, r"(train|val)(\.csv|/ISIC_\d{7}_segmentation\.png)", limit)
     cases = {}
     try:
         for part in ("train", "val"):
-            table = io.StringIO(files[f"isic2017-256/{part}.csv"].decode())
+            table = io.StringIO(truth[f"{part}.csv"].decode())
             for row in csv.DictReader(table):
                 name = row["image_id"]
-                photo = files[f"isic2017-256/{part}/images/{name}.jpg"]
-                mask = files[f"isic2017-256/{part}/masks/{name}_segmentation.png"]
-                cases[name] = Case(part, photo, mask, row)
+                mask = truth[f"{part}/{name}_segmentation.png"]
+                cases[name] = Case(part, photos[name], mask, row)
     except (KeyError, UnicodeDecodeError) as e:
         raise DataError(
-            f"{path} lacks a file or a column ({e}). Delete the archive and load the set again."
+            f"{path} or {TRUTH} lacks a file or a column ({e}). Delete the first and load the set "
+            f"again; `git checkout -- data/{TRUTH.name}` brings back the second."
         ) from e
     return dict(sorted(cases.items()))
 

@@ -3,13 +3,14 @@
 x: uint8 (N, 1, 28, 28), 0 to 255. y: int64 (N,), 0 normal, 1 pneumonia. Official split.
 """
 
-import zipfile
-import zlib
+import io
+import math
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from .archives import read_members
 from .catalog import CATALOG
 from .errors import DataError
 from .fetching import Fetched
@@ -45,10 +46,13 @@ def load(fetched: Fetched) -> Dataset:
 def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     arrays = {}
     try:
-        with np.load(path, allow_pickle=False) as file:
-            for name in SPLITS:
-                arrays[name] = file[f"{name}_images"], file[f"{name}_labels"].reshape(-1)
-    except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile, zlib.error) as e:
+        files = read_members(
+            path, r"(train|val|test)_(images|labels)\.npy", CATALOG["pneumonia"].unpacked
+        )
+        for name in SPLITS:
+            images, labels = (_array(files[f"{name}_{kind}.npy"]) for kind in ("images", "labels"))
+            arrays[name] = images, labels.reshape(-1)
+    except (DataError, ValueError, KeyError, EOFError) as e:
         raise DataError(
             f"{path} is not the PneumoniaMNIST archive ({e}). Delete it and load the set again."
         ) from e
@@ -59,6 +63,17 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
                 f"({len(labels)}, 28, 28). Delete the file and load the set again."
             )
     return arrays
+
+
+def _array(content: bytes) -> np.ndarray:
+    """An .npy file; ValueError where its header promises more than it holds."""
+    file = io.BytesIO(content)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("another version of the .npy format")
+    shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+    if math.prod(shape) * dtype.itemsize != len(content) - file.tell():
+        raise ValueError(f"{len(content)} bytes for an array of {shape} {dtype}")
+    return np.load(io.BytesIO(content), allow_pickle=False)
 
 
 def _sorted(name: str, images: np.ndarray, labels: np.ndarray) -> Split:

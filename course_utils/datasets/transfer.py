@@ -1,0 +1,248 @@
+"""One file over HTTP, within bounds of size and time; where that fails, the cause in words."""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from email.utils import parsedate_to_datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from time import time
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from .errors import disk_error
+
+T = TypeVar("T")
+
+
+class Failed(Exception):
+    """Why a source did not answer. `again`: another try may help, after `pause` seconds."""
+
+    def __init__(self, words: str, again: bool = False, pause: float | None = None) -> None:
+        super().__init__(words)
+        self.again, self.pause = again, pause
+
+
+def transfer(url: str, path: Path, size: int, seconds: float, timeout: tuple[float, float]) -> None:
+    """Write what `url` sends to `path`.
+
+    Args:
+        url: http or https.
+        path: the file; its folder is there.
+        size: bytes, at most.
+        seconds: for all of it.
+        timeout: seconds to wait for a connection, and for the next bytes.
+
+    Raises:
+        Failed: the source did not send a file within these bounds.
+        DataError: this machine could not store it.
+    """
+
+    def work(stop: threading.Event) -> None:
+        with _answer(url, timeout) as response, _disk(path), path.open("wb") as file:
+            for block in _blocks(response, url, size, timeout, stop):
+                file.write(block)
+                file.flush()  # a full disk is noticed here, not on closing
+
+    _within(seconds, work)
+
+
+def ask(url: str, seconds: float) -> str:
+    """Whether a source would send the file: an empty text, else why not, within `seconds`."""
+
+    def work(_: threading.Event) -> None:
+        with _answer(url, (seconds, seconds)):
+            pass  # the header is enough
+
+    try:
+        _within(2 * seconds, work)  # the time-outs come first, and say more
+    except Failed as why:
+        return str(why)
+    return ""
+
+
+def agent() -> str:
+    """The course and its version. Zenodo, for one, refuses the agent `python-requests`."""
+    try:
+        number = version("attention-in-medical-imaging")
+    except PackageNotFoundError:
+        number = "unknown"
+    return f"attention-in-medical-imaging/{number}"
+
+
+def _within(seconds: float, work: Callable[[threading.Event], None]) -> None:
+    """Do `work` in a thread and wait so long: no time-out of a library covers a name that is looked
+    up for ever, or a header that comes drop by drop."""
+    stop, problems = threading.Event(), list[BaseException]()
+
+    def run() -> None:
+        try:
+            work(stop)
+        except BaseException as problem:  # raised again below, in the caller's thread
+            problems.append(problem)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        thread.join(max(seconds, 0))
+    finally:
+        stop.set()
+    if problems:
+        raise problems[0]
+    if thread.is_alive():
+        raise Failed(f"not finished within {seconds:.0f} s: the line or the server is too slow")
+
+
+@contextlib.contextmanager
+def _answer(url: str, timeout: tuple[float, float]) -> Iterator[Any]:
+    """The open response. Whatever the network does wrong becomes `Failed`."""
+    import requests
+
+    # Unpacked sizes could not be bounded: ask for the file as it is.
+    headers = {"User-Agent": agent(), "Accept-Encoding": "identity"}
+    with _network(url, timeout):
+        response = requests.get(url, stream=True, timeout=timeout, headers=headers)
+    with response:
+        if response.status_code != 200:
+            code = response.status_code
+            again = code in (403, 408, 425, 429) or code >= 500
+            words = f"the server answered {code} {response.reason}"
+            if code in (403, 429):
+                words += ", so it refuses this machine or limits downloads for now"
+            raise Failed(words, again, _retry_after(response.headers.get("Retry-After", "")))
+        if (packing := response.headers.get("Content-Encoding", "identity")) != "identity":
+            raise Failed(f"a malformed answer: packed as {packing!r}, which was not asked for")
+        yield response
+
+
+def _retry_after(header: str) -> float | None:
+    """Seconds from a number or a date; None where it is neither."""
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        return (
+            max(float(header), 0)
+            if header.isdigit()
+            else (max(parsedate_to_datetime(header).timestamp() - time(), 0))
+        )
+    return None
+
+
+def _declared(response: Any, size: int) -> int | None:
+    """The length that the server promises, if it does."""
+    header = response.headers.get("Content-Length")
+    if header is None:
+        return None
+    if not header.isdigit():
+        raise Failed(f"a malformed answer: Content-Length is {header!r}")
+    if int(header) > size:
+        raise Failed(f"a file of {int(header)} bytes, where {size} at most were expected")
+    return int(header)
+
+
+def _blocks(
+    response: Any, url: str, size: int, timeout: tuple[float, float], stop: threading.Event
+) -> Iterator[bytes]:
+    """What arrives, piece by piece, until the end or until `stop`."""
+    from tqdm import tqdm
+
+    total, arrived = _declared(response, size), 0
+    quiet = not sys.stderr.isatty()  # a bar in a stored notebook would be noise
+    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
+        while not stop.is_set():
+            with _network(url, timeout):
+                block = response.raw.read1(1 << 16)  # what is there: a slow drip, too
+            if not block:
+                return
+            arrived += len(block)
+            if arrived > size:
+                raise Failed(f"more than the {size} bytes that were expected at most")
+            bar.update(len(block))
+            yield block
+
+
+@contextlib.contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as problem:
+        raise disk_error(problem, path) from problem
+
+
+@contextlib.contextmanager
+def _network(url: str, timeout: tuple[float, float]) -> Iterator[None]:
+    """No error in here is one of this machine's disk, though many of them are an OSError."""
+    try:
+        yield
+    except Exception as problem:  # a malformed answer raises almost anything
+        raise _failed(problem, url, timeout) from problem
+
+
+def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Failed:
+    """The cause in words, and whether it may pass: a cut may, a refusal or silence rarely does."""
+    import requests
+    import urllib3
+
+    host = _host(url)
+    chain = list(_causes(problem))
+
+    def has(*kinds: Any) -> bool:
+        return any(isinstance(cause, kinds) for cause in chain)
+
+    bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
+    if "CA certificate bundle" in str(problem) or (has(FileNotFoundError) and bundle):
+        return Failed(
+            f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, {bundle}, do not exist: "
+            "correct that variable, or unset it"
+        )
+    if has(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+        return Failed(
+            f"the proxy {_proxy(url)} does not let us through. HTTP_PROXY, HTTPS_PROXY or "
+            "ALL_PROXY names it: correct it. For a mirror in the room: NO_PROXY=HOST"
+        )
+    if has(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+        trusted = f"REQUESTS_CA_BUNDLE, {bundle}," if bundle else "REQUESTS_CA_BUNDLE"
+        return Failed(
+            f"the certificate of {host} is not trusted ({chain[-1]}). Is the clock right? Where an "
+            f"institution inspects traffic, {trusted} has to name its certificates"
+        )
+    if has(urllib3.exceptions.NameResolutionError):
+        return Failed(f"no connection: the name {host} cannot be looked up (is there internet?)")
+    if has(ConnectionRefusedError):
+        return Failed(f"no connection: {host} refused it (no server runs there)")
+    if has(urllib3.exceptions.NewConnectionError):
+        return Failed(f"no connection to {host} (no internet, or the host is down or blocked)")
+    if has(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+        return Failed(f"no answer within {timeout[0]:g} s, or silence for {timeout[1]:g} s")
+    if has(urllib3.exceptions.ProtocolError, ConnectionError):
+        return Failed("the connection was cut before the file was complete", again=True)
+    if has(urllib3.exceptions.HTTPError, requests.exceptions.InvalidSchema, ValueError):
+        return Failed(f"a malformed address or answer ({problem})")
+    return Failed(f"{type(problem).__name__}: {problem}")
+
+
+def _causes(problem: BaseException) -> Iterator[BaseException]:
+    """An exception and what it wraps, outermost first; requests keeps it in several places."""
+    seen: list[BaseException] = []
+    queue: list[Any] = [problem]
+    while queue:
+        one = queue.pop(0)
+        if isinstance(one, BaseException) and one not in seen:
+            seen.append(one)
+            yield one
+            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or url
+    except ValueError:
+        return url
+
+
+def _proxy(url: str) -> str:
+    """The proxy in use, without a name and a password that may stand in its address."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    proxy = select_proxy(url, get_environ_proxies(url)) or "in use"
+    return proxy.rpartition("@")[2]
