@@ -1,26 +1,72 @@
 """The `course` command. `make` and Windows say the same words: `course run`, `course lab`, ..."""
 
 import argparse
+import contextlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
-from course_utils import runtime
+from course_utils import runtime, storage
 
 
 def main(words: list[str] | None = None) -> int:
     """Run one command; the exit status is 0 when all went well."""
     arguments = _parser().parse_args(words)
+    if wrong := _wrong_course(runtime.ROOT, Path.cwd()):
+        print(f"course: {wrong}", file=sys.stderr)
+        return 1
     if getattr(arguments, "profile", None):
         os.environ["COURSE_PROFILE"] = arguments.profile  # for this process and its kernels
     try:
-        return int(arguments.do(arguments) or 0)
+        status = int(arguments.do(arguments) or 0)
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
+    except OSError as problem:  # a full disk, a read-only folder: of any command
+        if not isinstance(problem, BrokenPipeError):  # as of `course results | head`
+            print(f"course: {storage.in_words(problem)}", file=sys.stderr)
+        _drop_output()
+        return 1
+    except ModuleNotFoundError as problem:
+        print(
+            f"course: {problem.name} is not installed. In the folder of the course: "
+            'python -m pip install -c constraints.txt -e ".[lab]"',
+            file=sys.stderr,
+        )
+        return 1
+    except ImportError as problem:
+        print(f"course: {problem}. `course check` says what to do.", file=sys.stderr)
+        return 1
     except (ValueError, RuntimeError) as problem:
         print(f"course: {problem}", file=sys.stderr)
         return 1
+
+
+def _wrong_course(root: Path, here: Path) -> str:
+    """Why this command would not run the course that you are in; else an empty text."""
+    if not (root / "pyproject.toml").exists() or not (root / "notebooks").exists():
+        return (
+            f"it was installed as a copy, in {root}, where there are no notebooks. In the folder "
+            'of the course: python -m pip install -c constraints.txt -e ".[lab]"'
+        )
+    if (here / "course_utils" / "cli.py").exists() and here.resolve() != root:
+        return (
+            f"it belongs to the course in {root}, and you are in another one, {here}. Here, type "
+            f"{runtime.SET_UP}, then use the course command in .venv."
+        )
+    return ""
+
+
+def _drop_output() -> None:
+    """What a full disk or a closed pipe did not take is not tried again when Python ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     results = command("results", _results, "tables of the recorded runs", profile=True)
     results.add_argument("name", nargs="*", help="experiments; default: all")
     results.add_argument(
-        "--readme", action="store_true", help="for authors: write README.md's table"
+        "--readme",
+        action="store_true",
+        help="for authors: write the tables of README.md, and every number tied to the ledger",
     )
     experiment = command("experiment", _experiment, "train and record runs", profile=True)
     experiment.add_argument("name")
@@ -54,12 +102,19 @@ def _parser() -> argparse.ArgumentParser:
     experiment.add_argument("--arm", action="append", help="may be repeated; default: all arms")
     weights = command("weights", _weights, "for authors: store the weights of a recorded run")
     weights.add_argument("name")
+    weights.add_argument("--card", action="store_true", help="only measure what is stored")
     bench = command("bench", _bench, "time attention modules or training beside other libraries")
     bench.add_argument("what", choices=("attention", "train"))
     bench.add_argument("--seconds", type=float, default=5, help="for each timing; default: 5")
+    gpu = command("gpu", _gpu, "for authors: tests, benchmarks and full runs on a GPU")
+    gpu.add_argument("--minutes", type=float, default=10, help="stop then; default: 10")
     build = command("notebooks", _notebooks, "for authors: build notebooks/ from its sources")
     build.add_argument("chapters", nargs="*")
     build.add_argument("--all", action="store_true", help="execute also what did not change")
+    publish = command("publish", _publish, "for authors: the public address, into the notebooks")
+    where = publish.add_mutually_exclusive_group(required=True)
+    where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="on GitHub")
+    where.add_argument("--none", action="store_true", help="take the address out again")
     test = command("test", _test, "for authors: pytest and nbval")
     test.add_argument("more", nargs="*", help="goes to pytest")
     return parser
@@ -69,15 +124,16 @@ def _run(arguments) -> int:
     from course_utils.datasets import commands, settings
     from course_utils.notebooks import run
 
-    mode = settings().mode
+    profile, mode = runtime.profile(), settings().mode  # a wrong word before the downloads
     if mode != "phantom" and commands.get([]) and mode == "real":
         return 1
-    return run(runtime.profile(), arguments.chapters or None)
+    return run(profile, arguments.chapters or None)
 
 
 def _lab(arguments) -> int:
     from course_utils.notebooks import open_lab
 
+    runtime.profile()  # a wrong word is told here, not in each notebook
     return open_lab(not arguments.no_browser)
 
 
@@ -108,11 +164,12 @@ def _progress(_) -> int:
 
 def _results(arguments) -> int:
     from course_utils import ledger
-    from course_utils.experiments import EXPERIMENTS, get, readme
+    from course_utils.experiments import EXPERIMENTS, get
 
     if arguments.readme:
-        path = runtime.ROOT / "README.md"
-        path.write_text(readme(path.read_text(encoding="utf-8")), encoding="utf-8")
+        from course_utils.notebooks import numbers
+
+        print(*numbers.check(renew=True), sep="\n")
         return 0
     for name in arguments.name or EXPERIMENTS:
         experiment = get(name)
@@ -130,9 +187,9 @@ def _experiment(arguments) -> int:
 
 
 def _weights(arguments) -> int:
-    from course_utils.weights import publish
+    from course_utils.weights import measure, publish
 
-    publish(arguments.name)
+    (measure if arguments.card else publish)(arguments.name)
     return 0
 
 
@@ -144,10 +201,22 @@ def _bench(arguments) -> int:
     return 0
 
 
+def _gpu(arguments) -> int:
+    from course_utils.gpu import gpu
+
+    return gpu(arguments.minutes)
+
+
 def _notebooks(arguments) -> int:
     from course_utils.notebooks import build
 
     return build(arguments.chapters or None, force=arguments.all)
+
+
+def _publish(arguments) -> int:
+    from course_utils.notebooks import publish
+
+    return publish(arguments.repository)
 
 
 def _test(arguments) -> int:

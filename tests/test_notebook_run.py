@@ -1,5 +1,6 @@
 """Running the course: pages, scoreboard, failures, what is not done twice, Ctrl-C; own copies."""
 
+import errno
 import html
 import json
 import os
@@ -187,6 +188,65 @@ def test_a_run_on_phantoms_for_want_of_data_is_tried_again(folder, tmp_path, cap
     assert "up to date" in capsys.readouterr().out
 
 
+def test_a_page_that_fails_loses_no_notebook_and_stops_no_chapter(
+    folder, tmp_path, capsys, monkeypatch
+):
+    text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
+    write(folder, c00_a=text, c01_b=text)
+    out, make = tmp_path / "smoke", pages.page
+
+    def fail(notebook, path, folder):
+        if path.stem == "00_a":
+            raise AttributeError("an odd output")
+        make(notebook, path, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pages, "page", fail)
+        assert run("smoke", folder=folder, out=tmp_path) == 1
+    said = capsys.readouterr().out
+    assert "00_a, its page cannot be made: AttributeError: an odd output" in said
+    assert re.search(r"00_a +ok", said) and re.search(r"01_b +ok", said)
+    assert executed(out, "00_a").metadata.course.status == "ok"
+    assert not (out / "00_a.html").exists() and (out / "01_b.html").exists()
+    before = (out / "00_a.ipynb").read_bytes()
+    assert run("smoke", folder=folder, out=tmp_path) == 0, "the page is made, nothing is run"
+    assert "00_a  up to date" in capsys.readouterr().out
+    assert (out / "00_a.html").exists() and (out / "00_a.ipynb").read_bytes() == before
+
+
+def test_a_disk_that_fills_up_is_named_and_the_scoreboard_still_shown(
+    folder, tmp_path, capsys, monkeypatch
+):
+    text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
+    write(folder, c00_a=text, c01_b=text)
+    save = chapters.save
+
+    def full(notebook, path):
+        if path.stem == "01_b":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        save(notebook, path)
+
+    monkeypatch.setattr(chapters, "save", full)
+    assert run("smoke", folder=folder, out=tmp_path) == 1
+    said = capsys.readouterr().out
+    assert f"Stopped. {tmp_path / 'smoke' / '01_b.ipynb'}: No space left on device." in said
+    assert re.search(r"00_a +ok", said) and re.search(r"01_b +not run", said)
+
+
+@pytest.mark.parametrize("content", ["", '{"cells": [', "[]", '{"nbformat": 4}', "\0" * 99])
+def test_a_damaged_result_is_named_and_made_again(content, folder, tmp_path, capsys):
+    text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
+    write(folder, c00_a=text)
+    out = tmp_path / "smoke"
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    capsys.readouterr()
+    (out / "00_a.ipynb").write_text(content)
+    assert run("smoke", folder=folder, out=tmp_path) == 0
+    said = capsys.readouterr().out
+    assert said.count("00_a.ipynb is damaged") == 1 and "running the chapter again" in said
+    assert re.search(r"00_a +ok", said) and executed(out, "00_a")
+
+
 def test_the_question_of_an_exercise_is_set_as_text_and_code(folder, tmp_path):
     cell = 'from course_utils.exercises import exercise\nexercise("images.dice")'
     write(folder, c00_e=f"# E\n\n```{{code-cell}} python3\n{cell}\n```\n")
@@ -326,15 +386,28 @@ def test_copies_are_made_once_and_never_overwritten(folder, tmp_path):
     nbformat.write(own, mine / "00_good.ipynb")
     (mine / "01_wrong.ipynb").write_text("not a notebook")
     before = [(mine / f"{name}.ipynb").read_bytes() for name in ("00_good", "01_wrong")]
-    assert [said[:30] for said in lab.copy_notebooks(mine, folder)] == [
-        "01_wrong.ipynb: the course has"
-    ]
+    (said,) = lab.copy_notebooks(mine, folder)
+    assert said.startswith("01_wrong.ipynb: ") and "01_wrong.ipynb is damaged" in said
+    assert "It is kept as it is." in said and "rename my_course/01_wrong.ipynb" in said
     write(folder, c00_good=GOOD.replace("# Good", "# Better"))
     chapters.save(chapters.assemble("00_good", folder), folder / "00_good.ipynb")
     said = lab.copy_notebooks(mine, folder)
     assert said[0].startswith("00_good.ipynb: the course has another version; yours is kept.")
     assert "rename my_course/00_good.ipynb" in said[0]
     assert [(mine / f"{name}.ipynb").read_bytes() for name in ("00_good", "01_wrong")] == before
+
+
+def test_what_cannot_be_read_keeps_no_other_copy_away(folder, tmp_path):
+    write(folder, c00_good=GOOD, c01_wrong=WRONG, c02_killed=KILLED)
+    for name in ("00_good", "02_killed"):
+        chapters.save(chapters.assemble(name, folder), folder / f"{name}.ipynb")
+    (folder / "01_wrong.ipynb").write_text('{"cells": [')
+    mine = tmp_path / "my_course"
+    (mine / "00_good.ipynb").mkdir(parents=True)
+    own, stored, copied = lab.copy_notebooks(mine, folder)
+    assert "00_good.ipynb is damaged (Is a directory). To begin afresh, rename" in own
+    assert "git checkout -- notebooks/01_wrong.ipynb" in stored
+    assert copied == "02_killed.ipynb: copied to my_course/"
 
 
 def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_path):
@@ -351,17 +424,26 @@ def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_pat
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
 def test_make_lab_hands_the_profile_on(monkeypatch):
-    monkeypatch.delenv("COURSE_PROFILE", raising=False)
+    for name in ("COURSE_PROFILE", "PROFILE", "profile", "PYTHON"):
+        monkeypatch.delenv(name, raising=False)
     # Where make runs the tests, its own flags must not reach this one: it would say more.
     for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS"):
         monkeypatch.delenv(name, raising=False)
-    for variables, profile in (([], "standard"), (["PROFILE=smoke"], "smoke")):
-        command = ["make", "-n", "-o", ".venv/course", "lab", *variables]
-        said = subprocess.check_output(command, cwd=lab.ROOT, text=True)
-        assert said.strip() == f".venv/bin/course lab --profile {profile}"
+
+    def make(*variables):
+        command = ["make", "-n", "lab", *variables]
+        return subprocess.run(command, cwd=lab.ROOT, capture_output=True, text=True)
+
+    for word, profile in (("", "standard"), ("PROFILE=smoke", "smoke"), ("profile=full", "full")):
+        first, last = make(*filter(None, [word])).stdout.splitlines()
+        assert first == "python3 -m course_utils.set_up"
+        assert last == f".venv/bin/python -m course_utils.cli lab --profile {profile}"
+    for word in ("PROFILE=fast", "profile=fast", "PROFILE=smoke full"):
+        refused = make(word)  # before anything is set up
+        assert refused.returncode and not refused.stdout
+        assert "Expected: smoke, standard or full" in refused.stderr
     monkeypatch.setenv("COURSE_PROFILE", "full")
-    command = ["make", "-n", "-o", ".venv/course", "lab"]
-    assert "--profile full" in subprocess.check_output(command, cwd=lab.ROOT, text=True)
+    assert "--profile full" in make().stdout
 
 
 def processes():
@@ -387,12 +469,25 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
         f"lab.open_lab.__defaults__ = (True, Path({str(tmp_path / 'my_course')!r}))\n"
         "sys.exit(cli.main(['lab', '--no-browser', '--profile', 'smoke']))"
     )
+    # Each Python below writes down which hosts it looks for, and finds none but this machine.
+    asked = tmp_path / "asked"
+    (tmp_path / "sitecustomize.py").write_text(
+        "import socket\nlook = socket.getaddrinfo\n"
+        "def recorded(host, *more, **named):\n"
+        "    if host not in ('127.0.0.1', 'localhost', '', None):\n"
+        f"        print(host, file=open({str(asked)!r}, 'a'))\n"
+        "        raise socket.gaierror('no such host')\n"
+        "    return look(host, *more, **named)\n"
+        "socket.getaddrinfo = recorded\n"
+    )
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         [sys.executable, "-c", script],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=os.environ | {"PYTHONPATH": path, "MPLBACKEND": "Agg"},
     )
     try:
         said = []
@@ -427,12 +522,23 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
         settings = ask("lab/api/settings/@jupyterlab/apputils-extension:notification")
         assert settings["schema"]["properties"]["fetchNews"]["default"] == "false"
 
-        # Kernels get the profile.
+        # It asks no host for updates, also when its pages do.
+        assert ask("lab/api/news") == {"news": []}
+        assert ask("lab/api/update") == {"notification": None}
+        ask("lab/api/extensions?query=jupyter&page=1&per_page=30&refresh=1")
+        ask("lab/api/build")
+        assert not asked.exists(), asked.read_text()
+
+        # The one kernel is this Python; it gets the profile, and shows figures.
+        assert list(ask("api/kernelspecs")["kernelspecs"]) == ["python3"]
         ask("api/kernels", data=b"{}", method="POST")
         (server,) = [n for n, (parent, _, _) in processes().items() if parent == process.pid]
         kernels = {n: p for n, p in processes().items() if p[0] == server and "ipykernel" in p[1]}
         assert kernels
-        assert all("COURSE_PROFILE=smoke\0" in variables for _, _, variables in kernels.values())
+        for _, words, variables in kernels.values():
+            assert words.startswith(sys.executable)
+            assert "COURSE_PROFILE=smoke\0" in variables
+            assert "MPLBACKEND=module://matplotlib_inline.backend_inline\0" in variables
 
         # Whoever ends `course lab` ends JupyterLab and its kernels with it.
         process.terminate()

@@ -1,15 +1,15 @@
 """Which exercises have been solved on this machine. Nothing leaves it.
 
 The file is `my_course/progress.json` in the checkout, or the path in the environment variable
-`COURSE_PROGRESS`. A file that cannot be read counts as empty; one that cannot be written is said
-so and does no harm.
+`COURSE_PROGRESS`. One that cannot be read counts as empty; one that is damaged is set aside; one
+that cannot be written is said so. None of them does any harm to a check.
 """
 
 import json
 import os
-import tempfile
 from pathlib import Path
 
+from course_utils import storage
 from course_utils.runtime import ROOT
 
 
@@ -19,12 +19,25 @@ def path() -> Path:
 
 
 def names() -> set[str]:
-    """The names of the exercises solved so far."""
+    """The names of the exercises solved so far. A damaged file is said and set aside."""
     try:
-        listed = json.loads(path().read_text(encoding="utf-8"))["solved"]
+        listed = storage.read_json(path(), "")["solved"]
+        if not isinstance(listed, list):
+            raise TypeError("a list is missing")
         return {name for name in listed if isinstance(name, str)}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except OSError:  # none yet, or not for us to read
         return set()
+    except (ValueError, TypeError, KeyError):
+        print(_set_aside())
+        return set()
+
+
+def _set_aside() -> str:
+    said = f"({path()}, the list of your solved exercises, is damaged, and begun anew."
+    try:
+        return f"{said} The old one is kept as {storage.set_aside(path()).name}.)"
+    except OSError as error:
+        return f"{said} It cannot be moved away: {storage.in_words(error)})"
 
 
 def remember(name: str) -> str | None:
@@ -32,18 +45,8 @@ def remember(name: str) -> str | None:
     before = names()
     if name in before:
         return None
-    text = json.dumps({"solved": sorted(before | {name})}, indent=1) + "\n"
-    temporary = None
     try:
-        path().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path().parent, prefix=".progress", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            file.write(text)
-        temporary.replace(path())
+        storage.write(path(), json.dumps({"solved": sorted(before | {name})}, indent=1) + "\n")
     except OSError as error:
-        if temporary:
-            temporary.unlink(missing_ok=True)
-        return f"(Your progress could not be saved in {path()}: {error.strerror or error})"
+        return f"(Your progress could not be saved. {storage.in_words(error)})"
     return None

@@ -196,7 +196,7 @@ POOL_CHANNELS = Exercise(
 )
 
 
-# Find the bug: the copied snippet -----------------------------------------------------------------
+# Find the bug: the broken snippet -----------------------------------------------------------------
 
 
 class CopiedGate(torch.nn.Module):

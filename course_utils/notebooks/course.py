@@ -6,8 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
-
+from .. import storage
 from ..datasets import CATALOG, reachable
 from ..runtime import PROFILES, ROOT, device, versions
 from . import chapters as files
@@ -16,6 +15,7 @@ from .execute import FIGURE, Failure, execute, texts
 
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
+_ROOM = 4_000_000  # bytes that must be free before a chapter is run for minutes
 _OWN = ("COURSE_PROFILE", "COURSE_PROGRESS", "COURSE_QUIET")  # COURSE_* without effect on results
 
 
@@ -25,7 +25,7 @@ def run(
     folder: Path = files.NOTEBOOKS,
     out: Path = ROOT / "build",
 ) -> int:
-    """Execute the chapters in a profile, as `make course` does, and show what came out.
+    """Execute the chapters in a profile, as `course run` does, and show what came out.
 
     Each executed notebook and its HTML page lie in `out/PROFILE/` afterwards, with an index. A
     chapter whose cells, course code, data source and versions are those of its last good run is not
@@ -43,7 +43,7 @@ def run(
     if profile not in PROFILES:
         raise ValueError(f"{profile!r} is not a profile. Expected one of: {', '.join(PROFILES)}.")
     out = out / profile
-    out.mkdir(parents=True, exist_ok=True)
+    storage.try_writing(out, _ROOM)
     names = files.names(chapters, folder)
     notebooks = {name: files.assemble(name, folder) for name in names}
     marks = {name: _fingerprint(notebooks[name], profile) for name in names}
@@ -53,31 +53,51 @@ def run(
     try:
         for number, name in enumerate(names, start=1):
             start = f"[{number}/{len(names)}] {name}"
-            if name not in due:
+            if name in due:
+                left = sum(
+                    before[n].get("seconds", BUDGET[profile]) for n in due[due.index(name) + 1 :]
+                )
+                notebook = notebooks[name]
+                failure = _run_one(notebook, profile, folder, start, left)
+                # Neither a failure nor a run on phantoms for want of data is ever up to date.
+                again = failure or _did_without_data(notebook)
+                notebook.metadata.course.fingerprint = "" if again else marks[name]
+                # First what took minutes; its page can be made of it at any time.
+                (out / f"{name}.html").unlink(missing_ok=True)
+                files.save(notebook, out / f"{name}.ipynb")
+                if failure:
+                    print(f"    {name}, {failure}")
+                    status = 1
+            else:
                 print(f"{start}  up to date")
-                continue
-            left = sum(
-                before[n].get("seconds", BUDGET[profile]) for n in due[due.index(name) + 1 :]
-            )
-            notebook = notebooks[name]
-            failure = _run_one(notebook, profile, folder, start, left)
-            # Neither a failure nor a run on phantoms for want of data is ever up to date.
-            again = failure or _did_without_data(notebook)
-            notebook.metadata.course.fingerprint = "" if again else marks[name]
-            pages.page(notebook, out / f"{name}.html", folder)
-            files.save(notebook, out / f"{name}.ipynb")
-            if failure:
-                print(f"    {name}, {failure}")
+            if not (out / f"{name}.html").exists() and not _make_page(name, out, folder):
                 status = 1
     except KeyboardInterrupt:
         print("\nStopped. What is done is kept; the same command goes on from here.")
         status = 130
+    except OSError as problem:  # to run the other chapters would be lost time
+        print(f"\nStopped. {storage.in_words(problem)}\nThe same command goes on from here.")
+        status = 1
+    print("\n" + _table([HEADER, *_rows(names, out)]))
     # The index shows every chapter run so far, also those that this call was not asked for.
     title = f"Attention in medical image analysis, profile {profile}"
     pages.index(title, HEADER, _rows(files.names(None, folder), out), out / "index.html")
-    print("\n" + _table([HEADER, *_rows(names, out)]))
     print(f"\nPages: {os.path.relpath(out / 'index.html')}")
     return status
+
+
+def _make_page(name: str, out: Path, folder: Path) -> bool:
+    """Make the page of an executed notebook; one that fails stops no other chapter."""
+    try:
+        pages.page(_stored(out, name), out / f"{name}.html", folder)
+    except Exception as problem:  # a page is made by libraries, from whatever a cell has shown
+        why = f"{type(problem).__name__}: {problem}"
+        if isinstance(problem, OSError):
+            why = storage.in_words(problem)
+        print(f"    {name}, its page cannot be made: {why}")
+        print("    What was computed is kept; the same command makes the page without running it.")
+        return False
+    return True
 
 
 def _run_one(notebook, profile: str, folder: Path, start: str, left: float) -> Failure | None:
@@ -124,9 +144,19 @@ def _did_without_data(notebook) -> bool:
 
 
 def _stored(out: Path, name: str):
-    """The executed notebook of an earlier run, or None."""
+    """The executed notebook of an earlier run, or None; a damaged one is said and deleted."""
     path = out / f"{name}.ipynb"
-    return nbformat.read(path, as_version=4) if path.exists() else None
+    try:
+        notebook = files.read(path, "It is deleted, and made by running the chapter again.")
+        if not {"status", "seconds"} <= set(_course(notebook)):
+            raise storage.Damaged(path, "no run of the course", "It is deleted, and made again.")
+    except FileNotFoundError:
+        return None
+    except storage.Damaged as problem:
+        print(problem)
+        path.unlink()
+        return None
+    return notebook
 
 
 def _course(notebook) -> dict:

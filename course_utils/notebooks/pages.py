@@ -10,6 +10,8 @@ from latex2mathml.converter import convert
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
+from .. import storage
+
 # nbconvert's page, with the alt text of cell metadata, folded set-up, dark colours where the
 # reader's system is dark, and without the scripts it would load from the internet.
 _TEMPLATE = """
@@ -98,7 +100,7 @@ def page(notebook, path: Path, folder: Path) -> None:
         raw_template=_TEMPLATE, filters={"with_alt": _with_alt, "markdown2html": markdown}
     )
     body, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
-    path.write_text(body, encoding="utf-8")
+    storage.write(path, body)
 
 
 def _target(link: str, here: Path, folder: Path) -> str:
@@ -120,10 +122,10 @@ def index(title: str, header: list[str], rows: list[list[str]], path: Path) -> N
         link = f'<a href="{html.escape(name)}.html">{html.escape(name)}</a>' if name else ""
         lines.append(cells("td", [link, *(html.escape(text) for text in rest)]))
     table = "\n".join(f"<tr>{line}</tr>" for line in lines)
-    path.write_text(
+    storage.write(
+        path,
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width">'
         f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n"
         f"<body><h1>{html.escape(title)}</h1>\n<table>\n{table}\n</table></body></html>\n",
-        encoding="utf-8",
     )
