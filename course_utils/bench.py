@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils import attention as ours
-from course_utils import ledger, runtime
+from course_utils import ledger, runtime, storage
 
 SIZES = ((64, 56, 56), (128, 28, 28), (256, 28, 28), (512, 14, 14))  # C, H, W
 BATCH, R = 32, 16  # images; reduction
@@ -93,7 +93,7 @@ def moved_bytes(name: str, n: int, c: int, places: int) -> int:
 
 def attention(seconds: float = 5) -> dict:
     """Record results/bench_attention.json and its table; `seconds` go to each of 48 timings."""
-    ledger.folder().mkdir(parents=True, exist_ok=True)
+    storage.try_writing(ledger.folder())
     keep_freed_memory()
     device, rows, missing = runtime.device(), [], set[str]()
     copy = copy_speed(device)
@@ -218,7 +218,7 @@ def markdown() -> str:
     """The recorded table and the machine, for results/README.md."""
     if not (path := ledger.folder() / RECORD).exists():
         return "Not recorded yet.\n"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = storage.read_json(path, "Measure again: course bench attention")
     versions = ", ".join(map(" ".join, record["versions"].items()))
     lines = [
         f"{record['device']}; fp32; {versions}; revision {record['revision']}. "
@@ -254,6 +254,6 @@ def between(text: str, marks: tuple[str, str], table: str) -> str:
 def write(record: dict, name: str, renewed: Callable[[str], str]) -> None:
     """Store a record in `results/` and renew its table on the page there, if there is one."""
     path = ledger.folder() / name
-    path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    storage.write(path, json.dumps(record, indent=1, allow_nan=False) + "\n")
     if (page := path.with_name("README.md")).exists():
-        page.write_text(renewed(page.read_text(encoding="utf-8")), encoding="utf-8")
+        storage.write(page, renewed(page.read_text(encoding="utf-8")))

@@ -16,7 +16,6 @@ A ratio is the peer's time over ours in one round, the median over rounds: above
 faster.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils import experiments, ledger, runtime, tasks
+from course_utils import experiments, ledger, runtime, storage, tasks
 from course_utils.attention import CBAM, AttentionGate
 from course_utils.bench import between, interleaved, keep_freed_memory, peak_bytes, write
 from course_utils.datasets import load
@@ -49,7 +48,7 @@ Pair = tuple[nn.Module, str, nn.Module, Tensor, Callable[[Tensor], Tensor]]
 
 def train(seconds: float = 5) -> dict:
     """Record results/bench_train.json and its table; `seconds` go to each candidate at least."""
-    ledger.folder().mkdir(parents=True, exist_ok=True)
+    storage.try_writing(ledger.folder())
     keep_freed_memory()
     pipelines, networks = [], []
     for name in PIPELINES:
@@ -114,6 +113,8 @@ def pipeline(name: str, seconds: float) -> dict:
     times = interleaved(calls, seconds, device)
     ours = times.pop("ours")
     whole = sum(parts.values())  # before the batches alone add to it
+    if device.type != "cpu":
+        parts.clear()  # a GPU works behind the calls: the clock around them tells nothing
     shares = {part: round(spent / whole, 3) for part, spent in parts.items()}
     peaks = {who: peak_bytes(call, device) for who, call in calls.items()}
     without = interleaved(alone, seconds, device)
@@ -166,9 +167,10 @@ def epoch(model: nn.Module, loss: tasks.Loss, batches: Callable[[], Iterator], p
 def own_batches(augment, x: Tensor, y: Tensor, batch: int, images: int, parts: dict) -> Iterator:
     """As `fit` does it: index a tensor, change the whole batch at once."""
     device = runtime.device()
-    for rows in torch.randperm(len(x))[:images].split(batch):
+    x, y = x.to(device), y.to(device)  # the whole set, as `fit` holds it
+    for rows in torch.randperm(len(x))[:images].to(device).split(batch):
         begin = time.perf_counter()
-        xb, yb = augment(as_float(x[rows].to(device)), y[rows].to(device))
+        xb, yb = augment(as_float(x[rows]), y[rows])
         parts["batches"] = parts.get("batches", 0.0) + time.perf_counter() - begin
         yield xb, yb
 
@@ -367,7 +369,7 @@ def markdown() -> str:
     """The recorded tables and the machine, for results/README.md."""
     if not (path := ledger.folder() / RECORD).exists():
         return "Not recorded yet.\n"
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = storage.read_json(path, "Measure again: course bench train")
     versions = ", ".join(map(" ".join, record["versions"].items()))
     lines = [
         f"{record['device']}; {record['precision']}; {versions}; revision {record['revision']}.",

@@ -2,10 +2,17 @@
 
 import os
 import platform
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout. The course is always installed editable: data, ledger and notebooks lie here."""
+
+SET_UP = "`py -m course_utils.set_up`" if os.name == "nt" else "`make course`"
+"""What one types to set the course up, or to mend it."""
 
 PROFILES = ("smoke", "standard", "full")
 
@@ -80,8 +87,109 @@ def _proc_flags() -> set[str]:
     return set(line.split())
 
 
+def cores() -> int:
+    """Cores that this process may use: by its affinity and by the quota of its container."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS, Windows
+        count = os.cpu_count() or 1
+    return max(1, int(min([count, *_quotas()])))
+
+
+def _quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
+    """How many cores' time Linux grants this process's control group and those around it."""
+    with suppress(OSError):
+        for line in own.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            top = root / "cpu" if controllers else root  # version 1, version 2
+            inner = top / path.lstrip("/")
+            for folder in (inner, *inner.parents):
+                if folder.is_relative_to(top):
+                    yield from _quota(folder)
+
+
+def _quota(folder: Path) -> Iterator[float]:
+    with suppress(OSError, ValueError):  # ValueError: "max", no limit
+        quota, period = (folder / "cpu.max").read_text().split()
+        yield int(quota) / int(period)
+    with suppress(OSError, ValueError):
+        quota = (folder / "cpu.cfs_quota_us").read_text()
+        if int(quota) > 0:
+            yield int(quota) / int((folder / "cpu.cfs_period_us").read_text())
+
+
+_threads: dict = {}
+"""What `share_cores` found: the most threads, how many now, in words why, until when that holds."""
+
+
+def share_cores() -> str:
+    """Give PyTorch as many threads as serve it now; returns in words why so many.
+
+    Threads wait for each other many times in a training step. Where another process takes one of
+    the cores, they wait for the thread that lost it: two threads are then up to nine times slower
+    than one, which needs no other. So a small training step is timed with all threads and with
+    fewer, which takes a fifth of a second, and again after ten seconds, as others come and go. In
+    between a call costs nothing to speak of: `fit` and `predict` make one before each batch.
+
+    `OMP_NUM_THREADS` and `torch.set_num_threads` are respected: nothing is measured then. Another
+    number of threads rounds sums differently, and a training goes another way from there on, as
+    with another seed. Set `OMP_NUM_THREADS` where a run is to come out bit for bit again.
+    """
+    import torch
+
+    if os.environ.get("OMP_NUM_THREADS"):
+        return "OMP_NUM_THREADS"
+    now, count = time.perf_counter(), torch.get_num_threads()
+    if not _threads:
+        _threads.update(most=min(count, cores()), count=count, until=now)
+    if count != _threads["count"]:
+        return "set by torch.set_num_threads"
+    if now >= _threads["until"]:
+        most = _threads["most"]
+        seconds = _step_seconds({most, most - 1, most // 2, 1} - {0})
+        seconds[1] *= 0.9  # it waits for nobody: several have to be clearly faster
+        count = _threads["count"] = min(seconds, key=lambda n: seconds[n])
+        torch.set_num_threads(count)
+        _threads["why"] = f"{count} of {cores()} cores" + (
+            ": others are busy" if count < most else ""
+        )
+        end = time.perf_counter()
+        _threads["until"] = end + max(10, 20 * (end - now))
+    return _threads["why"]
+
+
+def _step_seconds(counts: set[int]) -> dict[int, float]:
+    """Mean seconds of a small training step with so many threads, by turns.
+
+    The mean and not the median: a step that waits for a lost thread is what this looks for.
+    """
+    import torch
+    from torch.nn import functional as F
+
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    if len(counts) == 1:
+        return dict.fromkeys(counts, 1.0)
+    # No random numbers: a measurement must not shift those of the course.
+    with torch.inference_mode(False), torch.enable_grad():
+        x = torch.ones(64, 16, 14, 14).contiguous(memory_format=torch.channels_last)
+        kernel = torch.full((16, 16, 3, 3), 0.01, requires_grad=True)
+        begin = time.perf_counter()
+        while len(found[1]) < 4 or time.perf_counter() - begin < 0.2:
+            for count in sorted(counts):
+                torch.set_num_threads(count)
+                start, y = time.perf_counter(), x
+                for _ in range(3):
+                    y = F.batch_norm(F.conv2d(y, kernel, padding=1), None, None, training=True)
+                    y = y.relu()
+                y.sum().backward()
+                found[count].append(time.perf_counter() - start)
+    return {count: statistics.fmean(times[1:]) for count, times in found.items()}  # first: warm-up
+
+
 def set_seed(seed: int) -> None:
-    """Seed Python, NumPy and PyTorch, so that the same seed gives the same run on one machine."""
+    """Seed Python, NumPy and PyTorch: the same run again, on one machine with as many threads."""
     import random
 
     import numpy as np

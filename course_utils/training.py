@@ -5,19 +5,24 @@ number format, a learning rate that rises and falls, averaged weights, clipping,
 validation, a stop that says why, and checkpoints from which a killed run goes on bit for bit.
 """
 
+import copy
+import hashlib
 import json
 import logging
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from course_utils import runtime
+from course_utils import runtime, storage
+from course_utils.datasets.forms import digest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,7 +36,7 @@ class Fit:
     """What `fit` returns: the model with its best weights, and how it got there."""
 
     model: nn.Module  # in evaluation mode, on the device
-    history: "pd.DataFrame"  # a row per epoch: lr, loss, val_loss, scores, seconds
+    history: "pd.DataFrame"  # a row per finished epoch: lr, loss, val_loss, scores, seconds
     best_epoch: int  # counted from 1; 0 when no epoch was completed
     seconds: float
     interrupted: bool
@@ -62,12 +67,15 @@ def fit(
 
     AdamW (https://arxiv.org/abs/1711.05101) with a one-cycle learning rate
     (https://arxiv.org/abs/1708.07120). Validation sees the exponential moving average of the
-    weights. The same seed on the same machine gives the same result.
+    weights. The same seed on the same machine with as many threads gives the same result, bit for
+    bit; `runtime.share_cores` says when the number of threads changes.
 
     Args:
-        model: called with floats (B, C, ...).
+        model: called with floats (B, C, ...). One that an earlier `fit` has trained is trained on,
+            and a line says so: the seed decides about a run only from a fresh start.
         loss: called with the model's outputs and targets of a batch; returns a scalar.
-        train, val: images (N, C, ...) and targets (N, ...). uint8 images are scaled to [0, 1].
+        train, val: images (N, C, ...) and targets (N, ...). uint8 images are scaled to [0, 1];
+            floats become float32.
         epochs: passes over `train`.
         batch_size: at most so many images a step; an epoch is cut into equal batches.
         lr: the highest learning rate of the cycle.
@@ -80,25 +88,32 @@ def fit(
         clip: highest norm of the gradient.
         seed: of batch order, augmentation and dropout.
         precision: of Fabric, for instance "32-true"; None: what the device does fast.
-        checkpoint: a file; written at each epoch's end. If it is there, training goes on from it.
+        checkpoint: a file; written at each epoch's end. If it is there, training goes on from it,
+            provided that arguments, arrays, loss and network are the same. "~" is your home.
         progress: show progress; None: on where somebody is watching (see `runtime.quiet`).
         on_epoch: called after each epoch with the rows of the history so far
             (`figures.live_history` draws them).
 
     Raises:
-        ValueError: arguments do not fit, or the checkpoint belongs to another run.
-        FloatingPointError: the loss is not finite; the message names the batch.
+        ValueError: arguments do not fit, the checkpoint belongs to another run, or, after the first
+            epoch, `score` gives no number called `monitor`.
+        FloatingPointError: the loss is not finite (the message names the batch), or an image, an
+            output or the loss of validation is not.
 
-    An interrupt (Ctrl-C, the stop button) ends training and returns the best weights so far.
+    An interrupt (Ctrl-C, the stop button) ends training and returns the best weights so far; in the
+    first epoch those of the steps made, with an empty history.
     """
     import pandas as pd
     from lightning_fabric import Fabric
 
-    _check(train, val, epochs, batch_size, score, monitor)
+    train, val = _checked("train", train), _checked("val", val)
+    _check(train, val, epochs, batch_size, score, monitor, augment)
     where = runtime.device()
     precision = precision or runtime.precision(where)[0]
     # Fabric announces the number format on stderr; the notebooks say it in their first line.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # In fp16 the first steps may be skipped on purpose, until the gradients are scaled to fit.
+    warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
     fabric = Fabric(accelerator=where.type, devices=1, precision=precision)  # type: ignore[arg-type]
     runtime.set_seed(seed)
     order = torch.Generator().manual_seed(seed)  # of batches, and of the seeds for augmentation
@@ -110,48 +125,48 @@ def fit(
     optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
     wrapped, optimizer = fabric.setup(model, optimizer)
-    average = _average(model, ema)
-    state = _State(model, average, optimizer, cycle, order)
+    average = _Average(model, ema)
+    state = _State(model, average, optimizer, cycle, order, fabric.strategy.precision)
     plan = _Plan(
         epochs, batch_size, lr, weight_decay, ema, clip, seed, precision, monitor, len(x)
     )._asdict()
-    if checkpoint is not None and Path(checkpoint).exists():
-        state.load(Path(checkpoint), plan)
+    if checkpoint is not None:
+        checkpoint = Path(checkpoint).expanduser()
+        plan |= _identity(model, loss, train, val)
+        if checkpoint.exists():
+            state.load(checkpoint, plan)
+    _say_if_not_fresh(model, resumed=state.epoch > 0)
 
     bar = _Progress(epochs, steps, state.epoch, progress)
     start = time.perf_counter() - sum(row["seconds"] for row in state.history)
     interrupted = False
     try:
         while state.epoch < epochs:
-            began, total = time.perf_counter(), 0.0
-            rate = cycle.get_last_lr()[0]
+            began = time.perf_counter()
+            rate = float(cycle.get_last_lr()[0])
+            epoch = _Epoch(state.epoch, x, y, steps, order, augment, rate)
             wrapped.train()
-            batches = torch.randperm(len(x), generator=order).tensor_split(steps)
-            for step, batch in enumerate(batches):
-                draw = int(torch.randint(2**62, (), generator=order))
-                xb, yb = as_float(x[batch.to(where)]), y[batch.to(where)]
-                if augment:
-                    # In a stream of its own: dropout or a gate in the model cannot shift it.
-                    with torch.random.fork_rng(), torch.no_grad():
-                        torch.manual_seed(draw)
-                        xb, yb = augment(xb, yb)
+            for step in range(steps):
+                if where.type == "cpu":
+                    runtime.share_cores()
+                xb, yb = epoch.batch(step)
                 with fabric.autocast():
                     value = loss(wrapped(xb), yb)
-                _stop_if_not_finite(value, state.epoch, step, batch, xb, rate)
+                epoch.losses.append(value.detach())
                 optimizer.zero_grad()
                 fabric.backward(value)
                 fabric.clip_gradients(wrapped, optimizer, max_norm=clip, error_if_nonfinite=False)
                 optimizer.step()
                 cycle.step()
-                average.update_parameters(model)
-                total += value.item() * len(batch)
-                bar.step(state.epoch, step, value.item())
-            row = {"epoch": state.epoch + 1, "lr": rate, "loss": total / len(x)}
-            row |= _validate(average.module, loss, val, score)
+                average.update(model)
+                if bar.due():
+                    bar.step(state.epoch, step, epoch.checked_losses()[-1])
+            row = {"epoch": state.epoch + 1, "lr": epoch.rate, "loss": epoch.mean_loss()}
+            row |= _validate(average.module, loss, val, score, monitor, state.epoch)
             row["seconds"] = time.perf_counter() - began
             state.close_epoch(row, monitor)
             if checkpoint is not None:
-                state.save(Path(checkpoint), plan)
+                state.save(checkpoint, plan)
             if on_epoch is not None:
                 on_epoch(state.history)
     except KeyboardInterrupt:
@@ -161,7 +176,11 @@ def fit(
     model.load_state_dict(state.best)
     seconds = time.perf_counter() - start
     bar.close(state, monitor, seconds, interrupted)
-    return Fit(model.eval(), pd.DataFrame(state.history), state.best_epoch, seconds, interrupted)
+    history = pd.DataFrame(state.history)
+    if history.empty:
+        names = _score_names(model, val, score)
+        history = pd.DataFrame(columns=["epoch", "lr", "loss", "val_loss", *names, "seconds"])
+    return Fit(model.eval(), history, state.best_epoch, seconds, interrupted)
 
 
 def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tensor:
@@ -177,28 +196,69 @@ def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tenso
     where = next(model.parameters()).device
     training = model.training
     model.eval()
+    found = []
     try:
-        with torch.inference_mode():
-            found = [model(as_float(part.to(where))).float().cpu() for part in x.split(batch_size)]
+        for part in x.split(batch_size):
+            if where.type == "cpu":
+                runtime.share_cores()
+            with torch.inference_mode():
+                found.append(model(as_float(part.to(where))).float().cpu())
     finally:
         model.train(training)
     return torch.cat(found)
 
 
 def as_float(x: Tensor) -> Tensor:
-    """uint8 images as floats in [0, 1]; half precision as float32; others as they are."""
+    """uint8 images as floats in [0, 1]; floats of any precision as float32.
+
+    Raises:
+        ValueError: other images: their scale is not known.
+    """
     if x.dtype == torch.uint8:
         return x.float() / 255
-    return x.float() if x.dtype == torch.float16 else x
+    if not x.is_floating_point():
+        raise ValueError(
+            f"The images are {x.dtype}. Expected uint8, of 0 to 255, or floats: x.to(torch.uint8) "
+            "or x.float() says which."
+        )
+    return x.float()
 
 
-def _check(train: Arrays, val: Arrays, epochs: int, batch_size: int, score, monitor) -> None:
-    for name, (x, y) in (("train", train), ("val", val)):
-        if len(x) != len(y) or len(x) == 0:
+def _checked(name: str, arrays: Arrays) -> Arrays:
+    """Both tensors, in a type that the loop can use."""
+    if not isinstance(arrays, tuple | list) or len(arrays) != 2:
+        raise ValueError(
+            f"{name} is a {type(arrays).__name__}. Expected images and targets, for instance "
+            "(split.x, split.y)."
+        )
+    for value in arrays:
+        if not isinstance(value, Tensor) or value.ndim == 0:
             raise ValueError(
-                f"{name} holds {len(x)} images and {len(y)} targets. "
-                "Expected as many targets as images, and at least one."
+                f"{name} holds a {type(value).__name__}. Expected two tensors with a row for each "
+                "image: torch.as_tensor(...) makes one of an array."
             )
+    x, y = arrays
+    if len(x) != len(y) or len(x) == 0:
+        raise ValueError(
+            f"{name} holds {len(x)} images and {len(y)} targets. "
+            "Expected as many targets as images, and at least one."
+        )
+    as_float(x[:1])  # refuses types without a scale
+    x, y = (t.float() if t.dtype in (torch.float64, torch.bfloat16) else t for t in (x, y))
+    return x, y
+
+
+def _check(
+    train: Arrays, val: Arrays, epochs: int, batch_size: int, score, monitor, augment
+) -> None:
+    if val[0].is_floating_point() and not bool(torch.isfinite(val[0]).all()):
+        wrong = (~torch.isfinite(val[0])).flatten(1).any(1).nonzero()[:, 0]
+        raise FloatingPointError(
+            f"{len(wrong)} of {len(val[0])} validation images are NOT finite, the first of them "
+            f"image {int(wrong[0])}: mend the data first."
+        )
+    if hasattr(augment, "check"):
+        augment.check(train[0])  # see `augment`: the range of values, once
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs}, batch_size={batch_size}: expected at least 1 for both.")
     if monitor and not score:
@@ -214,42 +274,164 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-def _average(model: nn.Module, decay: float):
+class _Average(nn.Module):
     """Exponential moving average of weights and norm statistics.
 
     The decay warms up as min(decay, (1 + n) / (10 + n)), so that short runs forget their start.
+    PyTorch's `AveragedModel` does the same, but reads n from the device in every step.
     """
-    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    def blend(averaged, current, count):
-        get_ema_multi_avg_fn(min(decay, (1 + int(count)) / (10 + int(count))))(
-            averaged, current, count
+    n_averaged: Tensor
+
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__()
+        self.module, self.decay = copy.deepcopy(model), decay
+        self.n_averaged: Tensor
+        self.register_buffer("n_averaged", torch.tensor(0))  # stays on the CPU
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        count = int(self.n_averaged)
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        ours, theirs = ([*m.parameters(), *m.buffers()] for m in (self.module, model))
+        pairs = list(zip(ours, theirs, strict=True))
+        weights = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([a for a, _ in weights], [b for _, b in weights], 1 - decay)
+        for mean, value in pairs:
+            if not mean.is_floating_point():  # numbers of batches
+                mean.copy_(mean * decay + value * (1 - decay))
+        self.n_averaged += 1
+
+
+class _Epoch:
+    """The batches of an epoch, and their losses, which stay on the device until someone looks.
+
+    To read a number from a GPU is to wait until all that was asked of it is done, and then it is
+    idle until the next step has been prepared. So the loop reads none, but to show progress.
+    """
+
+    def __init__(self, number: int, x: Tensor, y: Tensor, steps: int, order, augment, rate: float):
+        self.number, self.x, self.y, self.augment, self.rate = number, x, y, augment, rate
+        chosen = torch.randperm(len(x), generator=order)
+        self.batches = chosen.to(x.device).tensor_split(steps)
+        self.draws = [int(torch.randint(2**62, (), generator=order)) for _ in range(steps)]
+        self.losses: list[Tensor] = []
+
+    def batch(self, step: int) -> Arrays:
+        """Images and targets of a step, the same however often one asks."""
+        chosen = self.batches[step]
+        x, y = as_float(self.x[chosen]), self.y[chosen]
+        if self.augment is None:
+            return x, y
+        # In a stream of its own: dropout or a gate in the model cannot shift it.
+        streams = [] if x.device.type == "cpu" else [x.device]
+        with torch.random.fork_rng(streams), torch.no_grad():
+            torch.manual_seed(self.draws[step])
+            return self.augment(x, y)
+
+    def checked_losses(self) -> list[float]:
+        """The losses so far, read from the device.
+
+        Raises:
+            FloatingPointError: one is not finite; the message names the first.
+        """
+        found = torch.stack(self.losses).flatten().tolist()
+        for step, value in enumerate(found):
+            if not math.isfinite(value):
+                self._stop(step, value)
+        return found
+
+    def mean_loss(self) -> float:
+        found = self.checked_losses()
+        return sum(v * len(b) for v, b in zip(found, self.batches, strict=True)) / len(self.x)
+
+    def _stop(self, step: int, value: float) -> None:
+        batch, (x, _) = self.batches[step], self.batch(step)
+        where = "finite" if bool(torch.isfinite(x).all()) else "NOT finite: mend the data first"
+        shown = ", ".join(str(i) for i in batch[:8].tolist())
+        raise FloatingPointError(
+            f"The loss is {value} in epoch {self.number + 1}, batch {step + 1} (training images "
+            f"{shown}{', ...' if len(batch) > 8 else ''}). Its images are {where}. The learning "
+            f"rate was {self.rate:.2g}: try a tenth of it, or precision='32-true'."
         )
 
-    return AveragedModel(model, multi_avg_fn=blend, use_buffers=True)
+
+def _say_if_not_fresh(model: nn.Module, resumed: bool) -> None:
+    """The mark goes with copies of the model, and not with its weights alone."""
+    if getattr(model, "_trained_by_fit", False) and not resumed:
+        print(
+            "This model has been trained before: training goes on from its weights, so this seed "
+            "gives another run than from a fresh start. For a fresh start build the model again, "
+            "in the cell that trains it."
+        )
+    model._trained_by_fit = True  # type: ignore[assignment]
 
 
-def _stop_if_not_finite(
-    value: Tensor, epoch: int, step: int, batch: Tensor, x: Tensor, rate
-) -> None:
-    if torch.isfinite(value):
-        return
-    where = "finite" if bool(torch.isfinite(x).all()) else "NOT finite: mend the data first"
-    shown = ", ".join(str(i) for i in batch[:8].tolist())
-    raise FloatingPointError(
-        f"The loss is {value.item()} in epoch {epoch + 1}, batch {step + 1} (training images "
-        f"{shown}{', ...' if len(batch) > 8 else ''}). Its images are {where}. "
-        f"The learning rate was {rate:.2g}: try a tenth of it, or precision='32-true'."
-    )
+def _identity(model: nn.Module, loss, train: Arrays, val: Arrays) -> dict[str, str]:
+    """What a checkpoint was trained on and with, in short: names, and the start of a digest."""
+    arrays = zip(("x", "y", "val x", "val y"), (*train, *val), strict=True)
+    parts = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+    return {
+        "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
+        "loss": _named(loss),
+        "model": f"{type(model).__name__} {_short(str(model), parts)}",
+    }
 
 
-def _validate(model: nn.Module, loss, val: Arrays, score) -> dict[str, float]:
+def _named(function) -> str:
+    """A function's name with a digest of its code and of the plain values it was made with.
+
+    Nothing counts that has an address in its text: another process has to come to the same.
+    """
+    if isinstance(function, partial):
+        return f"{_named(function.func)} {_short(_plain([function.args, function.keywords]))}"
+    if isinstance(function, nn.Module):
+        return f"{type(function).__name__} {_short(str(function), _plain(vars(function)))}"
+    code = getattr(function, "__code__", None)
+    if code is None:  # an object that can be called, or a function in C
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        return f"{name} {_short(_plain(getattr(function, '__dict__', {})))}"
+    cells = [_plain(cell.cell_contents) for cell in function.__closure__ or ()]
+    made = code.co_code, code.co_names, _plain(code.co_consts), cells
+    return f"{function.__qualname__} {_short(*made, _plain(function.__defaults__))}"
+
+
+def _validate(
+    model: nn.Module, loss, val: Arrays, score, monitor: str | None, epoch: int
+) -> dict[str, float]:
     outputs = predict(model, val[0])
+    if not bool(torch.isfinite(outputs).all()):
+        wrong = (~torch.isfinite(outputs)).flatten(1).any(1).nonzero()[:, 0]
+        raise FloatingPointError(
+            f"After epoch {epoch + 1} the outputs for {len(wrong)} of {len(outputs)} validation "
+            f"images, the first of them image {int(wrong[0])}, are not finite. The images are: so "
+            "weights of the network are NaN or far too large. Build it again and try a tenth of "
+            "the learning rate, or precision='32-true'."
+        )
     targets = val[1].cpu()
     # In the loss functions class weights may lie on the device of the model.
     where = next(model.parameters()).device
-    row = {"val_loss": float(loss(outputs.to(where), targets.to(where)))}
-    return row | (score(outputs, targets) if score else {})
+    value = float(loss(outputs.to(where), targets.to(where)))
+    if not math.isfinite(value):
+        raise FloatingPointError(
+            f"The validation loss is {value} after epoch {epoch + 1}, of finite outputs: look at "
+            "the validation targets, and at the loss for a logarithm or a division."
+        )
+    found = score(outputs, targets) if score else {}
+    if monitor and monitor not in found:
+        raise ValueError(
+            f"monitor={monitor!r} is no number that `score` gives. Expected one of: "
+            f"{', '.join(found) or 'none'}; None chooses by the lowest validation loss."
+        )
+    return {"val_loss": value} | found
+
+
+def _score_names(model: nn.Module, val: Arrays, score) -> list[str]:
+    """What `score` would have told: the cells after an interrupted training ask for it."""
+    try:
+        return list(score(predict(model, val[0][:8]), val[1][:8].cpu())) if score else []
+    except Exception:  # of a score that wants more cases
+        return []
 
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
@@ -274,8 +456,8 @@ class _Plan(NamedTuple):
 class _State:
     """All that a run needs to go on: weights, their average, optimiser, cycle, randomness."""
 
-    def __init__(self, model, average, optimizer, cycle, order):
-        self.model, self.average = model, average
+    def __init__(self, model, average, optimizer, cycle, order, scaling):
+        self.model, self.average, self.scaling = model, average, scaling  # scaling: of fp16
         self.optimizer, self.cycle, self.order = optimizer, cycle, order
         self.epoch, self.best_epoch = 0, 0
         self.history: list[dict] = []
@@ -296,8 +478,6 @@ class _State:
 
     def save(self, path: Path, plan: dict) -> None:
         """One safetensors file, whose header holds the numbers as JSON; replaced in one step."""
-        from safetensors.torch import save_file
-
         tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
         tensors |= {f"model.{name}": t for name, t in self.model.state_dict().items()}
         tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
@@ -315,23 +495,24 @@ class _State:
             "history": self.history,
             "cycle": {k: v for k, v in self.cycle.state_dict().items() if _is_plain(v)},
             "groups": optimizer["param_groups"],
+            "scaling": self.scaling.state_dict(),
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Clones: safetensors refuses memory that is shared or not contiguous (channels-last).
         plain = {
             name: t.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
             for name, t in tensors.items()
         }
-        part = path.with_name(path.name + ".part")
-        save_file(plain, part, metadata={"run": json.dumps(numbers)})
-        part.replace(path)
+        storage.save_tensors(plain, path, {"run": json.dumps(numbers)})
 
     def load(self, path: Path, plan: dict) -> None:
-        from safetensors import safe_open
-
-        with safe_open(path, "pt") as file:
-            numbers = json.loads((file.metadata() or {}).get("run", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        """Go on from a checkpoint; a damaged one is said and set aside, and training begins."""
+        try:
+            tensors, metadata = storage.load_tensors(path, "")
+            numbers = json.loads(metadata.get("run", "{}"))
+        except ValueError:  # cut while it was copied, or by a disk that was full
+            aside = storage.set_aside(path).name
+            print(f"{path.name} is damaged: training begins again. The file is kept as {aside}.")
+            return
         old = numbers.get("plan", {})
         if old != plan:
             differ = [
@@ -354,6 +535,7 @@ class _State:
         self.best = {name: tensor.to(where) for name, tensor in part("best").items()}
         self._load_optimizer(part("optimizer"), numbers["groups"])
         self.cycle.__dict__.update(numbers["cycle"])
+        self.scaling.load_state_dict(numbers.get("scaling", {}))
         self.order.set_state(tensors["random.order"])
         torch.set_rng_state(tensors["random.cpu"])
         if "random.cuda" in tensors and torch.cuda.is_available():
@@ -367,11 +549,27 @@ class _State:
         for name, tensor in moments.items():
             index, key = name.split(".", 1)
             like = parameters[int(index)]
-            if tensor.shape == like.shape:
+            if key != "step" and tensor.shape == like.shape:
                 # In the memory layout of the weight, else sums are rounded in another order.
                 tensor = torch.empty_like(like).copy_(tensor)
             state.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _short(*parts) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
+
+
+def _plain(value):
+    """Numbers, texts, and what is made of them; of all else only the type."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in sorted(value.items(), key=lambda pair: str(pair[0]))}
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if isinstance(value, Tensor):
+        return digest([("tensor", value.detach().cpu().double())])
+    is_plain = isinstance(value, int | float | str | bytes | type(None))
+    return value if is_plain else type(value).__name__
 
 
 def _is_plain(value) -> bool:
@@ -388,11 +586,11 @@ class _Progress:
         self.began = self.drawn = time.perf_counter()
         self.handle = None
 
+    def due(self) -> bool:
+        return self.show and time.perf_counter() - self.drawn >= 0.5
+
     def step(self, epoch: int, step: int, loss: float) -> None:
-        now = time.perf_counter()
-        if not self.show or now - self.drawn < 0.5:
-            return
-        self.drawn = now
+        self.drawn = now = time.perf_counter()
         steps = (epoch - self.done) * self.steps + step + 1
         left = (now - self.began) / steps * ((self.epochs - self.done) * self.steps - steps)
         estimate = f", about {left:.0f} s left" if steps >= 10 else ""  # the first ones are slow
@@ -404,7 +602,7 @@ class _Progress:
     def close(self, state: _State, monitor: str | None, seconds: float, interrupted: bool) -> None:
         if not self.show:
             return
-        text = f"{state.epoch} of {self.epochs} epochs in {seconds:.0f} s"
+        text = f"{state.epoch or 'none'} of {self.epochs} epochs in {seconds:.0f} s"
         if state.best_epoch:
             name = monitor or "val_loss"
             best = state.history[state.best_epoch - 1][name]

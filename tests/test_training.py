@@ -1,10 +1,12 @@
 """The training loop: the same seed, the same result; killed runs go on; mistakes are named."""
 
+import copy
 import json
 import logging
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -13,7 +15,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import metrics
+from course_utils import augment, experiments, figures, ledger, metrics, runtime, training
 from course_utils.training import fit, predict
 
 
@@ -209,6 +211,156 @@ def test_images_and_targets_of_different_length_are_refused():
         fit(network(), bce, (x, y[:9]), (x, y), epochs=1)
 
 
+# Wrong results that would come without a word ----------------------------------------------------
+
+
+def test_validation_images_that_are_not_finite_are_named_before_training():
+    x, y = blobs(20, 1)
+    x = x.float()
+    x[7, 1, 3, 3] = float("nan")
+    calls = []
+    with pytest.raises(
+        FloatingPointError, match=r"1 of 20 validation images are NOT finite.*image 7"
+    ):
+        fit(network(), bce, blobs(48, 0), (x, y), epochs=1, augment=lambda *a: calls.append(a) or a)
+    assert not calls
+
+
+def test_weights_that_become_nan_in_the_last_step_are_said():
+    model = network()
+    # The loss of the step is finite still: the weights are spoiled on the way back.
+    model[6].weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FloatingPointError, match=r"epoch 1 the outputs for 20 of 20 .*weights"):
+        fit(model, bce, blobs(16, 0), blobs(20, 1), epochs=1, batch_size=16)
+
+
+def test_a_validation_loss_that_is_not_finite_is_said():
+    x, y = blobs(20, 1)
+    y = y.float()
+    y[3] = float("nan")
+    with pytest.raises(FloatingPointError, match=r"validation loss is nan after epoch 1.*targets"):
+        fit(network(), bce, blobs(48, 0), (x, y), epochs=1)
+
+
+@pytest.mark.parametrize("monitor", ["auruc", "val_loss", "loss"])
+def test_a_monitor_that_is_no_score_is_refused_after_the_first_one(monitor):
+    scored = []
+    with pytest.raises(ValueError, match=rf"monitor='{monitor}' is no number.*one of: auroc; None"):
+        train(monitor=monitor, score=lambda o, y: scored.append(1) or score(o, y))
+    assert scored == [1]
+
+
+def stopped_at_once(x, y):
+    raise KeyboardInterrupt
+
+
+def test_the_history_of_no_finished_epoch_has_its_columns(capsys):
+    fitted = train(augment=stopped_at_once, progress=True)
+    assert list(fitted.history) == ["epoch", "lr", "loss", "val_loss", "auroc", "seconds"]
+    assert list(fitted.history) == list(train(epochs=1).history)
+    assert fitted.history[["epoch", "auroc"]].round(3).empty
+    assert "none of 3 epochs" in capsys.readouterr().out
+    figure = figures.history(fitted.history, "auroc")
+    assert figure.axes[0].texts[0].get_text() == "no epoch was finished"
+
+
+def test_a_model_that_was_trained_before_is_no_fresh_start(capsys):
+    model, arguments = network(), (bce, blobs(16, 0), blobs(20, 1))
+    fitted = fit(model, *arguments, epochs=1)
+    assert "trained before" not in capsys.readouterr().out
+    for again in (model, copy.deepcopy(fitted.model)):
+        fit(again, *arguments, epochs=1)
+        said = capsys.readouterr().out
+        assert "has been trained before" in said and "build the model again" in said
+
+
+def test_a_run_that_goes_on_from_a_checkpoint_needs_no_fresh_model(tmp_path, capsys):
+    model, arguments = network(), (bce, blobs(16, 0), blobs(20, 1))
+    for _ in range(2):
+        fit(model, *arguments, epochs=1, checkpoint=tmp_path / "run.safetensors")
+        assert "trained before" not in capsys.readouterr().out
+
+
+def weighted(weight):
+    return lambda logits, labels: weight * bce(logits, labels)
+
+
+def pixel(arrays):
+    x, y = arrays[0].clone(), arrays[1]
+    x[0, 0, 0, 0] += 1
+    return x, y
+
+
+def label(arrays):
+    return arrays[0], 1 - arrays[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"train": pixel(blobs(16, 0))}, "data: "),
+        ({"train": label(blobs(16, 0))}, "data: "),
+        ({"val": pixel(blobs(20, 1))}, "data: "),
+        ({"val": label(blobs(20, 1))}, "data: "),
+        ({"loss": bce}, "loss: 'weighted.*there, 'bce"),
+        ({"loss": weighted(2.0)}, "loss: 'weighted"),
+        ({"loss": lambda logits, labels: 2 * bce(logits, labels)}, "loss: "),
+        ({"loss": partial(bce)}, "loss: "),
+        ({"model": nn.Sequential(*network(), nn.Identity())}, "model: "),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(128, 1))}, "model: "),
+    ],
+)
+def test_a_checkpoint_of_other_data_loss_or_network_is_refused(tmp_path, changes, said):
+    def run(**changes):
+        arguments = {"model": network(), "loss": weighted(1.0), "epochs": 1}
+        arguments |= {"train": blobs(16, 0), "val": blobs(20, 1)} | changes
+        return fit(checkpoint=tmp_path / "run.safetensors", **arguments)
+
+    run()
+    run()  # the same functions, made anew
+    with pytest.raises(ValueError, match=f"belongs to another run .*{said}"):
+        run(**changes)
+
+
+def test_a_checkpoint_may_be_in_your_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    train(epochs=1, checkpoint="~/runs/first.safetensors")
+    assert (tmp_path / "runs" / "first.safetensors").exists()
+
+
+def test_floats_of_any_precision_are_converted_and_other_types_named():
+    (x, y), val = blobs(16, 0), blobs(20, 1)
+    one = fit(network(), bce, (x.float() / 255, y), val, epochs=1).history["loss"]
+    for kind in (torch.float64, torch.bfloat16, torch.float16):
+        again = fit(network(), bce, ((x.double() / 255).to(kind), y), val, epochs=1)
+        assert again.history["loss"].tolist() == pytest.approx(one.tolist(), rel=0.05)
+        assert predict(network(), x.to(kind)).dtype == torch.float32
+    fit(network(), lambda o, t: F.mse_loss(o[:, 0], t), (x, y.double()), val, epochs=1)
+    for wrong, said in (
+        ((x.long(), y), r"images are torch.int64. Expected uint8"),
+        ((x > 9, y), r"images are torch.bool. Expected uint8"),
+        ((x.numpy(), y), "train holds a ndarray. Expected two tensors"),
+        ((x, y.tolist()), "train holds a list. Expected two tensors"),
+        (x, r"train is a Tensor. Expected images and targets, .*\(split.x, split.y\)"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fit(network(), bce, wrong, val, epochs=1)
+    with pytest.raises(ValueError, match=r"images are torch.int64"):
+        predict(network(), x.long())
+
+
+def test_augmentation_looks_at_the_range_of_all_images_once():
+    seen = []
+    change = partial(jitter)
+    change.check = seen.append
+    x, y = blobs(16, 0)
+    fit(network(), bce, (x, y), blobs(20, 1), epochs=2, augment=change)
+    assert len(seen) == 1 and torch.equal(seen[0], x)
+    with pytest.raises(ValueError, match="divide values of 0 to 255 by 255"):
+        fit(network(), bce, (x.float(), y), blobs(20, 1), epochs=1, augment=augment.xray)
+
+
 def test_predict_restores_the_mode_and_ignores_batch_size():
     model, x = network().train(), blobs(30, 0)[0]
     whole, parts = predict(model, x), predict(model, x, batch_size=7)
@@ -273,6 +425,27 @@ def test_a_finished_checkpoint_trains_no_more_and_another_run_is_refused(tmp_pat
         train(checkpoint=path, lr=2e-2)
 
 
+@pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "header"])
+def test_a_damaged_checkpoint_is_set_aside_and_training_begins_again(damage, tmp_path, capsys):
+    path = tmp_path / "run.safetensors"
+    first = train(checkpoint=path)
+    content = path.read_bytes()
+    damaged = {
+        "cut": content[: len(content) // 2],
+        "garbage": b"\xff" * 200,
+        "empty": b"",
+        "header": content.replace(b'"run":"{', b'"run":"}', 1),
+    }[damage]
+    assert damaged != content
+    path.write_bytes(damaged)
+    again = train(checkpoint=path)
+    said = capsys.readouterr().out
+    assert "run.safetensors is damaged: training begins again." in said
+    assert (tmp_path / "run.safetensors.damaged").read_bytes() == damaged
+    assert torch.equal(first.model[0].weight, again.model[0].weight)
+    assert "damaged" not in capsys.readouterr().out and path.exists()
+
+
 def test_a_checkpoint_is_safetensors_with_json_and_holds_all_state(tmp_path):
     path = tmp_path / "run.safetensors"
     fitted = train(checkpoint=path)
@@ -297,3 +470,29 @@ def test_it_leaves_stderr_alone(precision, capfd):
     finally:
         logger.removeHandler(handler)
     assert said == [] and capfd.readouterr().err == ""
+
+
+# A full disk --------------------------------------------------------------------------------------
+
+
+def test_a_run_that_cannot_be_recorded_is_not_trained_again(monkeypatch, tmp_path):
+    monkeypatch.setenv("COURSE_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("COURSE_DATA", "phantom")
+    monkeypatch.setattr(runtime, "ROOT", tmp_path)
+    record, steps = ledger.record, []
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(ledger, "record", full)
+    with pytest.raises(OSError, match="No space"):
+        experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+    (checkpoint,) = (tmp_path / "build" / "checkpoints").iterdir()
+    weights = experiments.weights_file("first_model", "attention", 0, "smoke")
+    kept = weights.read_bytes()
+
+    monkeypatch.setattr(ledger, "record", record)
+    monkeypatch.setattr(training._Epoch, "batch", lambda *_: steps.append(1))
+    experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+    assert steps == [] and not checkpoint.exists()
+    assert weights.read_bytes() == kept and len(ledger.read("first_model")) == 1

@@ -17,7 +17,9 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernel
 
 from ..runtime import ROOT
 
-CELL_SECONDS = 900
+CELL_SECONDS = 3600  # a cell that trains takes minutes, on a machine with many at work an hour
+SHOWN = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+"""For a kernel's environment: figures are shown, whatever the shell's MPLBACKEND says."""
 FIGURE = "application/vnd.course.figure+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _PROGRESS = re.compile(r"\d%\|.*\||\d(it/s|s/it)")
@@ -92,7 +94,7 @@ def execute(notebook, folder: Path, variables: dict[str, str], on_cell=None) -> 
             environment = os.environ | {
                 "COURSE_QUIET": "1",  # no progress bars in pages and stored outputs
                 "TQDM_DISABLE": "1",
-                "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+                **SHOWN,
                 "IPYTHONDIR": scratch,  # a user's own settings of IPython stay out
                 "COURSE_PROGRESS": str(Path(scratch, "progress.json")),  # not the learner's
                 **variables,
