@@ -12,6 +12,8 @@ the features by it. Nothing is stored on the module: stored maps break deepcopy 
     AttentionGate         where in the skip? (N, 1, H, W)           1804.03999
     SelfAttention2d       which other place? (N, heads, H W, H W)   1711.07971, 1706.03762
 
+The gates take volumes (N, C, D, H, W) as well, those that convolve with `spatial_dims=3`.
+
 All but the last end in a sigmoid: their weights lie in (0, 1) and need not sum to one. Only
 dot-product attention uses a softmax, whose weights do.
 """
@@ -50,10 +52,11 @@ class SqueezeExcitation(nn.Module):
         self.down = nn.Linear(channels, hidden)
         self.up = nn.Linear(hidden, channels)
 
-    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        squeezed = x.mean((2, 3))  # (N, C)
+    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
+        _expect(self, x, self.down.in_features)
+        squeezed = x.mean(_places(x))  # (N, C)
         hidden = torch.relu(self.down(squeezed))  # (N, C // r)
-        return torch.sigmoid(self.up(hidden))[:, :, None, None]  # (N, C, 1, 1)
+        return _spread(torch.sigmoid(self.up(hidden)), x)  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(x)  # (N, C, H, W)
@@ -82,11 +85,15 @@ class ECA(nn.Module):
             nearest = int((math.log2(channels) + 1) / 2)
             kernel_size = nearest if nearest % 2 else nearest + 1
         _odd("ECA", kernel_size)
+        self.channels = channels
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        squeezed = x.mean((2, 3))[:, None]  # (N, 1, C): the channels are the places of a sequence
-        return torch.sigmoid(self.conv(squeezed))[:, 0, :, None, None]  # (N, C, 1, 1)
+    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
+        _expect(self, x, self.channels)
+        squeezed = x.mean(_places(x))[
+            :, None
+        ]  # (N, 1, C): the channels are the places of a sequence
+        return _spread(torch.sigmoid(self.conv(squeezed))[:, 0], x)  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(x)  # (N, C, H, W)
@@ -109,13 +116,15 @@ class ChannelAttention(nn.Module):
     def __init__(self, channels: int, reduction: int = 16):
         super().__init__()
         hidden = _hidden(type(self).__name__, channels, reduction)
+        self.channels = channels
         self.mlp = nn.Sequential(
             nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
         )
 
-    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        mean, peak = x.mean((2, 3)), x.amax((2, 3))  # (N, C) each
-        return torch.sigmoid(self.mlp(mean) + self.mlp(peak))[:, :, None, None]  # (N, C, 1, 1)
+    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
+        _expect(self, x, self.channels)
+        mean, peak = x.mean(_places(x)), x.amax(_places(x))  # (N, C) each
+        return _spread(torch.sigmoid(self.mlp(mean) + self.mlp(peak)), x)  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(x)  # (N, C, H, W)
@@ -132,18 +141,27 @@ class SpatialAttention(nn.Module):
     Args:
         kernel_size: of the convolution, odd. The paper takes 7.
         norm: called with 1, the number of channels after the convolution; None for a bias instead.
+        spatial_dims: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: `kernel_size` is even or below one.
+        ValueError: `kernel_size` is even or below one, or `spatial_dims` is neither 2 nor 3.
     """
 
-    def __init__(self, kernel_size: int = 7, norm: Norm | None = None):
+    def __init__(self, kernel_size: int = 7, norm: Norm | None = None, spatial_dims: int = 2):
         super().__init__()
         _odd("SpatialAttention", kernel_size)
-        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=norm is None)
+        if spatial_dims not in (2, 3):
+            raise ValueError(
+                f"SpatialAttention(spatial_dims={spatial_dims}): expected 2 (images) or 3 "
+                "(volumes)."
+            )
+        conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
+        self.conv = conv(2, 1, kernel_size, padding=kernel_size // 2, bias=norm is None)
         self.norm = norm(1) if norm else nn.Identity()
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        _expect(self, x, spatial_dims=self.conv.weight.ndim - 2)
+        check_batch_norm(self, len(x) * x.shape[2:].numel())
         pooled = torch.stack([x.mean(1), x.amax(1)], 1)  # (N, 2, H, W)
         return torch.sigmoid(self.norm(self.conv(pooled)))  # (N, 1, H, W)
 
@@ -160,15 +178,20 @@ class CBAM(nn.Module):
 
     Args:
         channels, reduction: as in `ChannelAttention`.
-        kernel_size, norm: as in `SpatialAttention`.
+        kernel_size, norm, spatial_dims: as in `SpatialAttention`.
     """
 
     def __init__(
-        self, channels: int, reduction: int = 16, kernel_size: int = 7, norm: Norm | None = None
+        self,
+        channels: int,
+        reduction: int = 16,
+        kernel_size: int = 7,
+        norm: Norm | None = None,
+        spatial_dims: int = 2,
     ):
         super().__init__()
         self.channel = ChannelAttention(channels, reduction)
-        self.spatial = SpatialAttention(kernel_size, norm)
+        self.spatial = SpatialAttention(kernel_size, norm, spatial_dims)
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         channel = self.channel.weights(x)  # (N, C, 1, 1)
@@ -221,7 +244,9 @@ class AttentionGate(nn.Module):
             )
         conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
         of = norm if norm and not authors else lambda _: nn.Identity()
-        step = 2 if authors else 1
+        self.channels, self.gate_channels = channels, gate_channels
+        self.spatial_dims, self.step = spatial_dims, 2 if authors else 1
+        step = self.step
         self.skip = nn.Sequential(conv(channels, hidden, step, step, bias=not authors), of(hidden))
         self.gate = nn.Sequential(conv(gate_channels, hidden, 1), of(hidden))
         self.psi = nn.Sequential(conv(hidden, 1, 1), of(1))
@@ -230,6 +255,10 @@ class AttentionGate(nn.Module):
             self.out = nn.Sequential(conv(channels, channels, 1), (norm or nn.Identity)(channels))
 
     def weights(self, x: Tensor, g: Tensor) -> Tensor:  # (N, C, H, W), (N, C_g, H', W')
+        for features, channels in ((x, self.channels), (g, self.gate_channels)):
+            _expect(self, features, channels, self.spatial_dims)
+        smallest = [n // self.step for n in x.shape[2:]]
+        check_batch_norm(self, len(x) * min(math.prod(smallest), g.shape[2:].numel()))
         skip = self.skip(x)  # (N, hidden, H, W), half of that in the authors' form
         gate = _resize(self.gate(g), skip)  # a 1x1 convolution is cheaper before than after
         return _resize(torch.sigmoid(self.psi(torch.relu(skip + gate))), x)  # (N, 1, H, W)
@@ -300,6 +329,7 @@ class SelfAttention2d(nn.Module):
             nn.init.zeros_(parameter)
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        _expect(self, x, self.qkv.in_channels, spatial_dims=2)
         parts = self.qkv(x).flatten(2)  # (N, 3 C // 2, H W)
         parts = parts.unflatten(1, (3, self.heads, -1))  # (N, 3, heads, C // 2 // heads, H W)
         # contiguous: PyTorch's fast kernels want the numbers of one place side by side
@@ -331,6 +361,55 @@ def _odd(name: str, kernel_size: int) -> None:
         raise ValueError(
             f"{name}(kernel_size={kernel_size}): expected an odd number, so that the map has a "
             f"middle and keeps its size: try {max(1, kernel_size + 1)}."
+        )
+
+
+def _places(x: Tensor) -> tuple[int, ...]:
+    """The axes behind the channels: (2, 3) of images, (2, 3, 4) of volumes."""
+    return tuple(range(2, x.ndim))
+
+
+def _spread(gates: Tensor, x: Tensor) -> Tensor:
+    """(N, C) with as many axes as `x`, the new ones of length 1."""
+    return gates[(..., *(None for _ in _places(x)))]
+
+
+def _expect(
+    module: nn.Module, x: Tensor, channels: int | None = None, spatial_dims: int | None = None
+) -> None:
+    """Else the message is PyTorch's, about a matrix, or the mean is taken over other axes."""
+    axes = {2: "H, W", 3: "D, H, W", None: "H, W) or (N, C, D, H, W"}[spatial_dims]
+    right = x.ndim == spatial_dims + 2 if spatial_dims else x.ndim in (4, 5)
+    if right and channels in (None, x.shape[1]) and 0 not in x.shape[2:]:
+        return
+    name = type(module).__name__
+    built = "" if channels is None else f", C = {channels}, for which it was built"
+    other = {2: " For volumes build it with spatial_dims=3.", 3: " For images: spatial_dims=2."}
+    advice = other.get(spatial_dims or 0, "") if name != "SelfAttention2d" else ""
+    raise ValueError(
+        f"{name} got features of shape {tuple(x.shape)}. Expected (N, C, {axes}){built}, with at "
+        f"least one position (x[None] makes a batch of one image).{advice}"
+    )
+
+
+def check_batch_norm(module: nn.Module, values: int) -> None:
+    """Refuse to train batch norm on one value per channel, whose deviation is 0.
+
+    Args:
+        module: holds the norms, if it has any.
+        values: images times positions of the smallest features in it.
+
+    Raises:
+        ValueError: there is one value alone, and a batch norm in training mode.
+    """
+    if values == 1 and any(
+        isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in module.modules()
+    ):
+        raise ValueError(
+            f"{type(module).__name__} in training mode: batch norm gets a single value for each "
+            "channel, one image that is 1 pixel in size by then. Expected at least two: take "
+            "larger batches or images, or another norm, for instance "
+            "norm=lambda channels: nn.GroupNorm(1, channels); to predict, call model.eval() first."
         )
 
 

@@ -4,11 +4,44 @@ Measured on two CPU cores on 128 images of 28 px (rotation, shift, scale, flip, 
 contrast): Kornia 3.6 ms for the batch, torchvision v2 image by image 57 ms.
 """
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 
 import torch
 from torch import Tensor
+
+
+def _within(low: float, high: float, expected: str) -> Callable:
+    """For a change of images whose values have to lie about there.
+
+    Checked at each call on the CPU. On a GPU that would make it wait: `training.fit` calls `check`
+    once, on all images.
+    """
+
+    def check(x: Tensor) -> None:
+        if x.is_floating_point() and x.numel():
+            least, most = (value.item() for value in x.aminmax())
+            if least < low or most > high:
+                raise ValueError(
+                    f"The images go from {least:.4g} to {most:.4g}. Expected {expected}."
+                )
+
+    def decorate(change: Callable) -> Callable:
+        @wraps(change)
+        def checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            if x.device.type == "cpu":
+                check(x)
+            return change(x, y)
+
+        checked.check = check  # type: ignore[attr-defined]
+        return checked
+
+    return decorate
+
+
+# Half a unit of leeway: interpolation overshoots.
+_UNIT = _within(-0.5, 1.5, "values in [0, 1]: divide values of 0 to 255 by 255")
+_NORMAL = _within(-50, 50, "mean 0 and standard deviation 1: subtract the mean and divide")
 
 
 def _moved(flips: Sequence, degrees: float, shift: float, scale: tuple[float, float], *more):
@@ -41,29 +74,41 @@ def _skin():
 
 
 def _both(how, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    if y.ndim != 3:
+        raise ValueError(
+            f"The masks have shape {tuple(y.shape)}. Expected (N, H, W), for instance y[:, 0]."
+        )
     with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
         images, masks = how(x, y[:, None].to(x.dtype))
     return images, masks[:, 0].to(y.dtype)
 
 
+@_NORMAL
 def mri(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Change MRI slices and their masks: pose, size, contrast, noise.
 
     Args:
         x: (N, C, H, W), normalised to mean 0 and deviation 1.
         y: (N, H, W) labels; moved with the image, by the nearest pixel.
+
+    Raises:
+        ValueError: values beyond 50, for which 0.1 of noise would be nothing; other shapes.
     """
     gain = 1 + 0.2 * (2 * torch.rand(len(x), 1, 1, 1, device=x.device) - 1)
     shift = 0.2 * (2 * torch.rand(len(x), 1, 1, 1, device=x.device) - 1)
     return _both(_mri(), x * gain + shift, y)
 
 
+@_UNIT
 def skin(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Change photographs of skin and their masks: side, pose, distance, light and colour.
 
     Args:
         x: (N, 3, H, W) in [0, 1].
         y: (N, H, W) masks; moved with the image, by the nearest pixel.
+
+    Raises:
+        ValueError: values below -0.5 or above 1.5, which would be clipped; other shapes.
     """
     return _both(_skin(), x, y)
 
@@ -79,6 +124,7 @@ def _smear():
     )
 
 
+@_UNIT
 def smears(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Change blood smears and their boxes: side, place, distance, stain; half the batches mosaic.
 
@@ -89,7 +135,23 @@ def smears(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Images of the same shape, and boxes (N, room or 4 room, 5). A box of which less than 40% is
         left in the image is dropped.
+
+    Raises:
+        ValueError: images as for `skin`; boxes of another shape, or (looked at on the CPU alone)
+            given as shares of the image.
     """
+    if y.ndim != 3 or y.shape[2] != 5 or len(y) != len(x):
+        raise ValueError(
+            f"The boxes have shape {tuple(y.shape)}. Expected ({len(x)}, room, 5), rows (class, "
+            "x1, y1, x2, y2), class -1 for no box."
+        )
+    if y.device.type == "cpu":
+        rows = y[y[:, :, 0] >= 0][:, 1:]
+        if len(rows) and float(rows.abs().amax()) <= 1:
+            raise ValueError(
+                "All boxes lie within the first pixel, as shares of the image do. Expected pixels: "
+                "multiply x by the width and y by the height."
+            )
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
@@ -119,15 +181,16 @@ def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     After YOLOv4 (Bochkovskiy et al. 2020, https://arxiv.org/abs/2004.10934), without its resizing:
     the cells keep their size.
 
-    Args, returns: as `smears`; 4 room rows.
+    Args, returns: as `smears`; 4 room rows. An image of one row or column of pixels keeps it.
     """
     height, width = x.shape[2:]
-    cut_y, cut_x = (int(n * (0.3 + 0.4 * torch.rand(()))) for n in (height, width))
+    cut_y, cut_x = (max(int(n * (0.3 + 0.4 * torch.rand(()))), 1) for n in (height, width))
     corners = [(0, 0), (cut_x, 0), (0, cut_y), (cut_x, cut_y)]
     image, rows = torch.empty_like(x), list[Tensor]()
     for left, top in corners:
         right, bottom = width if left else cut_x, height if top else cut_y
-        other = torch.randperm(len(x), device=x.device) if rows else torch.arange(len(x))
+        pick = torch.randperm if rows else torch.arange
+        other = pick(len(x), device=x.device)
         image[:, :, top:bottom, left:right] = x[other, :, top:bottom, left:right]
         rows.append(visible(y[other], left, top, right, bottom))
     return image, torch.cat(rows, 1)
@@ -135,8 +198,9 @@ def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def visible(y: Tensor, left: int, top: int, right: int, bottom: int, least: float = 0.4) -> Tensor:
     """Boxes cut to a window; those of which less than `least` of the area is left get class -1."""
-    low, high = torch.tensor([left, top]).to(y), torch.tensor([right, bottom]).to(y)
-    cut = torch.cat([y[:, :, 1:3].clamp(low, high), y[:, :, 3:].clamp(low, high)], 2)
+    x1, x2 = (y[:, :, column].clamp(left, right) for column in (1, 3))
+    y1, y2 = (y[:, :, column].clamp(top, bottom) for column in (2, 4))
+    cut = torch.stack([x1, y1, x2, y2], 2)
     size = cut[:, :, 2:] - cut[:, :, :2]
     area = size.prod(2)
     whole = (y[:, :, 3:] - y[:, :, 1:3]).prod(2)
@@ -159,12 +223,16 @@ def _xray():
     )
 
 
+@_UNIT
 def xray(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Change chest X-rays as patients and machines do: pose, side, exposure. Labels stay.
 
     Args:
         x: (N, 1, H, W) in [0, 1].
         y: (N,) labels, returned unchanged.
+
+    Raises:
+        ValueError: values below -0.5 or above 1.5, which would be clipped.
     """
     with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
         return _xray()(x), y

@@ -2,6 +2,8 @@
 
 A map that lights up on the lesion proves little: a map that lights up in the centre of every image
 does so too. So each score stands beside that of a centre prior and of an untrained network.
+
+Of no image there are no maps and no scores: they have shape (0, ...) and (0,).
 """
 
 import math
@@ -53,7 +55,7 @@ def attention_maps(
     finally:
         for handle in handles:
             handle.remove()
-    batches = -(-len(x) // batch_size)
+    batches = max(-(-len(x) // batch_size), 1)  # of no image at all a single, empty one
     for name, parts in found.items():
         if len(parts) != batches:
             often = "more than once" if parts else "not"
@@ -135,8 +137,8 @@ def enrichment(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (N,), 0 or above, at most 1 / (the mask's share of the area); NaN as in `energy_share`.
     """
-    area = masks.bool().double().mean((1, 2))
-    return energy_share(maps, masks) / area
+    share = energy_share(maps, masks)
+    return share / masks.bool().double().mean((1, 2))
 
 
 def centre_prior(height: int, width: int, spread: float = 0.25) -> Tensor:
@@ -156,8 +158,9 @@ def centre_prior(height: int, width: int, spread: float = 0.25) -> Tensor:
 def scores(maps: dict[str, Tensor], masks: Tensor):
     """Pointing game and enrichment of several maps on the same cases, with 95% intervals.
 
-    The intervals are bootstrapped over cases (1000 resamples). Cases with an empty mask are left
-    out: no map can be right on them.
+    The intervals are over cases: Wilson's for the pointing game, a share, and a bootstrap (1000
+    resamples) for the enrichment. Cases with an empty mask are left out: no map can be right on
+    them.
 
     Args:
         maps: name to (N, H, W), or (H, W) for a map that is the same for every case.
@@ -172,7 +175,7 @@ def scores(maps: dict[str, Tensor], masks: Tensor):
     """
     import pandas as pd
 
-    from course_utils.metrics import bootstrap
+    from course_utils.metrics import bootstrap, wilson
 
     inside = masks.bool().any(2).any(1)
     if not bool(inside.any()):
@@ -190,14 +193,21 @@ def scores(maps: dict[str, Tensor], masks: Tensor):
         row = {}
         for title, score in (("pointing game", pointing_game), ("enrichment", enrichment)):
             values = score(shown, masks)
-            low, high = bootstrap(lambda v: v.nanmean(), values)
+            share = title == "pointing game"
+            low, high = wilson(values) if share else bootstrap(lambda v: v.nanmean(), values)
             row[title] = f"{values.nanmean():.2f} ({low:.2f} to {high:.2f})"
         rows[name] = row | {"cases": len(masks)}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _same_shape(maps: Tensor, masks: Tensor) -> None:
-    if maps.ndim != 3 or maps.shape != masks.shape:
+    for name, value in (("maps", maps), ("masks", masks)):
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"The {name} are given as {type(value).__name__}. Expected a tensor: "
+                "torch.as_tensor(...) makes one."
+            )
+    if maps.ndim != 3 or maps.shape != masks.shape or 0 in maps.shape[1:]:
         raise ValueError(
             f"Maps have shape {tuple(maps.shape)} and masks {tuple(masks.shape)}. Expected "
             "(N, H, W) for both: bring maps to the size of the image with at_size."

@@ -1,6 +1,7 @@
 """Every plot that the course draws twice. Call `style()` once at the top of a notebook."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor
@@ -210,7 +211,7 @@ def history(table, score: str, *, title: str = ""):
     """Training and validation loss, and one validation score, over the epochs.
 
     Args:
-        table: `Fit.history`.
+        table: `Fit.history`; one without a finished epoch gives empty plots that say so.
         score: the column to draw on the right.
         title: begins with the data's label.
 
@@ -221,6 +222,11 @@ def history(table, score: str, *, title: str = ""):
     from matplotlib.ticker import MaxNLocator
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    if len(table) == 0:
+        for axis in (left, right):
+            axis.text(0.5, 0.5, "no epoch was finished", ha="center", transform=axis.transAxes)
+        figure.suptitle(title, fontsize=11)
+        return figure
     left.plot(table["epoch"], table["loss"], marker="o", label="training")
     left.plot(table["epoch"], table["val_loss"], marker="s", label="validation")
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
@@ -358,7 +364,8 @@ def numbers(
 def slider(draw, **choices) -> None:
     """A slider for each argument of a function that draws; moving one draws anew.
 
-    Where nobody watches (stored notebooks, tests), it draws once and shows no widget.
+    Where nobody watches (stored notebooks, tests), or without ipywidgets (7 or 8), it draws once
+    and shows no widget.
 
     Args:
         draw: called with one value for each name; draws a figure and returns nothing.
@@ -366,7 +373,7 @@ def slider(draw, **choices) -> None:
     """
     from course_utils import runtime
 
-    if runtime.quiet():
+    if runtime.quiet() or not find_spec("ipywidgets"):
         draw(**{name: start for name, (_, start) in choices.items()})
         return
     import ipywidgets

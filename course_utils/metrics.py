@@ -1,6 +1,10 @@
 """The metrics of the course under the names its chapters use; the arithmetic is done by libraries.
 
 Chapter 01 builds Dice, IoU and AUROC by hand and compares them with these, chapter 07 calibration.
+
+NaN never counts as a score: where a metric is given one, it raises ValueError. Of no case at all a
+metric that gives one number is NaN, and one that gives a number per case has none to give; what
+has to be fitted to the cases (`best_threshold`, `temperature`, `bootstrap`) raises ValueError.
 """
 
 import math
@@ -26,10 +30,13 @@ def auroc(scores: Tensor, labels: Tensor) -> float:
 
     Returns:
         A number in [0, 1]; NaN when only one class is present, as AUROC is undefined then.
+
+    Raises:
+        ValueError: shapes or labels do not fit, or a score is NaN.
     """
     from sklearn.metrics import roc_auc_score
 
-    _same_length(scores, labels)
+    _scores(scores, labels)
     if len(labels.unique()) < 2:
         return math.nan
     # In float64 by scikit-learn: a sigmoid in float32 would tie the highest scores.
@@ -50,7 +57,7 @@ def accuracy(probabilities: Tensor, labels: Tensor, threshold: float = 0.5) -> f
     if 0 < threshold <= 1:
         _probabilities(probabilities, labels)
     else:
-        _same_length(probabilities, labels)
+        _scores(probabilities, labels)
     return ((probabilities >= threshold).long() == labels.long()).double().mean().item()
 
 
@@ -68,9 +75,11 @@ def best_threshold(probabilities: Tensor, labels: Tensor) -> float:
         A number in [0, 1].
 
     Raises:
-        ValueError: shapes or labels do not fit, or a score is no probability.
+        ValueError: shapes or labels do not fit, a score is no probability, or there is none.
     """
     _probabilities(probabilities, labels)
+    if len(labels) == 0:
+        raise ValueError("There are no cases. Expected at least one to choose a threshold by.")
     values = probabilities.double().unique()  # sorted
     between = (values[1:] + values[:-1]) / 2
     candidates = torch.cat([torch.tensor([0.0, 0.5, 1.0]).double(), between])
@@ -125,6 +134,8 @@ def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> 
     from torchmetrics.functional.classification import binary_calibration_error
 
     _probabilities(probabilities, labels)  # torchmetrics would take a sigmoid of other values
+    if len(labels) == 0:
+        return math.nan
     # A probability of exactly 1 would get a bin of its own there.
     inside = probabilities.double().clamp(max=1 - 1e-9)
     return float(binary_calibration_error(inside, labels.long(), n_bins=bins, norm="l1"))
@@ -146,7 +157,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     from scipy.optimize import minimize_scalar
     from torch.nn import functional as F
 
-    _same_length(logits, labels)
+    _scores(logits, labels)
     if len(labels.unique()) < 2:
         raise ValueError("The labels hold one class only. Fit the temperature on both classes.")
     z, y = logits.double().cpu(), labels.double().cpu()
@@ -186,10 +197,15 @@ def dice(prediction: Tensor, truth: Tensor) -> Tensor:
 
     Returns:
         (N,) in [0, 1]. An empty prediction on an empty truth is right, and counts 1.
+
+    Raises:
+        ValueError: other shapes, a single mask (H, W), or values other than 0 and 1.
     """
     from monai.metrics import compute_dice
 
     prediction, truth = _masks(prediction, truth)
+    if len(truth) == 0:
+        return torch.zeros(0)
     # MONAI gives NaN on an empty truth unless told otherwise.
     found = compute_dice(prediction, truth, ignore_empty=False)  # (N, 1)
     return found[:, 0]
@@ -203,10 +219,15 @@ def iou(prediction: Tensor, truth: Tensor) -> Tensor:
 
     Returns:
         (N,) in [0, 1]. An empty prediction on an empty truth is right, and counts 1.
+
+    Raises:
+        ValueError: as `dice`.
     """
     from monai.metrics import compute_iou
 
     prediction, truth = _masks(prediction, truth)
+    if len(truth) == 0:
+        return torch.zeros(0)
     found = compute_iou(prediction, truth, ignore_empty=False)[:, 0]
     both_empty = (prediction.flatten(1).sum(1) + truth.flatten(1).sum(1)) == 0
     return torch.where(both_empty, torch.ones_like(found), found)
@@ -219,7 +240,7 @@ def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
         prediction, truth: (N, ...) binary masks of equal shape.
 
     Returns:
-        A number in [0, 1]; 1 when both are empty everywhere.
+        A number in [0, 1]; 1 when both are empty everywhere, and when there is no case.
 
     Raises:
         ValueError: other shapes, or values other than 0 and 1.
@@ -230,17 +251,30 @@ def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
     return 2 * int((prediction & truth).sum()) / total if total else 1.0
 
 
-def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
+def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> Tensor:
     """95th percentile of the distance between two surfaces, per case, in voxels, by MONAI.
 
     Args:
         prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape.
+        spatial_dims: 2 for images, 3 for volumes. None: what the number of axes says, but four
+            axes of which the second is shorter than 5 may as well be (N, C, H, W) and are refused.
 
     Returns:
         (N,), 0 or above. NaN where either mask is empty: there is no surface to measure from.
+
+    Raises:
+        ValueError: other shapes, a single mask (H, W), or values other than 0 and 1.
     """
     from monai.metrics import compute_hausdorff_distance
 
+    _check_masks(prediction, truth)
+    axes, wanted = prediction.ndim - 1, spatial_dims or min(prediction.ndim - 1, 3)
+    if axes != wanted or (axes == 3 and spatial_dims is None and prediction.shape[1] < 5):
+        raise ValueError(
+            f"The masks have shape {tuple(truth.shape)}. Expected (N, H, W), or (N, H, W, D) for "
+            "volumes, without an axis of channels: take one class, for instance mask[:, 0], or, "
+            "if these are flat volumes, pass spatial_dims=3."
+        )
     prediction, truth = _masks(prediction, truth)
     found = torch.full((len(prediction),), math.nan)
     both = prediction.flatten(1).any(1) & truth.flatten(1).any(1)
@@ -272,30 +306,43 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
         two are NaN (the library says -1), and there is no third.
 
     Raises:
-        ValueError: no image, another number of images, a class without a name, or a true box whose
-            corners are exchanged or NaN.
+        ValueError: no image, another number of images, a class without a name, a true box whose
+            corners are exchanged or NaN, a detection that is not finite or has exchanged corners,
+            or boxes given as shares of the image.
     """
     from torchmetrics.detection import MeanAveragePrecision
 
+    _tensors("boxes", boxes)
+    if boxes.ndim != 3 or boxes.shape[2] != 5:
+        raise ValueError(
+            f"The true boxes have shape {tuple(boxes.shape)}. Expected (N, room, 5), rows (class, "
+            "x1, y1, x2, y2), class -1 for no box."
+        )
     if len(found) != len(boxes) or len(boxes) == 0:
         raise ValueError(
             f"There are detections of {len(found)} images and boxes of {len(boxes)}. Expected as "
             "many, and at least one."
         )
-    labels = [boxes[:, :, 0].flatten(), *(k.to(boxes.dtype) for _, _, k in found)]
-    highest = max((int(k.amax()) for k in labels if len(k)), default=-1)
-    if highest >= len(classes):
-        raise ValueError(
-            f"A box has class {highest}. Expected 0 to {len(classes) - 1}: {', '.join(classes)}."
-        )
-    rows = boxes[boxes[:, :, 0] >= 0]  # (n, 5)
+    table = _detections(found).to(boxes)  # (n, 6)
+    rows = boxes[~(boxes[:, :, 0] < 0)]  # (n, 5); a class that is NaN is no missing box
     # Not "any below": NaN has to be refused too. pycocotools ignores or miscounts such boxes.
-    wrong = ~(rows[:, 3:] >= rows[:, 1:3]).all(1)
+    wrong = ~((rows[:, 3:] >= rows[:, 1:3]).all(1) & rows.isfinite().all(1))
     if bool(wrong.any()):
         raise ValueError(
             f"The true box {rows[wrong][0, 1:].tolist()} is inverted or NaN. Expected x1 <= x2 and "
             "y1 <= y2; a flip must exchange the two."
         )
+    highest = max((int(k.amax()) for k in (boxes[:, :, 0], table[:, 5]) if k.numel()), default=-1)
+    if highest >= len(classes):
+        raise ValueError(
+            f"A box has class {highest}. Expected 0 to {len(classes) - 1}: {', '.join(classes)}."
+        )
+    for name, corners in (("true boxes", rows[:, 1:]), ("boxes found", table[:, :4])):
+        if corners.numel() and 0 < float(corners.abs().amax()) <= 1:
+            raise ValueError(
+                f"All {name} lie within the first pixel, as shares of the image do. Expected "
+                "pixels: multiply x by the width and y by the height."
+            )
 
     # 100 must be among the thresholds: without it `map` is -1.
     measure = MeanAveragePrecision(max_detection_thresholds=[1, 10, 100], extended_summary=True)
@@ -315,12 +362,39 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
     return report
 
 
+def _detections(found: Sequence) -> Tensor:
+    """All of them, checked, as rows (x1, y1, x2, y2, score, label)."""
+    parts = []
+    for i, (boxes, scores, labels) in enumerate(found):
+        _tensors("detections", boxes, scores, labels)
+        n = len(boxes)
+        if boxes.shape != (n, 4) or scores.shape != (n,) or labels.shape != (n,):
+            shapes = ", ".join(str(tuple(part.shape)) for part in (boxes, scores, labels))
+            raise ValueError(
+                f"The detections of image {i} have shapes {shapes}. Expected boxes (n, 4), scores "
+                "(n,) and labels (n,)."
+            )
+        parts.append(torch.cat([boxes, scores[:, None], labels[:, None]], 1).float().cpu())
+    table = torch.cat(parts)
+    wrong = ~((table[:, 2:4] >= table[:, :2]).all(1) & table.isfinite().all(1)) | (table[:, 5] < 0)
+    if bool(wrong.any()):
+        *box, score, label = table[wrong][0].tolist()
+        raise ValueError(
+            f"A detection has box {box}, score {score} and label {label}. Expected finite numbers, "
+            "x1 <= x2, y1 <= y2 and a label of 0 or above: look for NaN in the network's outputs."
+        )
+    return table
+
+
 def bootstrap(
     metric, *tensors: Tensor, resamples: int = 1000, seed: int = 0
 ) -> tuple[float, float]:
-    """95% percentile interval of a metric over resampled cases.
+    """95% percentile interval of a metric over resampled cases, widened for few cases.
 
-    Efron and Tibshirani 1993, chapter 13. It shows the luck of the test cases, not of the seed.
+    The spread over test cases, not over seeds. The plain percentile interval is too narrow for few
+    cases, as resamples vary less than new cases would; so its ends are moved outwards as Student's
+    t asks for (the "expanded percentile interval" of Hesterberg 2015, doi
+    10.1080/00031305.2015.1089789). For shares, above all near 0 or 1, take `wilson`.
 
     Args:
         metric: called with each of `tensors` indexed by the same resampled cases; gives a number.
@@ -328,11 +402,19 @@ def bootstrap(
         tensors: equal first dimension, one row per case.
 
     Returns:
-        Lower and upper end.
+        Lower and upper end; NaN for one case alone.
 
     Raises:
-        ValueError: the metric is NaN on every resample.
+        ValueError: the metric is NaN on every resample, there is no case, or the tensors have
+            different numbers of them.
     """
+    from scipy.stats import norm, t
+
+    counts = [len(tensor) for tensor in tensors]
+    if not counts or min(counts) == 0 or min(counts) != max(counts):
+        raise ValueError(
+            f"The tensors hold {counts} cases. Expected as many in each, one at least."
+        )
     generator = torch.Generator().manual_seed(seed)
     cases = len(tensors[0])
     found = []
@@ -346,11 +428,48 @@ def bootstrap(
             f"The metric is undefined (NaN) on all {resamples} resamples of these {cases} cases. "
             "Expected cases for which it gives a number; AUROC, for instance, needs both classes."
         )
-    low, high = numbers.quantile(torch.tensor([0.025, 0.975]).double())
+    if cases < 2:
+        return math.nan, math.nan  # one case says nothing about spread
+    tail = float(norm.cdf(-math.sqrt(cases / (cases - 1)) * t.ppf(0.975, cases - 1)))
+    low, high = numbers.quantile(torch.tensor([tail, 1 - tail]).double())
     return low.item(), high.item()
 
 
+def wilson(right: Tensor) -> tuple[float, float]:
+    """Wilson's 95% interval of a share: of the cases that were right, say.
+
+    Unlike a bootstrap it has a width where all cases agree, and covers what it says near 0 and 1:
+    no error in 50 cases leaves room for 7%. (Wilson 1927, doi 10.1080/01621459.1927.10502953.)
+
+    Args:
+        right: (N,) of 0 and 1, or bool; a row per case, N at least 1. Numbers between 0 and 1, for
+            cases that are partly right, make the interval somewhat too wide.
+
+    Raises:
+        ValueError: there is no case, or a number outside 0 to 1.
+    """
+    if right.ndim != 1 or len(right) == 0 or not bool(((right >= 0) & (right <= 1)).all()):
+        raise ValueError(
+            f"Values of shape {tuple(right.shape)} are no share. Expected (N,) of 0 and 1, one for "
+            "each case; for the mean of other numbers take `bootstrap`."
+        )
+    cases, share, z = len(right), right.double().mean().item(), 1.959964
+    middle = (share + z**2 / (2 * cases)) / (1 + z**2 / cases)
+    half = z * math.sqrt(share * (1 - share) / cases + z**2 / (4 * cases**2)) / (1 + z**2 / cases)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def _tensors(name: str, *values) -> None:
+    for value in values:
+        if not isinstance(value, Tensor):
+            raise ValueError(
+                f"The {name} are given as {type(value).__name__}. Expected a tensor: "
+                "torch.as_tensor(...) makes one."
+            )
+
+
 def _same_length(scores: Tensor, labels: Tensor) -> None:
+    _tensors("scores and labels", scores, labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(
             f"Scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}. "
@@ -360,6 +479,15 @@ def _same_length(scores: Tensor, labels: Tensor) -> None:
         raise ValueError(
             f"The labels hold {labels.unique()[:5].tolist()}. Expected 0 and 1 alone: compare with "
             "the class that is asked for, for instance labels == 2."
+        )
+
+
+def _scores(scores: Tensor, labels: Tensor) -> None:
+    _same_length(scores, labels)
+    if bool(scores.isnan().any()):
+        raise ValueError(
+            f"{int(scores.isnan().sum())} of {len(scores)} scores are NaN. Expected numbers: look "
+            "for NaN in the images and in the network's weights."
         )
 
 
@@ -375,14 +503,20 @@ def _probabilities(probabilities: Tensor, labels: Tensor) -> None:
 def _masks(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     """Both as (N, 1, ...) floats for MONAI."""
     _check_masks(prediction, truth)
+    if prediction.ndim < 3 or 0 in prediction.shape[1:]:
+        raise ValueError(
+            f"The masks have shape {tuple(truth.shape)}. Expected (N, H, W), one mask per case, or "
+            "(N, H, W, D) for volumes: mask[None] makes a batch of a single mask (H, W)."
+        )
     return prediction.float()[:, None], truth.float()[:, None]
 
 
 def _check_masks(prediction: Tensor, truth: Tensor) -> None:
+    _tensors("masks", prediction, truth)
     if prediction.shape != truth.shape or prediction.ndim < 2:
         raise ValueError(
             f"The prediction has shape {tuple(prediction.shape)} and the truth "
-            f"{tuple(truth.shape)}. Expected equal shapes (N, ...), one mask per case."
+            f"{tuple(truth.shape)}. Expected equal shapes (N, H, W), one mask per case."
         )
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if not bool(((mask == 0) | (mask == 1)).all()):

@@ -4,12 +4,13 @@
 the same seed all shared weights start equal.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from course_utils.attention import SqueezeExcitation, own_random_stream
+from course_utils.attention import SqueezeExcitation, check_batch_norm, own_random_stream
 
 
 class ResidualBlock(nn.Module):
@@ -68,7 +69,8 @@ class SEResNet(nn.Module):
 
     Raises:
         ValueError: when called: images of another form, of no pixel, or of one with
-            `instance_norm`, for which 1 x 2 is the smallest size.
+            `instance_norm`, for which 1 x 2 is the smallest size; in training mode, a single image
+            of which the last stage has one pixel, since batch norm cannot learn from one value.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class SEResNet(nn.Module):
         super().__init__()
         self.in_channels = in_channels
         self.least = 2 if instance_norm else 1  # pixels: one alone has no deviation
+        self.step = 2 ** sum(count > 0 for count in blocks[1:]) * (1 if small_images else 4)
         kernel, stride = (3, 1) if small_images else (7, 2)
         self.stem = nn.Sequential(
             nn.InstanceNorm2d(in_channels) if instance_norm else nn.Identity(),
@@ -114,5 +117,7 @@ class SEResNet(nn.Module):
                 f"SEResNet got images of {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
                 f"1 x {self.least}: enlarge or pad them first."
             )
+        last = [-(-n // self.step) for n in x.shape[2:]]
+        check_batch_norm(self, len(x) * math.prod(last))
         features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4) with three stages
         return self.head(features.mean((2, 3)))  # (N, outputs)

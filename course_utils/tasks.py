@@ -6,11 +6,13 @@
     loss(targets)             built from the training targets; called with outputs and targets
     score(outputs, targets)   numbers on validation after each epoch; one of them chooses
     report(model, data)       numbers for the ledger, from the test set, looked at once
+    cases(model, data)        95% intervals of its main numbers over test cases, of one model
 
 Where images are shrunk first, each takes `side` as well, their width in pixels.
 """
 
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +52,8 @@ def weighted_bce(labels: Tensor) -> Loss:
     weight = negative / positive if positive and negative else 1.0
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:  # (B, 1), (B,)
-        pos_weight = torch.tensor(weight, device=logits.device)
+        _one_logit(logits, labels)
+        pos_weight = torch.full((), weight, device=logits.device)  # made there, not sent there
         return F.binary_cross_entropy_with_logits(
             logits[:, 0], labels.to(logits.dtype), pos_weight=pos_weight
         )
@@ -58,8 +61,19 @@ def weighted_bce(labels: Tensor) -> Loss:
     return loss
 
 
+def _one_logit(logits: Tensor, targets: Tensor) -> None:
+    """(N, 1) for (N,), (N, 1, H, W) for (N, H, W): of two columns the first would count alone."""
+    if logits.ndim != targets.ndim + 1 or logits.shape[1] != 1 or len(logits) != len(targets):
+        raise ValueError(
+            f"The outputs have shape {tuple(logits.shape)} and the targets {tuple(targets.shape)}. "
+            "Expected one logit each: outputs (N, 1) for labels (N,), (N, 1, H, W) for masks "
+            "(N, H, W); targets[:, 0] takes an axis of one away."
+        )
+
+
 def score_binary(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """AUROC (NaN for one class only), and accuracy at threshold 0.5, of logits (N, 1)."""
+    _one_logit(logits, labels)
     return {
         "auroc": metrics.auroc(logits[:, 0], labels),
         "accuracy": metrics.accuracy(logits[:, 0].sigmoid(), labels),
@@ -75,6 +89,15 @@ def report_binary(model: nn.Module, data: Dataset) -> dict[str, float]:
         "accuracy_at_val_threshold": tuned,
         "val_threshold": threshold,
         "val_auroc": metrics.auroc(val[:, 0], data.val.y),
+    }
+
+
+def cases_binary(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
+    """AUROC by bootstrap, accuracy at 0.5 by Wilson."""
+    logits, labels = predict(model, data.test.x)[:, 0], data.test.y
+    return {
+        "auroc": metrics.bootstrap(metrics.auroc, logits, labels),
+        "accuracy": metrics.wilson((logits >= 0).long() == labels),
     }
 
 
@@ -96,11 +119,13 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
     Dice is smoothed by 1e-5, so that it falls to 0 as the answer does.
 
     Raises:
-        ValueError: when called: a mask holds a label for which the network has no output.
+        ValueError: when called: a mask holds a label for which the network has no output, or has
+            another shape than its outputs.
     """
     from monai.losses import DiceCELoss
 
-    binary = int(targets.max()) <= 1
+    lowest, highest = _range(targets)
+    binary = highest <= 1
     one = DiceCELoss(
         sigmoid=binary, softmax=not binary, to_onehot_y=not binary, include_background=binary,
         batch=True,
@@ -108,7 +133,17 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
 
     def loss(outputs: Tensor | tuple[Tensor, ...], masks: Tensor) -> Tensor:
         levels = (outputs,) if isinstance(outputs, Tensor) else outputs  # (B, K, H, W), finest 1st
-        _check_labels(masks, classes=max(levels[0].shape[1], 2))
+        if masks.shape != (len(levels[0]), *levels[0].shape[2:]):
+            raise ValueError(
+                f"The masks have shape {tuple(masks.shape)}, the outputs {tuple(levels[0].shape)}. "
+                "Expected masks (N, H, W) for outputs (N, K, H, W): masks[:, 0] takes an axis of "
+                "channels away."
+            )
+        classes = max(levels[0].shape[1], 2)
+        _check_labels(lowest, highest, classes)
+        if masks.device.type == "cpu" or not levels[0].requires_grad:
+            # In training on a GPU this would wait for it in each step, for what is known already.
+            _check_labels(*_range(masks), classes)
         total, weights = levels[0].new_zeros((), dtype=torch.float32), 0.0
         for level, output in enumerate(levels):
             target = masks[:, None].float()  # (B, 1, H, W)
@@ -121,13 +156,17 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
     return loss
 
 
-def _check_labels(masks: Tensor, classes: int) -> None:
+def _range(masks: Tensor) -> tuple[float, float]:
+    lowest, highest = torch.stack(torch.as_tensor(masks).aminmax()).tolist()
+    return lowest, highest
+
+
+def _check_labels(lowest: float, highest: float, classes: int) -> None:
     """Else the error is about an index, on a GPU a device assertion, and for one output missing."""
-    lowest, highest = int(masks.min()), int(masks.max())
-    if lowest < 0 or highest >= classes:
+    if not 0 <= lowest <= highest < classes:  # not so for NaN
         raise ValueError(
-            f"The mask holds labels from {lowest} to {highest}. Expected 0 to {classes - 1}: the "
-            f"network tells {classes} classes apart. Masks stored as 0 and 255 have to be "
+            f"The mask holds labels from {lowest:g} to {highest:g}. Expected 0 to {classes - 1}: "
+            f"the network tells {classes} classes apart. Masks stored as 0 and 255 have to be "
             "thresholded first; a label that says 'ignore' has to be replaced."
         )
 
@@ -162,17 +201,31 @@ def score_slices(logits: Tensor, masks: Tensor) -> dict[str, float]:
 
 def report_hippocampus(model: nn.Module, data: Dataset) -> dict[str, float]:
     """Mean Dice over the test volumes, for each part; 95th percentile of the surface distance."""
-    x, y = slices(data.test)
-    found = predict(model, x).argmax(1)
-    depths = data.test.extra["shape"][:, 2].tolist()
     report = {}
-    for label, name in ((1, "anterior"), (2, "posterior")):
-        pairs = list(zip((found == label).split(depths), (y == label).split(depths), strict=True))
-        dice = torch.stack([metrics.dice(a[None], b[None])[0] for a, b in pairs])
+    for name, pairs, dice in _volumes(model, data):
         distance = torch.stack([metrics.hd95(a[None], b[None])[0] for a, b in pairs])
         report[f"dice_{name}"] = dice.mean().item()
         report[f"hd95_{name}"] = distance.nanmean().item()  # NaN where nothing was found
     return report
+
+
+def cases_hippocampus(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
+    """Mean Dice of each part, volumes drawn again."""
+    found = _volumes(model, data)
+    return {f"dice_{name}": metrics.bootstrap(torch.mean, dice) for name, _, dice in found}
+
+
+def _volumes(model: nn.Module, data: Dataset) -> list[tuple[str, list, Tensor]]:
+    """For each part its name, found and true masks of each test volume, and the Dice of each."""
+    x, y = slices(data.test)
+    found = predict(model, x).argmax(1)
+    depths = data.test.extra["shape"][:, 2].tolist()
+    parts = []
+    for label, name in ((1, "anterior"), (2, "posterior")):
+        pairs = list(zip((found == label).split(depths), (y == label).split(depths), strict=True))
+        dice = torch.stack([metrics.dice(a[None], b[None])[0] for a, b in pairs])
+        parts.append((name, pairs, dice))
+    return parts
 
 
 def skin(split: Split, side: int = 128) -> tuple[Tensor, Tensor]:
@@ -187,6 +240,7 @@ def skin(split: Split, side: int = 128) -> tuple[Tensor, Tensor]:
 
 def score_lesion(logits: Tensor, masks: Tensor, side: int = 0) -> dict[str, float]:
     """Mean Jaccard index and Dice over images, at probability 0.5."""
+    _one_logit(logits, masks)
     found = logits[:, 0] > 0
     return {
         "jaccard": metrics.iou(found, masks.bool()).mean().item(),
@@ -200,16 +254,30 @@ def report_lesion(model: nn.Module, data: Dataset, side: int = 128) -> dict[str,
     Beside it the mean Dice of the third of the images with the smallest lesions, and of that with
     the largest (in pixels of the mask): attention is said to help with small objects.
     """
-    x, _ = skin(data.test, side)
-    logits = predict(model, x)
-    size = data.test.y.shape[1:]
-    large = F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    large = _at_full_size(model, data, side)
     dice = metrics.dice(large[:, 0] > 0, data.test.y.bool())
     thirds = data.test.y.flatten(1).sum(1).argsort(stable=True).tensor_split(3)
     return score_lesion(large, data.test.y) | {
         "dice_smallest_third": dice[thirds[0]].mean().item(),
         "dice_largest_third": dice[thirds[2]].mean().item(),
     }
+
+
+def cases_lesion(
+    model: nn.Module, data: Dataset, side: int = 128
+) -> dict[str, tuple[float, float]]:
+    """Mean Jaccard index and Dice, images drawn again."""
+    found, truth = _at_full_size(model, data, side)[:, 0] > 0, data.test.y.bool()
+    return {
+        "jaccard": metrics.bootstrap(torch.mean, metrics.iou(found, truth)),
+        "dice": metrics.bootstrap(torch.mean, metrics.dice(found, truth)),
+    }
+
+
+def _at_full_size(model: nn.Module, data: Dataset, side: int) -> Tensor:
+    logits = predict(model, skin(data.test, side)[0])
+    size = data.test.y.shape[1:]
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
 # Detection --------------------------------------------------------------------------------------
@@ -240,17 +308,25 @@ def smears(split: Split, side: int = 320) -> tuple[Tensor, Tensor]:
 
 def yolo_v3(targets: Tensor, side: int = 320) -> Loss:
     """YOLOv3's own loss."""
-    return yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side)
+    return _for_boxes(targets, yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side))
 
 
 def yolo_mixed(targets: Tensor, side: int = 320) -> Loss:
     """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), a
     heavier box term (YOLOv1), and the ignore threshold of YOLOv3's paper instead of its code. How
     many anchors, how heavy and which threshold was tried out on validation."""
-    return yolo.YOLOLoss(
+    loss = yolo.YOLOLoss(
         cell_anchors(side), side * 3 // 4, side, ciou=True, several=0.4, iou_objectness=True,
         ignore=0.5, box_weight=10.0,
     )  # fmt: skip
+    return _for_boxes(targets, loss)
+
+
+def _for_boxes(targets: Tensor, loss: yolo.YOLOLoss) -> Loss:
+    """`loss`, once the training boxes are in order: augmentation would hide that they are not."""
+    if targets.numel():
+        loss.check_boxes(targets)
+    return loss
 
 
 SCORED_FROM = 0.005
@@ -273,9 +349,41 @@ def score_cells(raw: Tensor, boxes: Tensor, side: int = 320) -> dict[str, float]
 def report_cells(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]:
     """mAP and AP of each class on the test images, at the size the network sees.
 
-    The outputs for an image are averaged with those for its mirror image.
+    The outputs for an image are averaged with those for its mirror image. Published figures mostly
+    come from one view, so each number stands there a second time, as `..._one_view`.
     """
-    x, boxes = smears(data.test, side)
+    boxes = smears(data.test, side)[1]
+
+    def score(raw: Tensor) -> dict[str, float]:
+        return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, bccd.CLASSES)
+
+    one, both = _views(model, data, side)
+    return score(both) | {f"{name}_one_view": value for name, value in score(one).items()}
+
+
+def cases_cells(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, tuple[float, float]]:
+    """mAP at IoU .5 and COCO's mAP, images drawn again 200 times; of both kinds of view."""
+    boxes, intervals = smears(data.test, side)[1], {}
+    for raw, ending in zip(_views(model, data, side), ("_one_view", ""), strict=True):
+        found = detections(raw, side, SCORED_FROM)
+
+        @cache  # both numbers come from the same draws
+        def scores(drawn: tuple[int, ...], found: tuple = tuple(found)) -> dict[str, float]:
+            again = [found[i] for i in drawn]
+            return metrics.average_precision(again, boxes[list(drawn)], bccd.CLASSES)
+
+        for key in ("map50", "map"):
+            intervals[key + ending] = metrics.bootstrap(
+                lambda drawn, key=key, scores=scores: scores(tuple(drawn.tolist()))[key],
+                torch.arange(len(found)),
+                resamples=200,
+            )
+    return intervals
+
+
+def _views(model: nn.Module, data: Dataset, side: int) -> tuple[Tensor, Tensor]:
+    """Outputs for the test images, and their means with those for the mirror images."""
+    x = smears(data.test, side)[0]
     cells = yolo.grid(side * 3 // 4, side, cell_anchors(side))
-    raw = (predict(model, x) + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
-    return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, bccd.CLASSES)
+    one = predict(model, x)
+    return one, (one + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2

@@ -4,6 +4,7 @@
 plus gates, and with the same seed all shared weights start equal.
 """
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.attention import Norm, own_random_stream
+from course_utils.attention import Norm, check_batch_norm, own_random_stream
 
 
 class DoubleConv(nn.Sequential):
@@ -56,7 +57,8 @@ class UNet(nn.Module):
 
     Raises:
         ValueError: fewer than two levels, or `spatial_dims` is neither 2 nor 3. In `forward`: the
-            image has other axes or another number of channels, or no pixels.
+            image has other axes or another number of channels, or no pixels; in training mode, a
+            single image of one pixel at the coarsest level, of which batch norm cannot learn.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class UNet(nn.Module):
                 f"with in_channels={channels} and spatial_dims={len(axes)}."
             )
         step = 2 ** (len(self.down) - 1)
+        check_batch_norm(self, len(x) * math.prod(-(-n // step) for n in x.shape[2:]))
         missing = [-n % step for n in x.shape[2:]]
         if not any(missing):
             return x

@@ -9,6 +9,7 @@ Boxes are (x1, y1, x2, y2) in pixels of the image. A batch of them is (B, room, 
 (class, x1, y1, x2, y2), class -1 for a row without a box, as the data set gives them.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou, complete_box_iou_loss
 
-from course_utils.attention import own_random_stream
+from course_utils.attention import check_batch_norm, own_random_stream
 
 STRIDES = (8, 16, 32)
 """Pixels from one cell to the next at each scale, finest first; three anchors belong to each."""
@@ -40,7 +41,11 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
     Args:
         height, width: of the image in pixels.
         anchors: (9, 2) widths and heights in pixels, smallest first.
+
+    Raises:
+        ValueError: the anchors are not nine, or no sizes in pixels.
     """
+    _check_anchors(anchors)
     corners, strides, sizes, shapes, start = [], [], [], [], [0]
     for scale, stride in enumerate(STRIDES):
         rows, columns = -(-height // stride), -(-width // stride)  # the last cell may stick out
@@ -56,10 +61,24 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
     )
 
 
+def _check_anchors(anchors: Tensor) -> None:
+    if anchors.shape != (9, 2):
+        raise ValueError(
+            f"anchors have shape {tuple(anchors.shape)}. Expected (9, 2): three for each of "
+            "the scales, widths and heights in pixels."
+        )
+    if not bool((anchors > 0).all() & anchors.isfinite().all()) or float(anchors.amax()) <= 1:
+        raise ValueError(
+            f"The anchors go from {float(anchors.amin()):.3g} to {float(anchors.amax()):.3g}. "
+            "Expected widths and heights in pixels, not shares of the image, and above 0."
+        )
+
+
 def decode(raw: Tensor, cells: Grid) -> Tensor:
     """Four numbers of the network to a box: b_x = sigmoid(t_x) + c_x, b_w = p_w exp(t_w).
 
-    YOLOv3, section 2.1, in pixels. exp is held below e^4, which no box of use exceeds.
+    YOLOv3, section 2.1, in pixels. exp is held between e^-8 and e^4: no box of use is smaller or
+    larger, and one of width 0 has no shape for CIoU to compare.
 
     Args:
         raw: (..., M, 4) t_x, t_y, t_w, t_h.
@@ -68,7 +87,7 @@ def decode(raw: Tensor, cells: Grid) -> Tensor:
         (..., M, 4) boxes x1, y1, x2, y2.
     """
     centre = torch.sigmoid(raw[..., :2]) * cells.stride + cells.corner
-    half = cells.anchor * torch.exp(raw[..., 2:4].clamp(max=4)) / 2
+    half = cells.anchor * torch.exp(raw[..., 2:4].clamp(-8, 4)) / 2
     return torch.cat([centre - half, centre + half], -1)
 
 
@@ -107,10 +126,12 @@ def kmeans_anchors(sizes: Tensor, count: int, seed: int = 0, rounds: int = 100) 
         (count, 2), smallest area first.
 
     Raises:
-        ValueError: fewer sizes than anchors.
+        ValueError: fewer sizes than anchors, or a size that is not above 0.
     """
     if len(sizes) < count:
         raise ValueError(f"{len(sizes)} boxes cannot give {count} anchors. Ask for fewer.")
+    if not bool((sizes > 0).all() & sizes.isfinite().all()):
+        raise ValueError("A box has no area, or is not finite. Drop it: no anchor resembles it.")
     generator = torch.Generator().manual_seed(seed)
     best, anchors = -1.0, sizes[:count]
     for _ in range(10):
@@ -188,8 +209,8 @@ class YOLO(nn.Module):
     logits of the classes, for each row of `grid(H, W, anchors)`.
 
     Raises:
-        ValueError: not nine anchors; in `forward`, images that are not (N, 3, H, W) or smaller than
-            the largest stride.
+        ValueError: anchors as in `grid`; in `forward`, images that are not (N, 3, H, W) or smaller
+            than the largest stride, or, in training mode, a single one of that size.
     """
 
     def __init__(
@@ -200,11 +221,7 @@ class YOLO(nn.Module):
         attention: Callable[[int], nn.Module] | None = None,
     ):
         super().__init__()
-        if anchors.shape != (9, 2):
-            raise ValueError(
-                f"anchors have shape {tuple(anchors.shape)}. Expected (9, 2): three for each of "
-                "the scales, widths and heights in pixels."
-            )
+        _check_anchors(anchors)
         self.register_buffer("anchors", anchors.clone().float())
         widths = [width * k for k in (2, 4, 8, 16, 16)]
         self.stem = _conv(3, widths[0], 5, stride=2)
@@ -236,6 +253,8 @@ class YOLO(nn.Module):
                 f"The image has {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
                 f"{STRIDES[-1]} each way, the largest stride: enlarge it first."
             )
+        smallest = math.prod(-(-n // STRIDES[-1]) for n in x.shape[2:])
+        check_batch_norm(self, len(x) * smallest)
         x = self.stem(x)  # (N, 2 width, H / 2, W / 2)
         levels = []
         for stage in self.stages:
@@ -257,7 +276,7 @@ def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = 
     """Which predictions answer for which boxes.
 
     YOLOv3, section 2.1: the cell in which the centre lies, with the anchor of the best shape. A
-    centre outside the image belongs to the nearest cell.
+    centre on the far edge belongs to the nearest cell.
 
     Args:
         boxes: (n, 4), n may be 0.
@@ -269,7 +288,53 @@ def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = 
     Returns:
         rows (m,) of the grid and box (m,), the index of the box each answers for. Of two boxes
         that fall on one row, the later keeps it.
+
+    Raises:
+        ValueError: a box has no area or is not finite, its centre lies outside the cells, it is
+            larger than twice the image, or all boxes are given as shares of the image.
     """
+    if boxes.ndim != 2 or boxes.shape[1] != 4:
+        raise ValueError(
+            f"The boxes have shape {tuple(boxes.shape)}. Expected (n, 4), rows (x1, y1, x2, y2) of "
+            "one image, without the class."
+        )
+    rows, columns = cells.shape[0]
+    _check_boxes(boxes, columns * STRIDES[0], rows * STRIDES[0])
+    return _assign(boxes, cells, anchors, several)
+
+
+def _check_boxes(boxes: Tensor, width: int, height: int, real: Tensor | None = None) -> None:
+    """Boxes (..., 4), of which those count where `real` (...) is true; one look at the device."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    size = high - low
+    flat = ~((size > 0).all(-1) & boxes.isfinite().all(-1))
+    # Twice the centre, and the size: the larger of the two is beyond twice the image, or not.
+    right, down = torch.maximum(low + high, size).unbind(-1)
+    away = ((low + high) < 0).any(-1) | (right > 2 * width) | (down > 2 * height)
+    shares = (size <= 1).all(-1)
+    real = torch.ones_like(flat) if real is None else real
+    wrong = torch.stack(
+        [(flat & real).any(), (away & real).any(), (shares | ~real).all() & real.any()]
+    ).tolist()
+    if wrong[0]:
+        raise ValueError(
+            f"The box {boxes[flat & real][0].tolist()} has no area, or is not finite. Expected "
+            "(x1, y1, x2, y2) with x1 < x2 and y1 < y2; a flip must exchange the two."
+        )
+    if wrong[1]:
+        raise ValueError(
+            f"The box {boxes[away & real][0].tolist()} lies outside the image, or is more than "
+            f"twice as large: its width is {width} and its height {height} pixels. Expected (x1, "
+            "y1, x2, y2) in pixels of the image as it is now; are x and y exchanged?"
+        )
+    if wrong[2]:
+        raise ValueError(
+            "All boxes are at most one pixel in size, as shares of the image are. Expected pixels: "
+            f"multiply x by the width, {width}, and y by the height, {height}."
+        )
+
+
+def _assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None):
     overlap = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors)  # (n, 9)
     chosen = F.one_hot(overlap.argmax(1), len(anchors)).bool()
     if several is not None:
@@ -324,6 +389,7 @@ class YOLOLoss:
         box_weight: float = 1.0,
     ):
         self.anchors, self.area = anchors, float(height * width)
+        self.height, self.width = height, width
         self.cells = grid(height, width, anchors)
         self.ciou, self.several = ciou, several
         self.iou_objectness, self.ignore = iou_objectness, ignore
@@ -342,7 +408,7 @@ class YOLOLoss:
             boxes: (B, room, 5); room may be 0.
 
         Raises:
-            ValueError: a class is K or more, a box has no area or is not finite, the boxes are not
+            ValueError: a class is K or more, a box is one that `assign` refuses, the boxes are not
                 (B, room, 5), or the image has another size than was announced.
         """
         raw, (cells, anchors) = raw.float(), self._on(raw.device)
@@ -359,7 +425,7 @@ class YOLOLoss:
                 continue
             with torch.no_grad():
                 counts[i] = (box_iou(predicted[i], truth).amax(1) <= self.ignore).float()
-            answers, owner = assign(truth, cells, anchors, self.several)
+            answers, owner = _assign(truth, cells, anchors, self.several)
             counts[i, answers], number = 1.0, number + len(answers)
             ours, wanted = predicted[i, answers], truth[owner]
             overlap = 1 - complete_box_iou_loss(ours, wanted)  # CIoU, (m,)
@@ -380,12 +446,18 @@ class YOLOLoss:
         }
         return {name: term / max(number, 1) for name, term in terms.items()}
 
+    def check_boxes(self, boxes: Tensor) -> None:
+        """Refuse boxes (B, room, 5) that `assign` refuses; of class -1 any may be there."""
+        real = ~(boxes[:, :, 0] < 0)  # a class that is NaN is no missing box
+        _check_boxes(boxes[:, :, 1:], self.width, self.height, real)
+
     def _numbers(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:
         aim = encode(wanted, cells, rows)
         share = aim[:, :2].sigmoid()  # of the cell
         place = F.binary_cross_entropy_with_logits(raw[:, :2], share, reduction="none")
         size = (raw[:, 2:] - aim[:, 2:]).square() / 2
         area = (wanted[:, 2:] - wanted[:, :2]).prod(1) / self.area  # share of the image
+        area = area.clamp(max=1)  # of a box that leaves the image; the weight stays positive
         return ((2 - area)[:, None] * (place + size)).sum()
 
     def _on(self, device: torch.device) -> tuple[Grid, Tensor]:
@@ -403,16 +475,17 @@ class YOLOLoss:
                 f"The boxes have shape {tuple(boxes.shape)}. Expected ({len(raw)}, room, 5): the "
                 f"network gave predictions for {len(raw)} images, and each needs its boxes."
             )
-        rows = boxes[~(boxes[:, :, 0] < 0)]  # (n, 5); a class that is NaN is no missing box
-        flat = ~((rows[:, 3:] > rows[:, 1:3]).all(1) & rows.isfinite().all(1))
-        if bool(flat.any()):
+        self.check_boxes(boxes)
+        kinds = boxes[:, :, 0]
+        wrong = boxes[~(kinds < raw.shape[2] - 5)].tolist()
+        if wrong and not math.isfinite(wrong[0][0]):
             raise ValueError(
-                f"The box {rows[flat][0].tolist()} has no area, or is not finite. Expected (class, "
-                "x1, y1, x2, y2) with x1 < x2 and y1 < y2; a flip must exchange the two."
+                f"The box {wrong[0]} has no area, or is not finite. Expected (class, x1, y1, "
+                "x2, y2), the class a whole number."
             )
-        if bool((rows[:, 0] >= raw.shape[2] - 5).any()):
+        if wrong:
             raise ValueError(
-                f"A box has class {int(rows[:, 0].max())}. Expected 0 to {raw.shape[2] - 6}, "
+                f"A box has class {int(wrong[0][0])}. Expected 0 to {raw.shape[2] - 6}, "
                 "or -1 for a row without a box."
             )
 
@@ -459,7 +532,20 @@ def detect(
         score: below it a box is not given.
         overlap: of two boxes of a class with more IoU than this, the less likely one goes.
         most: so many boxes at most.
+
+    Raises:
+        ValueError: the output is not that of one image of this size, or is not finite.
     """
+    if raw.ndim != 2 or len(raw) != len(cells.stride) or raw.shape[1] < 6:
+        raise ValueError(
+            f"The output has shape {tuple(raw.shape)}. Expected ({len(cells.stride)}, 5 + K), of "
+            "one image of the size of the grid: take raw[i] of a batch."
+        )
+    if not bool(raw.isfinite().all()):
+        raise ValueError(
+            f"{int((~raw.isfinite()).any(1).sum())} of {len(raw)} predictions are not finite. "
+            "Expected numbers: look for NaN in the images and in the network's weights."
+        )
     likely = raw[:, 4:5].sigmoid() * raw[:, 5:].sigmoid()  # (M, K)
     row, label = (likely > score).nonzero(as_tuple=True)
     boxes, scores = decode(raw[:, :4], cells)[row], likely[row, label]

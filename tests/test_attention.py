@@ -402,6 +402,25 @@ def test_inside_a_volume():
     assert gate(x, g).shape == x.shape
 
 
+@pytest.mark.parametrize(
+    "build", [lambda dims: SqueezeExcitation(8, 4), lambda dims: ECA(8),
+              lambda dims: ChannelAttention(8, 4), lambda dims: CBAM(8, 4, spatial_dims=dims),
+              lambda dims: SpatialAttention(3, spatial_dims=dims)],
+)  # fmt: skip
+def test_gates_take_volumes_and_a_flat_volume_is_an_image(build):
+    torch.manual_seed(0)
+    module, x = build(3), torch.randn(2, 8, 4, 5, 6)
+    weights = module.weights(x)
+    torch.testing.assert_close(module(x), x * weights)
+    assert weights.shape[1] in (1, 8) and weights.shape[2:] in ((1, 1, 1), x.shape[2:])
+    flat = build(2)  # the middle of each kernel is all that a volume one voxel deep can use
+    flat.load_state_dict(
+        {k: v[:, :, v.shape[2] // 2] if v.ndim == 5 else v for k, v in module.state_dict().items()}
+    )
+    image = x[:, :, 0]
+    torch.testing.assert_close(flat.weights(image), module.weights(image[:, :, None])[:, :, 0])
+
+
 # Bad arguments ----------------------------------------------------------------------------------
 
 
@@ -423,6 +442,51 @@ def test_an_even_kernel_is_refused(kernel):
 def test_a_gate_without_channels_is_refused(arguments):
     with pytest.raises(ValueError, match="expected at least one channel"):
         AttentionGate(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("module", "said"),
+    [(SqueezeExcitation(8, 4), r"Expected \(N, C, H, W\) or \(N, C, D, H, W\), C = 8"),
+     (ECA(8), "C = 8"), (ChannelAttention(8, 4), "C = 8"), (CBAM(8, 4), "C = 8"),
+     (SelfAttention2d(8), "C = 8")],
+)  # fmt: skip
+@pytest.mark.parametrize("shape", [(2, 6, 4, 4), (8, 4, 4), (2, 8), (2, 8, 0, 4), (2, 4, 4, 8)])
+def test_features_of_another_form_are_refused_with_what_was_expected(module, said, shape):
+    with pytest.raises(ValueError, match=said) as caught:
+        module(torch.rand(shape))
+    assert str(shape) in str(caught.value)
+
+
+@pytest.mark.parametrize("module", [CBAM(8, 4), SpatialAttention()])
+def test_volumes_want_a_module_that_was_built_for_them(module):
+    with pytest.raises(ValueError, match=r"SpatialAttention got.*build it with spatial_dims=3"):
+        module(torch.rand(2, 8, 4, 4, 4))
+    with pytest.raises(ValueError, match=r"expected 2 \(images\) or 3 \(volumes\)"):
+        SpatialAttention(spatial_dims=4)
+
+
+def test_a_gate_names_the_input_that_does_not_fit():
+    gate, x, g = AttentionGate(4, 6), torch.rand(2, 4, 8, 8), torch.rand(2, 6, 4, 4)
+    for wrong in ((g, x), (x[0], g), (x, g[0]), (x[..., None], g)):
+        with pytest.raises(ValueError, match=r"AttentionGate got .*Expected \(N, C, H, W\), C ="):
+            gate(*wrong)
+
+
+@pytest.mark.parametrize("kind", [SpatialAttention, lambda norm: CBAM(4, 2, norm=norm)])
+def test_batch_norm_over_one_value_is_refused_in_training(kind):
+    module, x = kind(norm=nn.BatchNorm2d), torch.rand(1, 4, 1, 1)
+    with pytest.raises(ValueError, match=r"batch norm gets a single value.*model\.eval\(\) first"):
+        module(x)
+    assert module(x.expand(2, -1, -1, -1)).shape == (2, 4, 1, 1)
+    assert module.eval()(x).shape == x.shape
+
+
+@pytest.mark.parametrize("authors", [False, True])
+def test_a_gate_with_batch_norm_over_one_value_is_refused_in_training(authors):
+    gate = AttentionGate(4, 6, authors=authors, norm=nn.BatchNorm2d)
+    side = 2 if authors else 1
+    with pytest.raises(ValueError, match="batch norm gets a single value"):
+        gate(torch.rand(1, 4, side, side), torch.rand(1, 6, 1, 1))
 
 
 @pytest.mark.parametrize("dims", [0, 1, 4])

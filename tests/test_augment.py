@@ -63,6 +63,54 @@ def test_masks_are_as_large_and_as_many_as_the_images(how, shape):
         how(torch.rand(4, 3, 48, 64), torch.zeros(shape, dtype=torch.uint8))
 
 
+@pytest.mark.parametrize(
+    ("how", "y"),
+    [(augment.skin, MASKS), (augment.smears, BOXES), (augment.xray, torch.zeros(4))],
+)
+def test_values_far_from_the_unit_interval_are_refused_not_clipped(how, y):
+    x = torch.rand(4, 1 if how is augment.xray else 3, 48, 64)
+    for wrong in (255 * x, 4 * (x - 0.5), torch.where(x > 0.999, 255, x)):
+        with pytest.raises(ValueError, match=r"Expected values in \[0, 1\]: divide .* by 255"):
+            how(wrong, y)
+    assert how(1.02 * x - 0.01, y)[0].shape == x.shape
+    with pytest.raises(ValueError, match=r"images go from .* to 2.*Expected values in \[0, 1\]"):
+        how.check(255 * x)  # what `training.fit` calls once, on a GPU too
+    how.check((255 * x).byte())
+
+
+def test_mri_has_to_be_normalised():
+    x = torch.randn(4, 3, 48, 64)
+    with pytest.raises(ValueError, match="Expected mean 0 and standard deviation 1"):
+        augment.mri(100 + 30 * x, MASKS)
+    assert augment.mri(3 * x, MASKS)[0].shape == x.shape
+
+
+@pytest.mark.parametrize("how", [augment.mri, augment.skin])
+def test_masks_have_no_axis_of_channels(how):
+    with pytest.raises(ValueError, match=r"masks have shape \(4, 1, 48, 64\).*y\[:, 0\]"):
+        how(torch.rand(4, 3, 48, 64), MASKS[:, None])
+
+
+def test_boxes_as_shares_or_of_another_form_are_refused():
+    x, shares = torch.rand(4, 3, 48, 64), BOXES.clone()
+    shares[..., 1:] /= torch.tensor([64, 48, 64, 48])
+    with pytest.raises(ValueError, match="as shares of the image do"):
+        augment.smears(x, shares)
+    for wrong in (BOXES[0], BOXES[:3], BOXES[..., :4]):
+        with pytest.raises(ValueError, match=r"Expected \(4, room, 5\)"):
+            augment.smears(x, wrong)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 3), (3, 40)])
+def test_a_mosaic_of_few_pixels_is_made_of_the_images_alone(size, monkeypatch):
+    monkeypatch.setattr(torch, "empty_like", lambda like: torch.full_like(like, -7.0))
+    x = torch.arange(1.0, 5).view(4, 1, 1, 1).expand(4, 3, *size)
+    for seed in range(8):
+        torch.manual_seed(seed)
+        image, boxes = augment.mosaic(x, torch.full((4, 2, 5), -1.0))
+        assert bool(((image >= 1) & (image <= 4)).all()) and boxes.shape == (4, 8, 5)
+
+
 def changed(boxes, seed, size=(48, 64)):
     torch.manual_seed(seed)
     x = torch.rand(len(boxes), 3, *size)

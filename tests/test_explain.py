@@ -351,3 +351,16 @@ def test_pointing_game_agrees_with_a_plain_loop(rng):
         hits = [mask[i, j] for i, j in at]
         expected = math.nan if not mask.any() else sum(hits) / len(hits)
         assert found.item() == pytest.approx(expected, nan_ok=True)
+
+
+def test_scores_of_no_image_are_none_and_arrays_are_named():
+    nothing, one = torch.zeros(0, 4, 4), torch.ones(1, 4, 4)
+    for score in (explain.pointing_game, explain.energy_share, explain.enrichment):
+        assert score(nothing, nothing).shape == (0,)
+        with pytest.raises(ValueError, match=r"Expected \(N, H, W\) for both"):
+            score(one[:, :0], one[:, :0])
+        with pytest.raises(ValueError, match=r"masks are given as ndarray\. Expected a tensor"):
+            score(one, one.numpy())
+    assert explain.at_size(nothing, 8, 8).shape == (0, 8, 8)
+    with pytest.raises(ValueError, match="nothing to score"):
+        explain.scores({"map": nothing}, nothing)

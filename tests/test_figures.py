@@ -67,8 +67,11 @@ def test_the_live_history_stays_in_one_place_and_out_of_stored_outputs(monkeypat
     assert found == drawn and plt.get_fignums() == []
 
 
-def test_slider_draws_once_where_nobody_watches(monkeypatch):
-    monkeypatch.setattr(runtime, "quiet", lambda: True)
+@pytest.mark.parametrize("quiet", [True, False])
+def test_slider_draws_once_where_nobody_watches_or_without_widgets(monkeypatch, quiet):
+    monkeypatch.setattr(runtime, "quiet", lambda: quiet)
+    if not quiet:
+        monkeypatch.setattr(figures, "find_spec", lambda name: None)
     drawn = []
     figures.slider(lambda a, b: drawn.append((a, b)), a=((1, 2, 3), 2), b=(range(4), 0))
     assert drawn == [(2, 0)]

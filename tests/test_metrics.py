@@ -4,6 +4,7 @@ import itertools
 import math
 
 import pytest
+import scipy.stats
 import torch
 from torchmetrics.functional.classification import binary_auroc
 
@@ -82,6 +83,66 @@ def test_masks_that_do_not_fit_are_refused(metric):
         metric(torch.zeros(1, 4, 4), torch.full((1, 4, 4), math.nan))
 
 
+@pytest.mark.parametrize("metric", [metrics.dice, metrics.iou, metrics.hd95])
+def test_a_single_mask_is_not_taken_for_a_case_per_row(metric):
+    mask = torch.zeros(8, 9)
+    mask[2:5, 3:6] = 1
+    with pytest.raises(
+        ValueError, match=r"shape \(8, 9\). Expected \(N, H, W\), one mask per case"
+    ):
+        metric(mask, mask)
+    assert metric(mask[None], mask[None]).tolist() == [0.0 if metric is metrics.hd95 else 1.0]
+    with pytest.raises(ValueError, match=r"shape \(1, 0, 9\)"):
+        metric(mask[None, :0], mask[None, :0])
+    with pytest.raises(ValueError, match=r"masks are given as ndarray.*torch\.as_tensor"):
+        metric(mask[None].numpy(), mask[None])
+
+
+def test_channels_are_no_axis_of_a_volume_for_hd95():
+    a, b = torch.zeros(2, 8, 8, 8), torch.zeros(2, 8, 8, 8)
+    a[:, 2, 2, 2], b[:, 5, 2, 2] = 1, 1
+    assert metrics.hd95(a, b).tolist() == metrics.hd95(a, b, spatial_dims=3).tolist() == [3, 3]
+    assert metrics.hd95(a[:, :3], a[:, :3], spatial_dims=3).tolist() == [0, 0]
+    for shape in [(2, 1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 8, 8)]:
+        with pytest.raises(ValueError, match=r"without an axis of channels.*mask\[:, 0\]"):
+            metrics.hd95(torch.ones(shape), torch.ones(shape))
+    with pytest.raises(ValueError, match=r"Expected \(N, H, W\)"):
+        metrics.hd95(a, b, spatial_dims=2)
+
+
+def test_scores_of_nothing_are_defined():
+    nothing, masks = torch.zeros(0), torch.zeros(0, 4, 4)
+    assert math.isnan(metrics.auroc(nothing, nothing))
+    assert math.isnan(metrics.accuracy(nothing, nothing))
+    assert math.isnan(metrics.calibration_error(nothing, nothing))
+    assert len(metrics.reliability(nothing, nothing)) == 0
+    for metric in (metrics.dice, metrics.iou, metrics.hd95):
+        assert metric(masks, masks).shape == (0,)
+    with pytest.raises(ValueError, match="There are no cases"):
+        metrics.best_threshold(nothing, nothing)
+    with pytest.raises(ValueError, match="one class only"):
+        metrics.temperature(nothing, nothing)
+    with pytest.raises(ValueError, match=r"\[0\] cases. Expected"):
+        metrics.bootstrap(torch.mean, nothing)
+    with pytest.raises(ValueError, match=r"\[3, 2\] cases. Expected as many"):
+        metrics.bootstrap(metrics.accuracy, torch.rand(3), torch.ones(2))
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [metrics.auroc, metrics.accuracy, lambda s, y: metrics.accuracy(s, y, 0), metrics.temperature,
+     metrics.best_threshold, metrics.reliability, metrics.calibration_error],
+)  # fmt: skip
+def test_a_score_that_is_nan_is_refused(metric):
+    scores, labels = torch.tensor([0.1, 0.9, math.nan, 0.4]), torch.tensor([0, 1, 1, 0])
+    with pytest.raises(ValueError, match="NaN"):
+        metric(scores, labels)
+    with pytest.raises(ValueError, match="NaN"):
+        metric(torch.full((4,), math.nan), labels)
+    with pytest.raises(ValueError, match=r"given as ndarray\. Expected"):
+        metric(scores.numpy(), labels)
+
+
 def test_pooled_dice_takes_masks_of_any_type_and_does_not_broadcast():
     a, b = torch.tensor([[1, 1, 0], [0, 1, 0]]), torch.tensor([[1, 0, 0], [0, 1, 1]])
     for kind in (torch.bool, torch.uint8, torch.int64, torch.float32):
@@ -105,6 +166,32 @@ def test_the_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
         low, high = metrics.bootstrap(torch.mean, sample, resamples=200, seed=seed)
         covered += low <= 0 <= high
     assert 86 <= covered <= 99
+
+
+def test_the_bootstrap_is_wide_enough_for_few_cases():
+    """The plain percentile interval covers about 88% with 8 cases."""
+    generator, plain, covered = torch.Generator().manual_seed(1), 0, 0
+    for seed in range(300):
+        sample = torch.randn(8, generator=generator)
+        low, high = metrics.bootstrap(torch.mean, sample, resamples=400, seed=seed)
+        covered += low <= 0 <= high
+        drawn = sample[torch.randint(8, (400, 8), generator=generator)].mean(1)
+        plain += bool(drawn.quantile(0.025) <= 0 <= drawn.quantile(0.975))
+    assert covered >= 276 and covered > plain + 9
+    assert all(math.isnan(end) for end in metrics.bootstrap(torch.mean, torch.ones(1)))
+
+
+def test_the_interval_of_a_share_is_wilsons_and_never_has_width_zero():
+    for hits, cases in ((0, 20), (1, 9), (50, 50), (389, 392), (7, 14)):
+        right = torch.arange(cases) < hits
+        theirs = scipy.stats.binomtest(hits, cases).proportion_ci(method="wilson")
+        assert metrics.wilson(right) == pytest.approx((theirs.low, theirs.high), abs=1e-6)
+    assert metrics.wilson(torch.ones(50).bool())[0] == pytest.approx(0.9286, abs=1e-3)
+    low, high = metrics.wilson(torch.tensor([0.5, 0.5]))  # ties of the pointing game
+    assert low < 0.5 < high
+    for wrong in (torch.ones(0), torch.tensor([2.0]), torch.ones(2, 2)):
+        with pytest.raises(ValueError, match=r"no share.*`bootstrap`"):
+            metrics.wilson(wrong)
 
 
 def test_the_bootstrap_resamples_cases_together():
@@ -269,6 +356,45 @@ def test_average_precision_names_what_does_not_fit():
         metrics.average_precision([listed((3, 0.9, 10, 10, 50, 50))], ROW, NAMES)
     with pytest.raises(ValueError, match=r"class 5. Expected 0 to 2"):
         metrics.average_precision([hit], torch.tensor([[[5.0, 10, 10, 50, 50]]]), NAMES)
+
+
+@pytest.mark.parametrize("place", range(2, 6))
+def test_a_detection_that_is_not_finite_is_refused(place):
+    for value in (math.nan, math.inf):
+        row = [0.0, 0.9, 10, 10, 50, 50]
+        row[place if value != math.inf else max(place, 4)] = value
+        with pytest.raises(ValueError, match=r"A detection has box .*(nan|inf).*look for NaN"):
+            metrics.average_precision([listed(row)], ROW, NAMES)
+    with pytest.raises(ValueError, match="score nan"):
+        metrics.average_precision([listed((0, math.nan, 10, 10, 50, 50))], ROW, NAMES)
+    with pytest.raises(ValueError, match="x1 <= x2"):
+        metrics.average_precision([listed((0, 0.9, 50, 50, 10, 10))], ROW, NAMES)
+
+
+def test_detections_and_truth_of_another_form_are_refused():
+    boxes, scores, labels = listed((0, 0.9, 10, 10, 50, 50))
+    for wrong in ((boxes, scores[:, None], labels), (boxes[0], scores, labels),
+                  (boxes, scores, labels[:0])):  # fmt: skip
+        with pytest.raises(ValueError, match=r"image 0 have shapes .*Expected boxes \(n, 4\)"):
+            metrics.average_precision([wrong], ROW, NAMES)
+    with pytest.raises(ValueError, match="label -1"):
+        metrics.average_precision([(boxes, scores, labels - 1)], ROW, NAMES)
+    with pytest.raises(ValueError, match=r"shape \(2, 5\). Expected \(N, room, 5\)"):
+        metrics.average_precision([(boxes, scores, labels)] * 2, ROW[0], NAMES)
+    lost = ROW.clone()
+    lost[0, 0, 0] = math.nan
+    with pytest.raises(ValueError, match="inverted or NaN"):
+        metrics.average_precision([(boxes, scores, labels)], lost, NAMES)
+
+
+def test_boxes_as_shares_of_the_image_are_refused():
+    boxes, scores, labels = listed((0, 0.9, 10, 10, 50, 50))
+    shares = ROW.clone()
+    shares[..., 1:] /= 100
+    with pytest.raises(ValueError, match="All true boxes lie within the first pixel"):
+        metrics.average_precision([(boxes / 100, scores, labels)], shares, NAMES)
+    with pytest.raises(ValueError, match="All boxes found lie within the first pixel"):
+        metrics.average_precision([(boxes / 100, scores, labels)], ROW, NAMES)
 
 
 def test_a_second_box_on_an_object_is_a_false_alarm_and_classes_do_not_mix():

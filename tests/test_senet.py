@@ -134,3 +134,16 @@ def test_without_instance_norm_exposure_reaches_the_network():
         torch.manual_seed(0)
         model = SEResNet(width=16, blocks=(1, 1, 1), instance_norm=instance_norm).eval()
         assert torch.allclose(model(x), model(0.5 * x + 0.2), atol=1e-3) == same
+
+
+@pytest.mark.parametrize("small_images", [True, False])
+def test_a_single_image_that_shrinks_to_one_pixel_cannot_train_batch_norm(small_images):
+    model, x = (
+        SEResNet(width=16, blocks=(1, 1, 1), small_images=small_images),
+        torch.rand(1, 1, 4, 3),
+    )
+    with pytest.raises(ValueError, match="SEResNet in training mode: batch norm gets a single"):
+        model(x)
+    assert model(torch.cat([x, x])).shape == (2, 1)
+    assert model(torch.rand(1, 1, 4, 5 if small_images else 17)).shape == (1, 1)
+    assert model.eval()(x).shape == (1, 1)

@@ -52,6 +52,8 @@ def test_report_of_the_hippocampus_is_a_mean_over_volumes(brain):
     )
     shifted = tasks.report_hippocampus(Oracle(logits, shift=2), brain)
     assert 0.3 < shifted["dice_anterior"] < 0.95 and 0 < shifted["hd95_anterior"] <= 2.01
+    low, high = tasks.cases_hippocampus(Oracle(logits, shift=2), brain)["dice_anterior"]
+    assert low < shifted["dice_anterior"] < high
 
 
 def test_skin_is_averaged_down_and_masks_stay_masks():
@@ -77,6 +79,8 @@ def test_report_of_lesions_is_taken_at_full_resolution():
     report = tasks.report_lesion(Oracle(logits), data, side=64)
     assert report["dice"] == pytest.approx(1 - n / len(areas))
     assert report["dice_largest_third"] == 1
+    low, high = tasks.cases_lesion(Oracle(logits), data, side=64)["dice"]
+    assert 0 < low < report["dice"] < high < 1
     assert report["dice_smallest_third"] == pytest.approx(0 if len(areas) % 3 == 0 else 1 / (n + 1))
 
 
@@ -137,9 +141,9 @@ def test_loss_of_several_classes_and_of_deep_supervision():
 
 
 def test_pooled_dice_weighs_large_objects_more():
-    a, b = torch.zeros(2, 10, dtype=torch.bool), torch.zeros(2, 10, dtype=torch.bool)
+    a, b = torch.zeros(2, 2, 5, dtype=torch.bool), torch.zeros(2, 2, 5, dtype=torch.bool)
     a[0], b[0] = True, True
-    a[1, 0], b[1, 1] = True, True
+    a[1, 0, 0], b[1, 0, 1] = True, True
     assert metrics.pooled_dice(a, b) == pytest.approx(20 / 22)
     assert metrics.dice(a.float(), b.float()).mean().item() == pytest.approx(0.5)
     assert metrics.pooled_dice(a & False, b & False) == 1.0
@@ -178,6 +182,12 @@ def test_a_perfect_detector_has_map_one_and_a_blind_one_zero():
     report = tasks.report_cells(Oracle(answers), data)
     assert report["map50"] > 0.97 and report["map"] > 0.97
     assert {"ap50_RBC", "ap50_WBC", "ap50_Platelets"} <= set(report)
+    assert report["map50_one_view"] == pytest.approx(report["map50"], abs=1e-6)
+    wrong = torch.cat([raw, torch.full_like(raw, -20)])  # blind for the mirrored images
+    report = tasks.report_cells(Oracle(wrong), data)
+    assert report["map_one_view"] > 0.97 > report["map"]
+    cases = tasks.cases_cells(Oracle(wrong), data)
+    assert cases["map_one_view"][0] > 0.96 and cases["map"][0] <= report["map"] <= cases["map"][1]
     blind = tasks.score_cells(torch.full_like(raw, -20), boxes)
     assert blind == {"map50": 0.0, "map": 0.0}
 
@@ -287,3 +297,35 @@ def test_an_arm_may_have_a_loss_of_its_own(monkeypatch):
         experiment.fit(experiment.model(arm, 0, "smoke"), data, 0, "smoke", arm)
         assert (taken["l"].ciou, taken["l"].iou_objectness) == (later, later), arm
         assert (taken["l"].several is not None) == later, arm
+
+
+def test_outputs_and_targets_of_another_form_are_refused():
+    labels, masks = torch.arange(4) % 2, torch.zeros(4, 8, 8, dtype=torch.int64)
+    for logits in (torch.zeros(4, 2), torch.zeros(4), torch.zeros(3, 1)):
+        for call in (tasks.score_binary, tasks.weighted_bce(labels)):
+            with pytest.raises(ValueError, match="Expected one logit each"):
+                call(logits, labels)
+    for logits in (torch.zeros(4, 2, 8, 8), torch.zeros(4, 8, 8)):
+        with pytest.raises(ValueError, match="Expected one logit each"):
+            tasks.score_lesion(logits, masks)
+    with pytest.raises(ValueError, match=r"targets\[:, 0\] takes an axis"):
+        tasks.score_lesion(torch.zeros(4, 1, 8, 8), masks[:, None])
+    loss = tasks.dice_and_cross_entropy(masks)
+    for wrong in (masks[:, None], masks[:3], masks[:, :4]):
+        with pytest.raises(ValueError, match=r"Expected masks \(N, H, W\).*masks\[:, 0\]"):
+            loss(torch.zeros(4, 1, 8, 8), wrong)
+    with pytest.raises(ValueError, match="labels from nan to nan"):
+        loss(torch.zeros(4, 1, 8, 8), masks * float("nan"))
+    logits = torch.randn(4, 1, 8, 8)
+    for kind in (torch.bool, torch.uint8, torch.float16, torch.float64):
+        assert loss(logits, masks.to(kind)) == loss(logits, masks)
+
+
+@pytest.mark.parametrize("build", [tasks.yolo_v3, tasks.yolo_mixed])
+def test_training_boxes_are_looked_at_before_augmentation_hides_what_is_wrong(build):
+    boxes = torch.tensor([[[0.0, 10, 20, 60, 80], [1, 230, 100, 310, 180], [-1, 0, 0, 0, 0]]])
+    assert build(boxes) and build(torch.zeros(2, 0, 5)) and build(torch.empty(0))
+    with pytest.raises(ValueError, match="x and y exchanged"):
+        build(boxes[:, :, [0, 2, 1, 4, 3]])
+    with pytest.raises(ValueError, match="as shares of the image are"):
+        build(boxes / torch.tensor([1, 320, 240, 320, 240]))

@@ -154,3 +154,14 @@ def test_an_image_smaller_than_the_stride_is_padded(gate, size):
 def test_an_image_without_pixels_is_refused():
     with pytest.raises(ValueError, match="at least one pixel"):
         build(None)(torch.rand(1, 1, 0, 16))
+
+
+def test_a_single_image_that_shrinks_to_one_pixel_cannot_train_batch_norm():
+    model, x = UNet(width=4, levels=3), torch.rand(1, 1, 3, 4)
+    with pytest.raises(ValueError, match=r"UNet in training mode: batch norm gets a single value"):
+        model(x)
+    assert model(torch.cat([x, x])).shape == (2, 1, 3, 4)
+    assert model(torch.rand(1, 1, 3, 5)).shape == (1, 1, 3, 5)
+    assert model.eval()(x).shape == x.shape
+    grouped = UNet(width=4, levels=3, norm=lambda channels: nn.GroupNorm(1, channels))
+    assert grouped(x).shape == x.shape

@@ -299,7 +299,7 @@ def test_boxes_of_another_number_of_images_are_refused_even_without_room(shape):
 
 
 @pytest.mark.parametrize("later", [False, True])
-def test_no_box_at_all_and_a_box_outside_the_image_are_defined(later):
+def test_no_box_at_all_is_defined(later):
     loss = YOLOLoss(ANCHORS, 64, 96, ciou=later, several=0.213 if later else None)
     raw = torch.zeros(1, len(loss.cells.stride), 8)
     for several in (None, 0.213):
@@ -308,13 +308,95 @@ def test_no_box_at_all_and_a_box_outside_the_image_are_defined(later):
     without_room = loss.terms(raw, torch.zeros(1, 0, 5))
     assert without_room == loss.terms(raw, torch.full((1, 3, 5), -1.0))
     assert without_room["box"] == without_room["class"] == 0
-    for box in ((-90.0, -80, -40, -35), (500, 400, 548, 453)):  # the nearest cell answers
-        terms = loss.terms(raw, batch((0, *box)))
-        assert all(torch.isfinite(term) for term in terms.values())
-        (row,), _ = assign(torch.tensor([box]), loss.cells, ANCHORS)
-        corner = loss.cells.corner[row] / loss.cells.stride[row]
-        rows, columns = loss.cells.shape[1]
-        assert corner.tolist() == ([0, 0] if box[0] < 0 else [columns - 1, rows - 1])
+
+
+BEYOND = [(-90.0, -80, -40, -35), (500, 400, 548, 453), (10, 70, 30, 90), (-400, -400, 450, 450)]
+
+
+@pytest.mark.parametrize("box", BEYOND)
+@pytest.mark.parametrize("later", [False, True])
+def test_a_box_outside_the_image_or_far_larger_is_refused(box, later):
+    loss = YOLOLoss(ANCHORS, 64, 96, ciou=later)
+    raw = torch.zeros(1, len(loss.cells.stride), 8)
+    with pytest.raises(ValueError, match=r"lies outside the image.*width is 96 and its height 64"):
+        loss(raw, batch((0, 5, 5, 20, 20), (1, *box)))
+    with pytest.raises(ValueError, match="lies outside the image"):
+        assign(torch.tensor([box]), loss.cells, ANCHORS)
+    assert torch.isfinite(loss(raw, batch((0, 5, 5, 20, 20), (-1, *box))))
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_loss_of_a_box_that_leaves_the_image_is_positive(later):
+    loss = YOLOLoss(ANCHORS, 64, 96, ciou=later)
+    raw = torch.randn(1, len(loss.cells.stride), 8)
+    terms = loss.terms(raw, batch((0, -80, -60, 100, 66)))  # 3.7 times the image
+    assert all(term > 0 and torch.isfinite(term) for term in terms.values())
+
+
+def test_boxes_as_shares_of_the_image_or_with_exchanged_axes_are_refused():
+    loss = YOLOLoss(ANCHORS, 240, 320)
+    raw = torch.zeros(1, len(loss.cells.stride), 8)
+    whole = torch.tensor([[10.0, 20, 60, 80], [230, 100, 310, 180]])
+    shares = whole / torch.tensor([320, 240, 320, 240])
+    for wrong, said in (
+        (shares, "as shares of the image are"),
+        (whole[:, [1, 0, 3, 2]], "exchanged"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            assign(wrong, loss.cells, ANCHORS)
+        with pytest.raises(ValueError, match=said):
+            loss(raw, torch.cat([torch.zeros(2, 1), wrong], 1)[None])
+    turned = YOLOLoss(ANCHORS, 320, 240)  # height and width exchanged: as many predictions
+    with pytest.raises(ValueError, match="its width is 240 and its height 320"):
+        turned(raw, torch.cat([torch.zeros(2, 1), whole], 1)[None])
+    with pytest.raises(ValueError, match="without the class"):
+        assign(torch.rand(2, 5), loss.cells, ANCHORS)
+
+
+@pytest.mark.parametrize("later", [False, True])
+@pytest.mark.parametrize("collapsed", [-18.0, -90.0])
+def test_collapsed_widths_have_a_finite_loss_and_gradient(later, collapsed):
+    loss = YOLOLoss(ANCHORS, 64, 96, ciou=later, iou_objectness=later)
+    raw = torch.zeros(1, len(loss.cells.stride), 8)
+    raw[..., 2:4] = collapsed
+    raw.requires_grad_()
+    value = loss(raw, batch((0, 20, 10, 68, 63)))
+    value.backward()
+    assert value > 0 and torch.isfinite(value) and torch.isfinite(raw.grad).all()
+
+
+def test_anchors_are_sizes_in_pixels():
+    for wrong in (ANCHORS / 320, -ANCHORS, ANCHORS * math.nan):
+        with pytest.raises(ValueError, match="Expected widths and heights in pixels"):
+            grid(64, 96, wrong)
+        with pytest.raises(ValueError, match="Expected widths and heights in pixels"):
+            YOLO(3, wrong)
+    with pytest.raises(ValueError, match=r"Expected \(9, 2\)"):
+        grid(64, 96, ANCHORS[:3])
+    with pytest.raises(ValueError, match="has no area"):
+        yolo.kmeans_anchors(torch.tensor([[3.0, 4], [0, 5]]), 1)
+
+
+def test_detections_of_outputs_that_are_no_numbers_or_of_another_size_are_refused():
+    cells = grid(64, 96, ANCHORS)
+    raw = torch.zeros(len(cells.stride), 8)
+    for place in (0, 4, 7):
+        wrong = raw.clone()
+        wrong[5, place] = math.nan
+        with pytest.raises(ValueError, match=rf"1 of {len(raw)} predictions are not finite"):
+            detect(wrong, cells)
+    for wrong in (raw[None], raw[:-3], raw[:, :5]):
+        with pytest.raises(ValueError, match=rf"Expected \({len(raw)}, 5 \+ K\)"):
+            detect(wrong, cells)
+    nothing = detect(torch.full_like(raw, -20), cells)
+    assert [tuple(part.shape) for part in nothing] == [(0, 4), (0,), (0,)]
+
+
+def test_a_single_image_whose_last_features_are_one_pixel_cannot_train_batch_norm():
+    model, x = build(), torch.rand(1, 3, 32, 32)
+    with pytest.raises(ValueError, match=r"YOLO in training mode: batch norm gets a single value"):
+        model(x)
+    assert model(torch.cat([x, x])).shape == model.eval()(x).expand(2, -1, -1).shape
 
 
 def test_no_sizes_give_no_anchors():
