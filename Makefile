@@ -1,21 +1,35 @@
 # Each target is one line over the `course` command; on Windows type that command (see README.md).
-PROFILE ?= $(or $(COURSE_PROFILE),standard)
+PROFILE ?= $(or $(profile),$(COURSE_PROFILE),standard)
 PYTHON ?= python3
+SET_UP = $(PYTHON) -m course_utils.set_up
+# Not the script .venv/bin/course, which holds the folder it was made in.
+COURSE = .venv/bin/python -m course_utils.cli
 
-course: .venv/course
-	.venv/bin/course run --profile $(PROFILE)
+ifneq ($(MAKECMDGOALS),help)
+ifneq ($(words $(filter smoke standard full,$(PROFILE))) $(words $(PROFILE)),1 1)
+$(error PROFILE or COURSE_PROFILE is "$(PROFILE)". Expected: smoke, standard or full)
+endif
+endif
 
-lab: .venv/course
-	.venv/bin/course lab --profile $(PROFILE)
+course:
+	@$(SET_UP)
+	$(COURSE) run --profile $(PROFILE)
 
-check: .venv/course
-	.venv/bin/course check
+lab:
+	@$(SET_UP)
+	$(COURSE) lab --profile $(PROFILE)
 
-test: .venv/test
-	.venv/bin/course test
+check:
+	@$(SET_UP)
+	$(COURSE) check
 
-notebooks: .venv/test
-	.venv/bin/course notebooks
+test:
+	@$(SET_UP) test
+	$(COURSE) test
+
+notebooks:
+	@$(SET_UP) test
+	$(COURSE) notebooks
 
 help:
 	@echo "make course [PROFILE=smoke|standard|full]  set up, fetch data, run every notebook"
@@ -23,15 +37,5 @@ help:
 	@echo "make check      is this machine ready? what to do if not"
 	@echo "make test       pytest, and every notebook through nbval"
 	@echo "make notebooks  for authors: build notebooks/ from notebooks/source/"
-
-.venv/course: pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
-	@echo "Installing packages: about 3 GB on Linux, less elsewhere. This takes some minutes."
-	.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
-	@touch $@
-
-.venv/test: .venv/course
-	.venv/bin/python -m pip install --disable-pip-version-check -q -c constraints.txt -e ".[test]"
-	@touch $@
 
 .PHONY: course lab check test notebooks help

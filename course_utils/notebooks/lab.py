@@ -10,11 +10,21 @@ from pathlib import Path
 
 import nbformat
 
+from .. import storage
 from ..runtime import ROOT
-from .chapters import NOTEBOOKS, save
+from .chapters import NOTEBOOKS, read, save
+from .execute import SHOWN
 
-_NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+_NO_NEWS = {
+    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
+}
 """JupyterLab asks each new user whether it may fetch news, unless the default says no."""
+_ALONE = (
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+)
+"""JupyterLab asks no other host, whatever a user's own settings say."""
 
 
 def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) -> list[str]:
@@ -27,17 +37,28 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
     said = []
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         own = mine / path.name
-        if not own.exists():
-            copy = nbformat.read(path, as_version=4)
-            copy.metadata.update(_kernel())
-            save(copy, own)  # whole or not at all: a copy that broke off would be kept for ever
-            said.append(f"{path.name}: copied to {mine.name}/")
-        elif _version(own) != _version(path):
-            said.append(
-                f"{path.name}: the course has another version; yours is kept. To get the new one, "
-                f"rename {mine.name}/{path.name} and run this command again."
-            )
+        afresh = f"rename {mine.name}/{path.name} and run this command again."
+        try:
+            ours = read(path, f"Get the course's own: git checkout -- notebooks/{path.name}")
+            if not own.exists():
+                ours.metadata.update(_kernel())
+                save(ours, own)  # whole or not at all: a copy that broke off would be kept for ever
+                said.append(f"{path.name}: copied to {mine.name}/")
+            elif _version(_read_own(own, afresh)) != _version(ours):
+                said.append(
+                    f"{path.name}: the course has another version; yours is kept. To get the new "
+                    f"one, {afresh}"
+                )
+        except storage.Damaged as problem:  # the other chapters are there to be opened
+            said.append(f"{path.name}: {problem}")
     return said
+
+
+def _read_own(path: Path, afresh: str) -> nbformat.NotebookNode:
+    try:
+        return read(path, f"It is kept as it is. To begin the chapter afresh, {afresh}")
+    except OSError as problem:  # a folder of this name, or one that somebody else may read
+        raise storage.Damaged(path, problem.strerror, f"To begin afresh, {afresh}") from problem
 
 
 def _kernel() -> dict:
@@ -53,12 +74,9 @@ def _kernel() -> dict:
     return {"kernelspec": named, "language_info": IPythonKernel.language_info}
 
 
-def _version(path: Path) -> str:
-    """The version of the text that a notebook was made from; empty if it cannot be read."""
-    try:
-        return nbformat.read(path, as_version=4).metadata.get("course", {}).get("version", "")
-    except (nbformat.reader.NotJSONError, nbformat.ValidationError, UnicodeDecodeError):
-        return ""
+def _version(notebook: nbformat.NotebookNode) -> str:
+    """The version of the text that a notebook was made from."""
+    return notebook.metadata.get("course", {}).get("version", "")
 
 
 def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
@@ -71,13 +89,18 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
     Returns:
         JupyterLab's exit status.
     """
+    from jupyter_core.paths import jupyter_runtime_dir
+
     print(*copy_notebooks(mine), sep="\n")
+    storage.try_writing(Path(jupyter_runtime_dir()))  # JupyterLab would fail there without a word
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         "--ip=127.0.0.1",
         f"--ServerApp.root_dir={ROOT}",
         f"--FileContentsManager.preferred_dir={mine}",
         f"--LabApp.default_url=/lab/tree/{mine.name}",
+        *_ALONE,
+        "--KernelSpecManager.kernel_dirs=[]",  # the kernel is this Python, as in `course run`
     ]
     if not open_browser:
         command.append("--no-browser")
@@ -90,7 +113,7 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
             defaults.parent.mkdir()
             defaults.write_text(json.dumps(_NO_NEWS), encoding="utf-8")
             paths = [scratch, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
-            environment = os.environ | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+            environment = os.environ | SHOWN | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
             return _run(command, environment)
     except KeyboardInterrupt:
         return 0  # Ctrl-C is how JupyterLab is ended
