@@ -3,7 +3,10 @@
 The notebooks, `course experiment` and the stored weights all read it, so that they cannot differ.
 """
 
+import csv
 import hashlib
+import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from course_utils import augment, ledger, runtime, tasks
+from course_utils import augment, ledger, runtime, storage, tasks
 from course_utils.attention import CBAM, ECA, AttentionGate, SqueezeExcitation
 from course_utils.datasets import Dataset, load
 from course_utils.senet import SEResNet
@@ -33,6 +36,7 @@ class Experiment:
         loss: built from the training targets, as class weights depend on them.
         score: validation outputs and targets to numbers; `monitor` names the one that chooses.
         report: the model and the data to the metrics of the ledger.
+        cases: likewise to 95% intervals of the metrics in `shown` over test cases.
         own_loss: of an arm that is trained with another loss than the rest.
         profiles: per profile `size` (arguments of the network), `fit` (arguments of `fit`),
             `images` (at most so many training images; None for all), and where images are shrunk
@@ -49,6 +53,7 @@ class Experiment:
     monitor: str
     augment: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
     report: Callable[..., dict[str, float]]
+    cases: Callable[..., dict[str, tuple[float, float]]]
     profiles: dict[str, dict[str, Any]]
     arrays: Callable[..., tuple[Tensor, Tensor]] = tasks.whole
     shown: tuple[str, ...] = ("auroc", "accuracy")  # in tables
@@ -158,6 +163,7 @@ XRAYS: dict[str, Any] = {
     "monitor": "auroc",
     "augment": augment.xray,
     "report": tasks.report_binary,
+    "cases": tasks.cases_binary,
 }
 """What all experiments on chest X-rays have in common."""
 
@@ -220,6 +226,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             monitor="dice",
             augment=augment.mri,
             report=tasks.report_hippocampus,
+            cases=tasks.cases_hippocampus,
             shown=("dice_anterior", "dice_posterior"),
             profiles={
                 "smoke": {
@@ -251,6 +258,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             monitor="jaccard",
             augment=augment.skin,
             report=tasks.report_lesion,
+            cases=tasks.cases_lesion,
             shown=("jaccard", "dice"),
             profiles={
                 "smoke": {
@@ -290,6 +298,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             monitor="map",
             augment=augment.smears,
             report=tasks.report_cells,
+            cases=tasks.cases_cells,
             shown=("map50", "map"),
             profiles={
                 "smoke": {
@@ -342,13 +351,12 @@ def get(name: str) -> Experiment:
 def run(
     name: str, arm: str, seed: int, profile: str | None = None, progress: bool | None = None
 ) -> dict:
-    """Train one arm with one seed, look at the test set once, and return the line of the ledger.
+    """Train one arm with one seed, look at the test set once, and record the line of the ledger.
 
-    Training goes on from a checkpoint in `build/checkpoints/` when an earlier call was cut off. The
-    weights are left in `build/weights/`; `weights.publish` takes them from there.
+    Training goes on from a checkpoint in `build/checkpoints/` when an earlier call was cut off; it
+    is deleted last, so that a full disk costs no training. The weights are left in
+    `build/weights/`; `weights.publish` takes them from there.
     """
-    from safetensors.torch import save_file
-
     experiment, profile = get(name), profile or runtime.profile()
     data = load(experiment.dataset)
     model = experiment.model(arm, seed, profile)
@@ -363,16 +371,14 @@ def run(
         raise KeyboardInterrupt
     began = time.perf_counter()
     found = experiment.report(fitted.model, data, **experiment.options(profile))
-    if whole:  # of all threads: what else the machine does hardly touches it, unlike the clock
+    if whole:  # of all threads
         found["core_seconds"] = round(time.process_time() - busy, 1)
-    checkpoint.unlink(missing_ok=True)
     path = weights_file(name, arm, seed, profile)
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = fitted.model.state_dict()
-    save_file(
+    storage.save_tensors(
         {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, path
     )
-    return {
+    line = {
         "experiment": name,
         "dataset": data.name,
         "arm": arm,
@@ -381,6 +387,7 @@ def run(
         "source": data.source,
         "data_sha256": data.sha256,
         "split": data.split,
+        "settings": recorded_settings(experiment, arm, model, profile),
         "metrics": found | {"best_epoch": fitted.best_epoch},
         "seconds": round(fitted.seconds + time.perf_counter() - began, 1),
         "device": runtime.hardware(),
@@ -388,6 +395,21 @@ def run(
         "versions": runtime.versions(),
         "revision": runtime.revision(),
     }
+    ledger.record(line)
+    checkpoint.unlink(missing_ok=True)
+    return line
+
+
+def recorded_settings(
+    experiment: Experiment, arm: str, model: nn.Module, profile: str
+) -> dict[str, Any]:
+    """What decided a run, for the ledger; under "arm" what only this arm has."""
+    chosen = experiment.profiles[profile]
+    own = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss": experiment.own_loss.get(arm, experiment.loss).__name__,
+    }
+    return json.loads(json.dumps(chosen)) | {"arm": own}  # as it is read back: lists, no tuples
 
 
 def weights_file(name: str, arm: str, seed: int, profile: str) -> Path:
@@ -401,9 +423,16 @@ def run_all(
     """Record every arm with seeds 0 to `seeds - 1`; runs that stand in the ledger are not repeated.
 
     Raises:
-        ValueError: the ledger holds runs of this experiment on other data: they would not compare.
+        ValueError: the ledger holds runs of this experiment on other data: they would not compare;
+            or the course's files were changed: nobody could repeat such a run.
     """
     experiment, profile = get(name), profile or runtime.profile()
+    if runtime.revision().endswith("+") and ledger.folder() == runtime.ROOT / "results":
+        raise ValueError(
+            "The course's files differ from the last commit, so nobody could repeat this run. "
+            "First commit your changes, or set COURSE_RESULTS to a folder of your own."
+        )
+    storage.try_writing(ledger.folder())
     data = load(experiment.dataset)
     old = [run for run in ledger.read(name) if run["profile"] == profile]
     other = {run["data_sha256"] for run in old} - {data.sha256}
@@ -420,20 +449,68 @@ def run_all(
                 print(f"{name} {arm} seed {seed}: recorded already")
                 continue
             found = run(name, arm, seed, profile)
-            ledger.record(found)
             shown = ", ".join(f"{k} {v:.3f}" for k, v in found["metrics"].items())
             print(f"{name} {arm} seed {seed}: {shown} ({found['seconds']:.0f} s)", flush=True)
 
 
 def readme(text: str) -> str:
     """README.md with the table of results renewed from the ledger, between its two marks."""
-    before, mark, rest = text.partition("<!-- results: written by `course results --readme` -->\n")
-    _, end, after = rest.partition("<!-- end of results -->")
-    if not mark or not end:
-        raise ValueError("README.md lacks the marks between which the table of results stands.")
-    lines = ["| task | arm | test metrics | seconds a run |", "|---|---|---|---|"]
+    lines = ["| task | arm | mean ± 95% over seeds | ± 95% over test cases |", "|---|---|---|---|"]
+    notes = []
     for name, experiment in EXPERIMENTS.items():
-        for arm, row in ledger.table(name, list(experiment.shown)).iterrows():
-            found = "; ".join(f"{NAMES.get(key, key)} {row[key]}" for key in experiment.shown)
-            lines.append(f"| {experiment.title} | {arm} | {found} | {row['seconds']} |")
+        keys = {metric: ledger.single_view(name, metric) for metric in experiment.shown}
+        measured = ledger.measured(name)
+        if not measured:  # the small runs of 00 and 03: results/README.md has them
+            continue
+        cases = "; ".join(
+            f"{NAMES.get(metric, metric)} {(high - low) / 2:.3f}"
+            for metric, key in keys.items()
+            for low, high in [measured.get("cases", {}).get(key, (math.nan, math.nan))]
+            if low == low
+        )
+        for arm, row in ledger.table(name, list(keys.values())).iterrows():
+            found = "; ".join(f"{NAMES.get(m, m)} {row[key]}" for m, key in keys.items())
+            lines.append(f"| {experiment.title} | {arm} | {found} | {cases} |")
+        one = {m: f"{m}_one_view" for m, key in keys.items() if key == m}
+        both = measured.get("metrics", {})
+        if worth := [f"{NAMES[m]} {both[m] - both[k]:.3f}" for m, k in one.items() if k in both]:
+            notes.append(
+                f"{experiment.title}: these runs average the outputs for an image with those for "
+                "its mirror image, published figures mostly do not. In the stored network that "
+                f"adds {' and '.join(worth)}."
+            )
+    return _between(text, "results", [*lines, *([""] if notes else []), *notes])
+
+
+def all_metrics(text: str) -> str:
+    """results/README.md with its tables of all metrics and of published figures renewed."""
+    lines = []
+    for name in EXPERIMENTS:
+        table = ledger.table(name)
+        lines += [f"`{name}.jsonl`", "", "| metric | " + " | ".join(table.index) + " |"]
+        lines.append("|---" * (1 + len(table)) + "|")
+        lines += [f"| {key} | " + " | ".join(table[key]) + " |" for key in table]
+        lines.append("")
+    text = _between(text, "metrics", lines[:-1])
+    lines = ["| data | system | figures | source | standing |", "|---|---|---|---|---|"]
+    with (runtime.ROOT / "results" / "published.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            about = [row.pop(key) for key in ("dataset", "system", "source", "standing")]
+            figures = ", ".join(f"{key} {value}" for key, value in row.items() if value)
+            lines.append("| " + " | ".join([*about[:2], figures, *about[2:]]) + " |")
+    return _between(text, "published", lines)
+
+
+def _between(text: str, block: str, lines: list[str]) -> str:
+    """The text with other lines between the two marks of a block.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    begin = f"<!-- {block}: written by `course results --readme` -->\n"
+    end = f"<!-- end of {block} -->"
+    before, mark, rest = text.partition(begin)
+    _, stop, after = rest.partition(end)
+    if not mark or not stop:
+        raise ValueError(f"The marks {begin!r} and {end!r} must stand in the text.")
     return before + mark + "\n".join(lines) + "\n" + end + after

@@ -8,6 +8,7 @@ import math
 import os
 from pathlib import Path
 
+from course_utils import storage
 from course_utils.runtime import ROOT
 
 KEYS = (
@@ -19,6 +20,7 @@ KEYS = (
     "source",
     "data_sha256",
     "split",
+    "settings",
     "metrics",
     "seconds",
     "device",
@@ -44,6 +46,7 @@ def record(run: dict) -> None:
 
     Raises:
         ValueError: a key is missing or unknown, or a metric is not a finite number.
+        OSError: it could not be written; the file is as it was.
     """
     if set(run) != set(KEYS):
         missing, unknown = sorted(set(KEYS) - set(run)), sorted(set(run) - set(KEYS))
@@ -59,32 +62,70 @@ def record(run: dict) -> None:
                 "leave out what is undefined on this data."
             )
     path = folder() / f"{run['experiment']}.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
     line = json.dumps({key: run[key] for key in KEYS}, allow_nan=False) + "\n"
-    # One write to a file opened for appending: two runs that end together keep whole lines.
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line)
+    with storage.naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _append(path, line.encode())
+
+
+def _append(path: Path, line: bytes) -> None:
+    """Add a line, whole or not at all; after a line that was cut, a new one begins first.
+
+    One write to a file opened for appending: two runs that end together keep whole lines.
+    """
+    with path.open("ab+", buffering=0) as file:
+        before = file.seek(0, os.SEEK_END)
+        file.seek(max(before - 1, 0))
+        if file.read(1) not in (b"\n", b""):
+            line = b"\n" + line
+        written = 0
+        try:
+            while written < len(line):  # a disk takes what still fits, and complains at the next
+                written += file.write(line[written:])
+            os.fsync(file.fileno())
+        except OSError:
+            if file.seek(0, os.SEEK_END) == before + written:  # no other run has added its line
+                file.truncate(before)
+            raise
 
 
 def read(experiment: str) -> list[dict]:
     """All recorded runs of an experiment, oldest first; an empty list if none was recorded.
 
-    Raises:
-        ValueError: a line is not JSON; the message names file and line.
+    A line that is no run, as one that was cut while it was written, is named and passed over.
     """
     path = folder() / f"{experiment}.jsonl"
     if not path.exists():
         return []
     runs = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
         try:
-            runs.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path.name}, line {number} is not JSON ({error.msg}). "
-                "A run was cut off while it was written: delete that line."
-            ) from error
+            run = json.loads(line)
+            if not isinstance(run, dict) or not set(_READ) <= set(run):
+                raise ValueError("it is not a run")
+        except (ValueError, RecursionError) as problem:
+            _tell_once(
+                f"{path}, line {number} is damaged ({problem}): that run counts as not recorded. "
+                f"Delete the line; `course experiment {experiment}` runs it again."
+            )
+        else:
+            runs.append(run)
     return runs
+
+
+_READ = ("arm", "seed", "profile", "source", "metrics")
+"""What the tables need of a run, whichever version of the course recorded it."""
+
+_told: set[str] = set()
+
+
+def _tell_once(text: str) -> None:
+    """Print it; a table reads its file once for each of its cells."""
+    if text not in _told:
+        _told.add(text)
+        print(text)
 
 
 def select(experiment: str, *, profile: str = "standard", real: bool = True) -> list[dict]:
@@ -110,10 +151,45 @@ def values(
 def paired(
     experiment: str, arm: str, against: str, metric: str, *, profile: str = "standard"
 ) -> list[float]:
-    """Difference `arm - against` for each seed that both arms have run with, in seed order."""
-    ours = values(experiment, arm, metric, profile=profile)
-    theirs = values(experiment, against, metric, profile=profile)
-    return [ours[seed] - theirs[seed] for seed in sorted(set(ours) & set(theirs))]
+    """Difference `arm - against` for each seed that both arms have run with, in seed order.
+
+    Raises:
+        ValueError: the two runs of a seed differ in precision, data or settings (but for the arm's
+            own).
+    """
+    ours, theirs = (
+        {run["seed"]: run for run in runs if run["arm"] == name and metric in run["metrics"]}
+        for runs in [select(experiment, profile=profile)]
+        for name in (arm, against)
+    )
+    seeds = sorted(set(ours) & set(theirs))
+    for seed in seeds:
+        if _conditions(ours[seed]) != _conditions(theirs[seed]):
+            raise ValueError(
+                f"{experiment}, seed {seed}: {arm!r} and {against!r} ran with another precision, "
+                "on other data or with other settings, so their difference is not that of the "
+                f"arms. Record both again: delete their lines in results/{experiment}.jsonl, then "
+                f"`course experiment {experiment}`."
+            )
+    return [ours[seed]["metrics"][metric] - theirs[seed]["metrics"][metric] for seed in seeds]
+
+
+def _conditions(run: dict) -> tuple:
+    """What two runs must share to be compared: all but the arm's own settings."""
+    settings = {k: v for k, v in run.get("settings", {}).items() if k != "arm"}
+    return run["precision"], run["data_sha256"], settings
+
+
+def measured(experiment: str) -> dict:
+    """What the stored weights of an experiment score: `results/weights/NAME.json`.
+
+    Returns:
+        "metrics", by name, and "cases", the 95% interval over test cases of some of them; empty
+        where no weights are stored.
+    """
+    path = folder() / "weights" / f"{experiment}.json"
+    again = f"`course weights {experiment} --card` makes it again."
+    return storage.read_json(path, again) if path.exists() else {}
 
 
 def mean_interval(numbers) -> tuple[float, float]:
@@ -133,6 +209,47 @@ def mean_interval(numbers) -> tuple[float, float]:
     return mean, float(t.ppf(0.975, len(numbers) - 1)) * math.sqrt(variance / len(numbers))
 
 
+def could_show(numbers, others=None) -> float:
+    """The smallest true difference that such runs would have shown in four cases of five.
+
+    Shown means: the 95% interval misses 0 (a two-sided t test at 5%). The spread is taken from the
+    runs themselves. The power comes from the noncentral t distribution (Cohen 1988, chapter 2).
+
+    Args:
+        numbers: paired differences, one for each seed; or with `others` the scores of one arm.
+        others: the scores of the other arm, when the two are not paired.
+
+    Returns:
+        A difference above 0; NaN for fewer than two numbers, 0 where they do not vary.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import nct, t
+
+    arms = [list(arm) for arm in (numbers, others) if arm is not None]
+    if min(map(len, arms)) < 2:
+        return math.nan
+    means = [sum(arm) / len(arm) for arm in arms]
+    squares = sum((x - mean) ** 2 for arm, mean in zip(arms, means, strict=True) for x in arm)
+    freedom = sum(map(len, arms)) - len(arms)
+    error = math.sqrt(squares / freedom * sum(1 / len(arm) for arm in arms))
+    limit = float(t.ppf(0.975, freedom))
+
+    def missing(shift: float) -> float:  # 0 at a power of 80%; the wrong sign is next to never
+        return float(nct.sf(limit, freedom, shift)) - 0.8
+
+    return error * float(brentq(missing, 0.5, 2 * limit))
+
+
+def single_view(experiment: str, metric: str) -> str:
+    """The metric from one view of each image, if all recorded runs have it; else the metric.
+
+    Runs of older lines averaged over the mirrored image alone, which published figures do not.
+    """
+    key = f"{metric}_one_view"
+    runs = select(experiment)
+    return key if runs and all(key in run["metrics"] for run in runs) else metric
+
+
 def in_words(numbers) -> str:
     """`0.984 ± 0.002 (5 seeds)`, or `not recorded`."""
     numbers = list(numbers)
@@ -147,8 +264,9 @@ def in_words(numbers) -> str:
 def table(experiment: str, metrics: list[str] | None = None, *, profile: str = "standard"):
     """One row per arm: mean ± 95% interval over seeds of each metric, and seconds per run.
 
-    The seconds are those of all cores together, which other work on the machine hardly changes;
-    of runs that did not record them, those of the clock.
+    The seconds are those of all cores together, of runs that did not record them those of the
+    clock. Both depend on what else the machine does: arms are compared in time by turns in one
+    process, not by this column.
 
     Returns:
         A `pandas.DataFrame` of texts, indexed by arm, in the order in which arms were recorded.
@@ -208,10 +326,15 @@ def published(dataset: str):
 
     Returns:
         A `pandas.DataFrame`: system, metrics, source, and `standing`: "read there" (in the named
-        source), "second hand" (where somebody quotes it) or "unverified".
+        source) or "second hand" (where somebody quotes it).
     """
     import pandas as pd
 
-    table = pd.read_csv(ROOT / "results" / "published.csv")
-    table = table[table["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
+    path = ROOT / "results" / "published.csv"
+    try:
+        table = pd.read_csv(path)
+        table = table[table["dataset"] == dataset].drop(columns="dataset").reset_index(drop=True)
+    except (ValueError, KeyError) as problem:
+        remedy = "Get the course's own: git checkout -- results/published.csv"
+        raise storage.Damaged(path, problem, remedy) from problem
     return table.dropna(axis="columns", how="all")  # the metrics of other data sets

@@ -1,15 +1,19 @@
 """Trained networks of the course, to look at one at once. Used from chapter 06 on.
 
 `course weights NAME` takes the weights of a recorded run from `build/weights/`, where every run
-leaves them, and puts them into `results/weights/` in half the bytes, with a card that says what
-they are: `NAME.safetensors` and `NAME.md`.
+leaves them, and puts them into `results/weights/` in half the bytes: `NAME.safetensors`. The half
+precision network is then scored on test (`NAME.json`), and its card says what it is (`NAME.md`).
+`course weights NAME --card` does that for a file that is stored already.
 """
 
+import hashlib
 import json
+from pathlib import Path
 
 from torch import nn
 
-from course_utils import experiments, ledger
+from course_utils import experiments, ledger, runtime, storage
+from course_utils.datasets import load
 
 ARM, SEED, PROFILE = "attention", 0, "standard"
 """The run whose weights are kept: fixed beforehand, not the best one."""
@@ -26,10 +30,9 @@ def from_pretrained(name: str) -> nn.Module:
         it was trained, what it scores and what it is not good for.
 
     Raises:
-        ValueError: no such experiment, no stored weights, or they are of a network of another size.
+        ValueError: no such experiment, no stored weights, they are damaged, or they are of a
+            network of another size.
     """
-    from safetensors.torch import load_file
-
     experiment = experiments.get(name)
     path = ledger.folder() / "weights" / f"{name}.safetensors"
     if not path.exists():
@@ -40,7 +43,8 @@ def from_pretrained(name: str) -> nn.Module:
             "train and store them."
         )
     model = experiment.model(ARM, SEED, PROFILE)
-    tensors, wanted = load_file(path), model.state_dict()
+    tensors = _stored(name, path)
+    wanted = model.state_dict()
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
         raise ValueError(
             f"{path.name} holds another network than experiments.py describes now. The table was "
@@ -50,62 +54,110 @@ def from_pretrained(name: str) -> nn.Module:
     return model.eval()
 
 
+def _stored(name: str, path: Path) -> dict:
+    tensors, _ = storage.load_tensors(
+        path,
+        f"Get the course's own: git checkout -- results/weights/{path.name}. "
+        f"Weights of your own: course weights {name}",
+    )
+    return tensors
+
+
 def publish(name: str) -> None:
-    """Store the weights of the recorded run and write their card.
+    """Store the weights of the recorded run in half precision, measure them, write their card.
 
     Raises:
-        ValueError: the run is not in the ledger, or its weights are not on this machine.
+        ValueError: the run is not in the ledger, or its weights are not on this machine or damaged.
     """
-    from safetensors.torch import load_file, save_file
-
-    experiment = experiments.get(name)
-    runs = [
-        run
-        for run in ledger.select(name, profile=PROFILE)
-        if run["arm"] == ARM and run["seed"] == SEED
-    ]
-    source = experiments.weights_file(name, ARM, SEED, PROFILE)
-    if not runs or not source.exists():
+    run, source = _run(name), experiments.weights_file(name, ARM, SEED, PROFILE)
+    if not run or not source.exists():
         raise ValueError(
             f"Run `course experiment {name} --seeds 1 --arm {ARM}` on this machine first: "
-            + ("the ledger has no such run." if not runs else f"{source.name} is not there.")
+            + ("the ledger has no such run." if not run else f"{source.name} is not there.")
         )
-    tensors = load_file(source)
+    again = f"COURSE_RESULTS=build/again course experiment {name} --seeds 1 --arm {ARM}"
+    tensors, _ = storage.load_tensors(source, f"Train them again, beside the ledger: {again}")
     halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     folder = ledger.folder() / "weights"
-    folder.mkdir(parents=True, exist_ok=True)
-    about = {key: json.dumps(runs[-1][key]) for key in ("experiment", "arm", "seed", "data_sha256")}
-    save_file(halves, folder / f"{name}.safetensors", metadata=about)
-    text = card(experiment, runs[-1], sum(v.numel() for v in tensors.values()))
-    (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    about = {key: json.dumps(run[key]) for key in ("experiment", "arm", "seed", "data_sha256")}
+    storage.save_tensors(halves, folder / f"{name}.safetensors", about)
+    measure(name)
 
 
-def card(experiment: experiments.Experiment, run: dict, numbers: int) -> str:
-    """The model card, in Markdown: data, licence, training, metrics, limits."""
+def measure(name: str) -> None:
+    """Score the stored weights on test as a reader gets them, and write `NAME.json` and the card.
+
+    Raises:
+        ValueError: as `from_pretrained`, or the data are not those of the recorded run.
+    """
+    experiment, run, model = experiments.get(name), _run(name), from_pretrained(name)
+    data = load(experiment.dataset)
+    if not run or data.sha256 != run["data_sha256"]:
+        raise ValueError(
+            f"The stored weights of {name!r} were recorded on other data than those that can be "
+            f"reached now (source {data.source}), or their run is not in the ledger."
+        )
+    options, folder = experiment.options(PROFILE), ledger.folder() / "weights"
+    found = {
+        "sha256": hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest(),
+        "precision": runtime.precision()[0],
+        "metrics": experiment.report(model, data, **options),
+        "cases": experiment.cases(model, data, **options),
+    }
+    storage.write(folder / f"{name}.json", json.dumps(found, indent=1) + "\n")
+    storage.write(folder / f"{name}.md", card(name))
+
+
+def _run(name: str) -> dict:
+    """The line of the ledger whose weights are kept; empty if there is none."""
+    runs = ledger.select(name, profile=PROFILE)
+    return ([{}] + [run for run in runs if (run["arm"], run["seed"]) == (ARM, SEED)])[-1]
+
+
+def card(name: str) -> str:
+    """The model card, in Markdown: data, licence, training, metrics, limits.
+
+    It is made from the ledger and from what `measure` found, and a test compares.
+    """
     from course_utils.datasets.catalog import CATALOG
 
+    experiment, run, measured = experiments.get(name), _run(name), ledger.measured(name)
+    if not run or not measured:
+        raise ValueError(
+            f"A card of {name!r} needs its run in the ledger and a measured file: run "
+            f"`course weights {name} --card`."
+        )
+    stored = _stored(name, ledger.folder() / "weights" / f"{name}.safetensors")
+    numbers = sum(tensor.numel() for tensor in stored.values())
     data = CATALOG[run["dataset"]]
     settings = experiment.profiles[run["profile"]]
     aside = ("core_seconds", "best_epoch", "val_auroc", "val_threshold")  # not of the test set
+    intervals = measured["cases"]
     on_test = "\n".join(
-        f"| {key} | {value:.4g} |" for key, value in run["metrics"].items() if key not in aside
+        f"| {key} | {value:.4f} | "
+        + ("{:.3f} to {:.3f}".format(*intervals[key]) if key in intervals else "")
+        + " |"
+        for key, value in measured["metrics"].items()
+        if key not in aside
     )
     beside = "; ".join(f"{k} {run['metrics'][k]:.4g}" for k in aside if k in run["metrics"])
     return f"""# {experiment.title}
 
 Weights of one recorded run: arm "{run["arm"]}", seed {run["seed"]}, profile {run["profile"]}. The
 seed was fixed beforehand; other seeds score a little more or less, see
-[the ledger](../{experiment.name}.jsonl). {numbers:,} numbers in half precision.
+[the ledger](../{name}.jsonl). {numbers:,} numbers in half precision.
 
-- Network and training: `course_utils/experiments.py`, "{experiment.name}": {settings["size"]},
+- Network and training: `course_utils/experiments.py`, "{name}": {settings["size"]},
   {settings["fit"]}. From scratch, on the training images; validation chose the epoch.
 - Data: {data.title}, {run["split"]}, source "{run["source"]}". Licence of the data:
   {data.licence}. {data.citation}
 - Trained in {run["seconds"]:.0f} s on {run["device"]}, {run["precision"]}; {beside}.
 - Licence of the weights: that of the data where it asks for it, else CC BY 4.0.
 
-| metric, on test | value |
-|---|---|
+Measured on the stored file, computing in {measured["precision"]}; intervals are over test cases.
+
+| metric, on test | value | 95% interval |
+|---|---|---|
 {on_test}
 
 Limits: trained to teach. One data set, one way of taking the images, no outside test; scores fall

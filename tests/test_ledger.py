@@ -4,7 +4,9 @@ import json
 import math
 import os
 
+import numpy as np
 import pytest
+import scipy.stats
 
 from course_utils import experiments, ledger, runtime
 from course_utils.datasets import load
@@ -26,6 +28,7 @@ def line(seed=0, arm="attention", auroc=0.9, **changes):
         "source": "mirror",
         "data_sha256": "0" * 64,
         "split": "official",
+        "settings": {"fit": {"epochs": 2}, "arm": {"loss": arm}},
         "metrics": {"auroc": auroc},
         "seconds": 1.5,
         "device": "a CPU",
@@ -58,12 +61,45 @@ def test_incomplete_runs_and_undefined_numbers_are_refused(results):
     assert not list(results.iterdir())
 
 
-def test_a_line_cut_short_is_named(results):
+def test_a_line_cut_short_is_named_and_swallows_no_other(results, capsys):
+    path = results / "trial.jsonl"
     ledger.record(line())
-    with (results / "trial.jsonl").open("a") as file:
-        file.write('{"experiment": "tri')
-    with pytest.raises(ValueError, match=r"trial\.jsonl, line 2"):
-        ledger.read("trial")
+    whole = path.read_bytes()
+    for cut in (
+        b'{"experiment": "tri',
+        b'{"arm": "att',
+        b'{"arm": "attention"}',
+        b"\xff\x00",
+        b"7",
+    ):
+        path.write_bytes(whole + cut)  # cut off by a full disk or a lost battery
+        assert ledger.read("trial") == [line()]
+        ledger.record(line(seed=1))
+        capsys.readouterr()
+        assert ledger.read("trial") == [line(), line(seed=1)]
+        assert path.read_bytes().splitlines()[1] == cut
+    ledger._told.clear()
+    ledger.table("trial")
+    said = capsys.readouterr().out
+    assert said.count("trial.jsonl, line 2 is damaged") == 1, "once, not for each cell"
+    assert "Delete the line; `course experiment trial` runs it again." in said
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(results):
+    resource = pytest.importorskip("resource", reason="Windows has no limit for sizes of files")
+    path = results / "trial.jsonl"
+    ledger.record(line())
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        with pytest.raises(OSError) as failure:
+            ledger.record(line(seed=1))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert failure.value.filename == str(path)
+    assert path.read_bytes() == before
+    ledger.record(line(seed=1))
+    assert ledger.read("trial") == [line(), line(seed=1)]
 
 
 def test_mean_and_interval_are_those_of_student():
@@ -73,6 +109,31 @@ def test_mean_and_interval_are_those_of_student():
     assert math.isnan(ledger.mean_interval([1.0])[1])
     assert ledger.in_words([0.5]) == "0.500 (1 seed)"
     assert ledger.in_words([]) == "not recorded"
+
+
+def test_the_smallest_difference_that_could_have_been_shown_is_shown_four_times_in_five():
+    """Simulated: seeds that vary by 1 around the difference that `could_show` names for them."""
+    generator, unit = np.random.default_rng(0), [-1.0, -0.5, 0.0, 0.5, 1.0]
+    spread = np.std(unit, ddof=1)
+    paired = ledger.could_show(unit)
+    draws = generator.normal(paired, spread, (20000, 5))
+    shown = scipy.stats.ttest_1samp(draws, 0, axis=1).pvalue < 0.05
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.015)
+    unpaired = ledger.could_show(unit, [x + 7 for x in unit])
+    arms = generator.normal(0, spread, (2, 20000, 5))
+    shown = scipy.stats.ttest_ind(arms[0] + unpaired, arms[1], axis=1).pvalue < 0.05
+    assert np.mean(shown) == pytest.approx(0.8, abs=0.015)
+    assert paired > ledger.mean_interval(unit)[1]  # larger than the half width
+    assert ledger.could_show([x * 3 for x in unit]) == pytest.approx(3 * paired)
+    assert ledger.could_show([0.1, 0.1]) == 0.0 and math.isnan(ledger.could_show([1.0]))
+
+
+def test_single_view_is_taken_once_all_runs_have_it(results):
+    ledger.record(line(metrics={"map50": 0.9, "map50_one_view": 0.89}))
+    assert ledger.single_view("trial", "map50") == "map50_one_view"
+    ledger.record(line(seed=1, metrics={"map50": 0.9}))
+    assert ledger.single_view("trial", "map50") == "map50"
+    assert ledger.single_view("never", "map50") == "map50"
 
 
 def test_phantoms_and_other_profiles_never_enter_a_table(results):
@@ -106,6 +167,9 @@ def test_an_experiment_is_recorded_once_and_goes_on_where_it_stopped(results, mo
     assert [(run["arm"], run["seed"]) for run in runs] == [("attention", 0), ("control", 0)]
     assert set(runs[0]) == set(ledger.KEYS)
     assert runs[0]["source"] == "phantom"
+    settings = experiments.get("first_model").profiles["smoke"]
+    assert runs[0]["settings"]["fit"] == settings["fit"] and runs[0]["settings"]["images"] == 512
+    assert runs[0]["settings"]["arm"]["loss"] == "weighted_bce"
     assert {"auroc", "accuracy", "accuracy_at_val_threshold"} <= set(runs[0]["metrics"])
     assert runs[0]["data_sha256"] == load("pneumonia").sha256
 
@@ -114,6 +178,31 @@ def test_an_experiment_is_recorded_once_and_goes_on_where_it_stopped(results, mo
     with pytest.raises(ValueError, match="on other data"):
         experiments.run_all("first_model", ["attention"], seeds=2, profile="smoke")
     assert len(ledger.read("first_model")) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"precision": "bf16-mixed"},
+        {"data_sha256": "1" * 64},
+        {"settings": {"fit": {"epochs": 3}, "arm": {}}},
+    ],
+)
+def test_runs_under_different_conditions_are_no_pair(results, change):
+    ledger.record(line())
+    ledger.record(line(arm="control", auroc=0.8))
+    assert ledger.paired("trial", "attention", "control", "auroc") == [pytest.approx(0.1)]
+    ledger.record(line(seed=1))
+    ledger.record(line(seed=1, arm="control", **change))
+    with pytest.raises(ValueError, match=r"trial, seed 1.*not that of the arms.*course experiment"):
+        ledger.paired("trial", "attention", "control", "auroc")
+
+
+def test_runs_on_changed_files_are_not_recorded(monkeypatch):
+    monkeypatch.delenv("COURSE_RESULTS", raising=False)
+    monkeypatch.setattr(runtime, "revision", lambda: "0123456789ab+")
+    with pytest.raises(ValueError, match=r"commit your changes.*COURSE_RESULTS"):
+        experiments.run_all("first_model", ["attention"], seeds=99, profile="smoke")
 
 
 def test_every_recorded_run_of_the_course_is_complete_and_of_this_table():
@@ -125,7 +214,8 @@ def test_every_recorded_run_of_the_course_is_complete_and_of_this_table():
         runs = [json.loads(text) for text in path.read_text().splitlines()]
         assert runs, path.name
         for run in runs:
-            assert set(run) == set(ledger.KEYS)
+            assert set(run) | {"settings"} == set(ledger.KEYS)  # the oldest lines lack settings
+            assert "settings" not in run or not run["revision"].endswith("+")
             assert run["source"] in ("upstream", "mirror")
             assert run["arm"] in experiment.arms and run["dataset"] == experiment.dataset
         for profile in {run["profile"] for run in runs}:

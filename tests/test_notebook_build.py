@@ -1,13 +1,6 @@
-"""Building a notebook from its source, and the folded first cell on Colab, Kaggle and elsewhere."""
+"""Building a notebook from its source, and the public address in all of them."""
 
 import json
-import os
-import subprocess
-import sys
-import sysconfig
-import venv
-import zipfile
-from importlib.metadata import version
 from pathlib import Path
 
 import nbformat
@@ -137,6 +130,65 @@ def test_address_comes_from_pyproject(tmp_path, monkeypatch):
     assert chapters.address() == "https://a/b"
 
 
+@pytest.fixture
+def project(folder, tmp_path, monkeypatch):
+    """The folder of notebooks with two stored chapters, and a pyproject.toml like the course's."""
+    monkeypatch.setattr(chapters, "ROOT", tmp_path)
+    monkeypatch.setattr(chapters, "depends", lambda notebook: "")
+    text = (NOTEBOOKS.parent / "pyproject.toml").read_text()
+    (tmp_path / "pyproject.toml").write_text(text)
+    chapters.publish(None, folder)  # also where this course has an address
+    (folder / "source" / "01_two.md").write_text(SOURCE)
+    assert build(folder=folder) == 0
+    return tmp_path
+
+
+def contents(folder):
+    files = [folder / "pyproject.toml", *sorted((folder / "notebooks").glob("*.ipynb"))]
+    return [path.read_bytes() for path in files]
+
+
+def test_publishing_writes_the_address_everywhere_and_takes_it_out_again(project, folder, capsys):
+    before, outputs = contents(project), printed(read(folder))
+    version = read(folder).metadata.course.version
+    capsys.readouterr()
+    assert chapters.publish("some-one/a.course", folder) == 0
+    url = "https://github.com/some-one/a.course"
+    assert url in capsys.readouterr().out
+    assert chapters.address() == url
+    for name in ("00_one", "01_two"):
+        assert in_step(name, folder) == []
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
+        assert f"some-one/a.course/blob/main/notebooks/{name}.ipynb" in notebook.cells[0].source
+        assert notebook.cells[1].source.startswith(f'REPOSITORY = "{url}"  # filled in\n')
+    assert printed(read(folder)) == outputs  # a random text among them
+    assert read(folder).metadata.course.version == version  # own copies are not out of date
+    assert build(folder=folder) == 0
+    assert capsys.readouterr().out == "00_one: up to date\n01_two: up to date\n"
+    again = contents(project)
+    chapters.publish(f"{url}.git", folder)
+    assert contents(project) == again
+    chapters.publish("other/name", folder)  # a fork of a published course
+    assert b"some-one" not in b"".join(contents(project)) and in_step("00_one", folder) == []
+    chapters.publish(None, folder)
+    assert contents(project) == before
+
+
+def test_what_is_no_repository_is_refused_and_changes_nothing(project, folder):
+    before = contents(project)
+    words = ["", "name", "OWNER/NAME", "a/b/c", "-a/b", "a b/c", 'a/b"', "https://gitlab.com/a/b"]
+    for word in words:
+        with pytest.raises(ValueError, match=r"Expected OWNER/NAME"):
+            chapters.publish(word, folder)
+    assert contents(project) == before
+
+
+def test_publishing_without_a_place_for_the_address_is_refused(project, folder):
+    (project / "pyproject.toml").write_text('[project]\nname = "x"\n')
+    with pytest.raises(ValueError, match=r"no \[project\.urls\]"):
+        chapters.publish("a/b", folder)
+
+
 def test_source_without_a_title_is_refused(folder):
     (folder / "source" / "00_one.md").write_text("No title.\n")
     with pytest.raises(ValueError, match="must begin with a title"):
@@ -170,6 +222,10 @@ def test_prose_keeps_outputs_and_code_is_executed_again(folder, monkeypatch, cap
     assert "outputs kept" in capsys.readouterr().out
     assert printed(read(folder)) == printed(stored)  # a random text among them
     assert in_step("00_one", folder) == []
+
+    (folder / "source" / "first_cell.py").write_text('print("another set-up")')
+    assert build(folder=folder) == 0
+    assert "outputs kept" in capsys.readouterr().out and in_step("00_one", folder) == []
 
     edit(folder, 'print("last")', 'print("least")')
     assert build(folder=folder) == 0
@@ -214,6 +270,9 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     assert changed("course_utils/a.py", "from course_utils import b, ledger")
     assert changed("results/run.jsonl", "{}\n{}")
     assert not changed("results/another.jsonl", "{}")  # the notebook does not name it
+    notebook.cells[0].source += "\npublished = 0"
+    seen.append(chapters.depends(notebook))
+    assert changed("results/published.csv", "system,auroc")
 
 
 def test_outputs_depend_on_the_exercises_that_the_notebook_asks(tmp_path, monkeypatch):
@@ -253,6 +312,7 @@ def test_a_notebook_out_of_step_is_reported(folder, change, said):
     notebook = assemble("00_one", folder)
     for count, cell in enumerate(chapters.code_cells(notebook), start=1):
         cell.execution_count = count
+    notebook.metadata.course.depends = chapters.depends(notebook)
     chapters.save(notebook, folder / "00_one.ipynb")
     assert in_step("00_one", folder) == []
     change(notebook)
@@ -261,7 +321,22 @@ def test_a_notebook_out_of_step_is_reported(folder, change, said):
 
 
 def test_a_missing_notebook_is_reported(folder):
-    assert in_step("00_one", folder) == ["00_one: there is no 00_one.ipynb. Run `make notebooks`."]
+    assert in_step("00_one", folder) == [
+        "00_one: there is no 00_one.ipynb. Run `course notebooks`."
+    ]
+
+
+def test_a_damaged_notebook_is_reported_and_executed_again(folder, capsys):
+    assert build(folder=folder) == 0
+    path = folder / "00_one.ipynb"
+    path.write_text('{"cells": [')
+    (problem,) = in_step("00_one", folder)
+    assert "is damaged" in problem and "git checkout -- notebooks/00_one.ipynb" in problem
+    capsys.readouterr()
+    assert build(folder=folder) == 0
+    said = capsys.readouterr().out
+    assert "is damaged" in said and "It is executed again." in said and "executed in" in said
+    assert in_step("00_one", folder) == []
 
 
 def test_flawed_outputs_are_not_stored(folder, capsys):
@@ -351,134 +426,3 @@ def test_solutions_are_put_into_the_tagged_cells_only(folder):
     assert solved.cells[3].source == solution_source(name) != notebook.cells[3].source
     others = [i for i in range(len(notebook.cells)) if i != 3]
     assert all(solved.cells[i] == notebook.cells[i] for i in others)
-
-
-# The first cell ------------------------------------------------------------------------------
-
-FIRST = (NOTEBOOKS / "source" / "first_cell.py").read_text()
-
-
-def wheel(folder, name, number):
-    """An installable wheel with one empty module."""
-    info = f"{name}-{number}.dist-info"
-    with zipfile.ZipFile(folder / f"{name}-{number}-py3-none-any.whl", "w") as file:
-        file.writestr(f"{name}.py", "")
-        file.writestr(
-            f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n"
-        )
-        file.writestr(
-            f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        file.writestr(f"{info}/RECORD", "")
-
-
-@pytest.fixture
-def host(tmp_path):
-    """A stand-in for Colab: a Python with torch and without the course, and a course to clone.
-
-    Returns a function that runs a first cell there and gives the finished process.
-    """
-    wheels, repository, content = (tmp_path / n for n in ("wheels", "repository", "content"))
-    for path in (wheels, content, repository / "course_utils", repository / "notebooks"):
-        path.mkdir(parents=True)
-    wheel(wheels, "tiny_dependency", "1.0")
-    wheel(wheels, "numpy", "99.0")
-    (repository / "course_utils" / "__init__.py").write_text("")
-    (repository / "course_utils" / "checks.py").write_text(
-        "import tiny_dependency\ndef banner(): return 'Device: stand-in'\n"
-    )
-    (repository / "notebooks" / "00_one.ipynb").write_text("{}")
-    # The virtual environment sees this Python's packages, but not what is installed editable:
-    # Python does not follow .pth files in a folder that a .pth file names.
-    venv.create(tmp_path / "python", symlinks=os.name != "nt")
-    paths = {"base": str(tmp_path / "python"), "platbase": str(tmp_path / "python")}
-    Path(sysconfig.get_path("purelib", "venv", paths), "host.pth").write_text(
-        sysconfig.get_path("purelib")
-    )
-    python = Path(sysconfig.get_path("scripts", "venv", paths), "python")
-
-    def git(*words):
-        identity = ("-c", "user.name=x", "-c", "user.email=x@example.org")
-        subprocess.run(
-            ["git", "-C", repository, *identity, *words], check=True, capture_output=True
-        )
-
-    def run(requires, *, url=None, variable="COLAB_RELEASE_TAG", twice=False):
-        (repository / "pyproject.toml").write_text(
-            "[build-system]\nrequires = ['setuptools']\nbuild-backend = 'setuptools.build_meta'\n"
-            f"[project]\nname = 'stand-in'\nversion = '1'\ndependencies = {requires}\n"
-            "[tool.setuptools]\npackages = ['course_utils']\n"
-        )
-        if not (repository / ".git").exists():
-            git("init", "--quiet")
-            git("commit", "--quiet", "--allow-empty", "-m", "older")
-        git("add", ".")
-        git("commit", "--quiet", "--allow-empty", "-m", "newer")
-        url = repository.as_uri() if url is None else url
-        cell = FIRST.replace('REPOSITORY = ""', f"REPOSITORY = {url!r}", 1)
-        script = f"cell = {cell!r}\nexec(cell)\n" + ("exec(cell)\n" if twice else "")
-        script += "import os, numpy; print('in', os.getcwd()); print('numpy', numpy.__version__)"
-        hidden = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", "PYTHONPATH", "PIP_CONFIG_FILE")
-        environment = {k: v for k, v in os.environ.items() if k not in hidden}
-        environment |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(wheels), variable: "x"}
-        environment |= {"PIP_NO_BUILD_ISOLATION": "0", "PIP_CONFIG_FILE": os.devnull}
-        return subprocess.run(
-            [python, "-c", script], cwd=content, env=environment, capture_output=True, text=True
-        )
-
-    run.content = content
-    return run
-
-
-def test_hosted_first_cell_clones_installs_and_imports_without_a_restart(host):
-    done = host(["tiny_dependency", "numpy", "torch"], twice=True)
-    assert done.returncode == 0, done.stderr
-    numpy = f"numpy {version('numpy')}"
-    place = f"in {host.content / 'course' / 'notebooks'}"
-    assert done.stdout.splitlines() == ["Device: stand-in"] * 2 + [place, numpy]
-    assert (host.content / "course" / ".git" / "shallow").exists()
-    held = (host.content / "held.txt").read_text().split()
-    assert held == [f"{name}=={version(name)}" for name in ("torch", "torchvision", "numpy")]
-
-
-def test_hosted_first_cell_never_replaces_the_hosts_numpy(host):
-    done = host(["tiny_dependency", "numpy>=99"])  # a numpy 99 could be installed
-    assert done.returncode != 0
-    assert "This command failed" in done.stderr
-    assert f"(constraint) numpy=={version('numpy')}" in done.stderr
-
-
-@pytest.mark.parametrize("variable", ["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"])
-def test_hosted_first_cell_says_what_to_paste_or_why_cloning_failed(host, tmp_path, variable):
-    done = host([], url="", variable=variable)
-    assert done.returncode != 0 and "Paste the address" in done.stderr
-    assert list(host.content.iterdir()) == []
-    done = host([], url=(tmp_path / "nowhere").as_uri(), variable=variable)
-    assert done.returncode != 0
-    assert "This command failed: git clone" in done.stderr and "nowhere" in done.stderr
-
-
-def test_first_cell_elsewhere_says_how_to_set_up(host):
-    done = host([], variable="ELSEWHERE")
-    assert done.returncode != 0
-    assert "cannot import course_utils" in done.stderr
-    assert "make course" in done.stderr and "make lab" in done.stderr
-    assert list(host.content.iterdir()) == []
-
-
-def test_first_cell_of_the_course_prints_one_line():
-    hidden = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
-    environment = {k: v for k, v in os.environ.items() if k not in hidden}
-    done = subprocess.run(
-        [sys.executable, "-c", FIRST],
-        env=environment | {"COURSE_PROFILE": "smoke"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    (line,) = done.stdout.splitlines()
-    assert "Device: " in line and "profile: smoke" in line and "data: " in line
-
-
-def test_first_cell_is_short():
-    assert len(FIRST.splitlines()) <= 45

@@ -1,11 +1,13 @@
 """Stored weights: what was recorded comes back, says what it is, and errors say what to do."""
 
+import hashlib
 import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from course_utils import experiments, ledger, runtime, weights
+from course_utils import cli, experiments, ledger, runtime, weights
 from course_utils.datasets import load
 
 
@@ -36,7 +38,47 @@ def test_stored_weights_are_those_of_the_recorded_run(recorded):
         assert word in card
     table = card.split("| metric, on test |")[1].split("Limits")[0]
     assert "| auroc |" in table and "best_epoch" not in table and "best_epoch" in card
+    # The card tells what the stored file scores, not what the run did before it was halved.
+    measured = ledger.measured("first_model")
+    assert measured["metrics"] == report and f"| auroc | {report['auroc']:.4f} |" in card
+    low, high = measured["cases"]["accuracy"]
+    assert low < report["accuracy"] < high
     assert (ledger.folder() / "weights" / "first_model.safetensors").stat().st_size < 1e6
+
+
+def test_a_card_is_renewed_from_the_stored_file(recorded, capsys):
+    weights.publish("first_model")
+    folder = ledger.folder() / "weights"
+    before = (folder / "first_model.md").read_text()
+    broken = {
+        k: torch.zeros_like(v) for k, v in load_file(folder / "first_model.safetensors").items()
+    }
+    save_file(broken, folder / "first_model.safetensors")
+    assert cli.main(["weights", "first_model", "--card"]) == 0
+    assert (folder / "first_model.md").read_text() != before
+    assert ledger.measured("first_model")["metrics"]["auroc"] == 0.5
+    path = ledger.folder() / "first_model.jsonl"
+    path.write_text(path.read_text().replace(recorded["data_sha256"], "f" * 64))
+    assert cli.main(["weights", "first_model", "--card"]) == 1
+    assert "on other data" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["pneumonia", "hippocampus", "isic2017", "bccd"])
+def test_the_measured_file_is_the_stored_one_and_scores_as_its_run(name):
+    measured = ledger.measured(name)
+    path = ledger.folder() / "weights" / f"{name}.safetensors"
+    assert measured["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    run = next(
+        run
+        for run in ledger.select(name)
+        if (run["arm"], run["seed"]) == (weights.ARM, weights.SEED)
+    )
+    for metric, value in measured["metrics"].items():
+        if metric in run["metrics"] and metric != "val_threshold":
+            assert value == pytest.approx(run["metrics"][metric], abs=0.012), metric
+    assert {ledger.single_view(name, m) for m in experiments.get(name).shown} <= set(
+        measured["cases"]
+    )
 
 
 def test_what_is_not_stored_is_named(recorded, monkeypatch):
@@ -47,6 +89,14 @@ def test_what_is_not_stored_is_named(recorded, monkeypatch):
     experiments.weights_file("first_model", "attention", 0, "smoke").unlink()
     with pytest.raises(ValueError, match="is not there"):
         weights.publish("first_model")
+
+
+def test_damaged_weights_of_a_run_are_not_published(recorded):
+    path = experiments.weights_file("first_model", "attention", 0, "smoke")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"is damaged .*course experiment first_model --seeds 1"):
+        weights.publish("first_model")
+    assert not (ledger.folder() / "weights").exists()
 
 
 def test_a_network_of_another_size_is_refused(recorded, monkeypatch):

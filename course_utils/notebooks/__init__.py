@@ -5,8 +5,8 @@ makes the scoreboard, `pages` writes HTML, `lab` opens a learner's copies. The w
 command stand on the functions below.
 """
 
-from .chapters import build, in_step, with_solutions
+from .chapters import build, in_step, publish, with_solutions
 from .course import run
 from .lab import open_lab
 
-__all__ = ["build", "in_step", "open_lab", "run", "with_solutions"]
+__all__ = ["build", "in_step", "open_lab", "publish", "run", "with_solutions"]

@@ -17,8 +17,9 @@ from pathlib import Path
 import jupytext
 import nbformat
 
+from .. import storage
 from ..runtime import ROOT
-from . import execute
+from . import execute, numbers
 
 NOTEBOOKS = ROOT / "notebooks"
 EXERCISE = "exercise-"  # the tag `exercise-images.dice` marks the learner's cell of `images.dice`
@@ -40,10 +41,15 @@ _FIRST_CELL = {
     "jupyter": {"source_hidden": True},  # folded in JupyterLab
     "tags": ["first-cell", "nbval-ignore-output"],
 }
+_GITHUB = "https://github.com/"
 _BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
 )
+_URLS = re.compile(r'^(?:# )?\[project\.urls\](\r?\n)(?:# )?Repository = "[^"\n]*"', re.M)
+
+
+_RESTORE = "Run `course notebooks`, or get the stored one: git checkout -- notebooks/{}"
 
 
 def names(chapters: list[str] | None = None, folder: Path = NOTEBOOKS) -> list[str]:
@@ -79,9 +85,12 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
     cells = jupytext.reads(source.read_text(encoding="utf-8"), fmt="md:myst").cells
     if not cells or cells[0].cell_type != "markdown" or not cells[0].source.startswith("# "):
         raise ValueError(f"{source} must begin with a title: a line `# Title`.")
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = numbers.plain(cell.source)
+        elif "alt" in cell.metadata:
+            cell.metadata["alt"] = numbers.plain(cell.metadata["alt"])
     first = (folder / "source" / "first_cell.py").read_text(encoding="utf-8").strip()
-    if url := address():
-        first = first.replace('REPOSITORY = ""', f'REPOSITORY = "{url}"', 1)
     cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
     # An id comes from the cell's text: moving a cell, or editing another one, keeps it.
     seen: Counter[str] = Counter()
@@ -90,14 +99,62 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
         seen[cell.id] += 1
         if seen[cell.id] > 1:
             cell.id += f"-{seen[cell.id]}"
-    if url.startswith("https://github.com/"):  # Colab opens notebooks from there only
-        badge = _BADGE.format(owner_and_name=url.removeprefix("https://github.com/"), name=name)
-        title, _, promise = cells[0].source.partition("\n")
-        cells[0].source = f"{title}\n\n{badge}\n{promise}"
+    # The version is that of the text: a public address does not make another version of it.
     version = digest([[cell.cell_type, cell.source] for cell in cells])
-    return nbformat.v4.new_notebook(
+    notebook = nbformat.v4.new_notebook(
         cells=cells, metadata=_METADATA | {"course": {"version": version}}
     )
+    _fill_in(notebook, name, address())
+    return notebook
+
+
+def _fill_in(notebook: nbformat.NotebookNode, name: str, url: str) -> None:
+    """Put the public address into set-up cell and badge; an empty one takes both out again."""
+    title, first = notebook.cells[:2]
+    first.source = re.sub(
+        r'^REPOSITORY = "[^"\n]*"', f'REPOSITORY = "{url}"', first.source, count=1, flags=re.M
+    )
+    title.source = re.sub(r"^\[!\[Open in Colab\].*\n\n", "", title.source, flags=re.M)
+    if url.startswith(_GITHUB):  # Colab opens notebooks from there only
+        badge = _BADGE.format(owner_and_name=url.removeprefix(_GITHUB), name=name)
+        head, _, promise = title.source.partition("\n")
+        title.source = f"{head}\n\n{badge}\n{promise}"
+
+
+def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
+    """Write the public address into pyproject.toml and into the stored notebooks.
+
+    Nothing is executed, outputs stay, and without an address all files are again as before.
+
+    Args:
+        repository: OWNER/NAME on GitHub, or its address there; None takes it out.
+        folder: holds the notebooks.
+
+    Raises:
+        ValueError: not a name that GitHub would give, or pyproject.toml has no place for it.
+    """
+    name = (repository or "").removeprefix(_GITHUB).removesuffix("/").removesuffix(".git")
+    good = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}", name)
+    if repository is not None and (not good or name == "OWNER/NAME"):
+        raise ValueError(
+            f"{repository!r} is not a repository on GitHub. Expected OWNER/NAME, as in "
+            f"{_GITHUB}OWNER/NAME."
+        )
+    hidden, shown = ("# ", "OWNER/NAME") if repository is None else ("", name)
+    path = ROOT / "pyproject.toml"
+    lines = rf'{hidden}[project.urls]\1{hidden}Repository = "{_GITHUB}{shown}"'
+    text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
+    if not found:
+        raise ValueError("pyproject.toml has no [project.urls] with a line `Repository = ...`.")
+    path.write_bytes(text.encode())
+    for name in names(None, folder):
+        path = folder / f"{name}.ipynb"
+        if path.exists():
+            notebook = nbformat.read(path, as_version=4)
+            _fill_in(notebook, name, address())
+            save(notebook, path)
+    print(f"Public address: {address() or 'none'}. Commit pyproject.toml and notebooks/.")
+    return 0
 
 
 def digest(value) -> str:
@@ -110,12 +167,18 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
+def _sources(notebook: nbformat.NotebookNode) -> list[str]:
+    """The chapter's own code: without the set-up cell, which puts out one line on the machine."""
+    cells = code_cells(notebook)
+    return [cell.source for cell in cells if "first-cell" not in cell.metadata.get("tags", [])]
+
+
 def depends(notebook: nbformat.NotebookNode) -> str:
     """A name for what the course puts into a notebook's outputs, beside the notebook's own cells.
 
     It covers the modules of `course_utils` that the cells import, directly or through another one,
-    and if the ledger is among them the runs and weights of the experiments that the cells name. Of
-    the exercises only those count that the notebook asks.
+    and if the ledger is among them the runs and weights of the experiments that the cells name, and
+    the published figures. Of the exercises only those count that the notebook asks.
     """
     from IPython.core.inputtransformer2 import TransformerManager
 
@@ -124,7 +187,7 @@ def depends(notebook: nbformat.NotebookNode) -> str:
     plain = TransformerManager().transform_cell  # turns `%magic` and `!command` into Python
     with tempfile.TemporaryDirectory() as temporary:
         script = Path(temporary, "notebook.py")
-        script.write_text("".join(plain(cell.source) for cell in code_cells(notebook)), "utf-8")
+        storage.write(script, "".join(plain(cell.source) for cell in code_cells(notebook)))
         finder = ModuleFinder(path=[str(ROOT)])
         try:
             finder.run_script(str(script))
@@ -139,9 +202,9 @@ def depends(notebook: nbformat.NotebookNode) -> str:
     asked = {name.split(".")[0] for cell in notebook.cells for name in exercise_names(cell)}
     files -= {ROOT / "course_utils" / "exercises" / f"{key}.py" for key in set(CHAPTERS) - asked}
     if "course_utils.ledger" in finder.modules:
-        words = set(re.findall(r"\w+", "\n".join(cell.source for cell in code_cells(notebook))))
+        words = set(re.findall(r"\w+", "\n".join(_sources(notebook))))
         recorded = (ROOT / "results").rglob("*")
-        kinds = (".jsonl", ".safetensors")
+        kinds = (".jsonl", ".safetensors", ".csv")
         files |= {path for path in recorded if path.suffix in kinds and path.stem in words}
     return digest(
         [[p.relative_to(ROOT).as_posix(), digest(p.read_bytes().hex())] for p in sorted(files)]
@@ -152,8 +215,11 @@ def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
     """What sets a stored notebook apart from its source, in sentences; none when they agree."""
     path = folder / f"{name}.ipynb"
     if not path.exists():
-        return [f"{name}: there is no {path.name}. Run `make notebooks`."]
-    expected, stored = assemble(name, folder), nbformat.read(path, as_version=4)
+        return [f"{name}: there is no {path.name}. Run `course notebooks`."]
+    try:
+        expected, stored = assemble(name, folder), read(path, _RESTORE.format(path.name))
+    except storage.Damaged as problem:
+        return [str(problem)]
     problems = []
     if len(expected.cells) != len(stored.cells):
         problems.append(
@@ -170,7 +236,7 @@ def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
     counts = [cell.execution_count for cell in code_cells(stored)]
     if counts != list(range(1, len(counts) + 1)):
         problems.append(f"{name}: the cells were not executed in order: {counts}.")
-    return [f"{problem} Run `make notebooks`." for problem in problems]
+    return [f"{problem} Run `course notebooks`." for problem in problems]
 
 
 def build(chapters: list[str] | None = None, force: bool = False, folder: Path = NOTEBOOKS) -> int:
@@ -192,11 +258,16 @@ def build(chapters: list[str] | None = None, force: bool = False, folder: Path =
         print(f"{name}: ", end="", flush=True)
         notebook, path = assemble(name, folder), folder / f"{name}.ipynb"
         notebook.metadata.course.depends = depends(notebook)
-        stored = nbformat.read(path, as_version=4) if path.exists() else None
+        try:
+            stored = read(path, "It is executed again.") if path.exists() else None
+        except storage.Damaged as problem:
+            print(problem, end=" ", flush=True)
+            stored = None
         if stored and not force and _keep_outputs(notebook, stored):
             changed = notebook != stored
             print("text updated, outputs kept" if changed else "up to date")
         else:
+            storage.try_writing(folder)  # before minutes of work, not after them
             start = time.monotonic()
             failure = execute.execute(
                 notebook, folder, {"COURSE_PROFILE": "standard", "COURSE_DATA": "real"}
@@ -217,7 +288,7 @@ def build(chapters: list[str] | None = None, force: bool = False, folder: Path =
 def _keep_outputs(new: nbformat.NotebookNode, old: nbformat.NotebookNode) -> bool:
     """Take over the outputs of equal code; False where there is none."""
     fresh, kept = code_cells(new), code_cells(old)
-    if [cell.source for cell in fresh] != [cell.source for cell in kept]:
+    if len(fresh) != len(kept) or _sources(new) != _sources(old):
         return False
     if new.metadata.course.depends != old.metadata.get("course", {}).get("depends"):
         return False
@@ -230,9 +301,24 @@ def _keep_outputs(new: nbformat.NotebookNode, old: nbformat.NotebookNode) -> boo
 
 def save(notebook: nbformat.NotebookNode, path: Path) -> None:
     """Write a notebook whole or not at all: an interrupted run leaves the file as it was."""
-    temporary = path.with_suffix(".tmp")
-    nbformat.write(notebook, temporary)
-    temporary.replace(path)
+    with storage.whole(path) as part:
+        nbformat.write(notebook, part)
+
+
+def read(path: Path, remedy: str) -> nbformat.NotebookNode:
+    """A notebook from its file.
+
+    Raises:
+        storage.Damaged: the file is no notebook; `remedy` says what to do.
+    """
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        code_cells(notebook), notebook.metadata.get("course", {}).get("version")
+    except OSError:
+        raise
+    except Exception as problem:  # nbformat's errors have no common base
+        raise storage.Damaged(path, problem, remedy) from problem
+    return notebook
 
 
 def with_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:

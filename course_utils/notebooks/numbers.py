@@ -1,0 +1,240 @@
+"""Numbers in texts, tied to the recorded run, the stored output or the source they come from.
+
+Right behind the number, or the number word, the SOURCE text holds a comment that computes it:
+
+    -0.0002 ± 0.0005<!-- paired(hippocampus, attention, dice_anterior) -->
+    0.009<!-- published(hippocampus, "MONAI DynUNet, fold 0", dice_anterior)
+          - mean(hippocampus, attention, dice_anterior) -->
+    4.5<!-- output("mean logit of the ill") -->
+
+It is Python in which unknown words are texts, so that only names with blanks need quotes. The names:
+the methods of `Sources`, `abs`, `min`, `max` and `round`. `course results --readme` renews what went
+stale, a test compares, and readers never see the comments: the builder takes them out.
+"""
+
+import math
+import operator
+import re
+import statistics
+from itertools import zip_longest
+from pathlib import Path
+
+import nbformat
+
+from .. import ledger, storage
+from ..runtime import ROOT
+
+WORDS = "none one two three four five six seven eight nine ten eleven twelve".split()
+_NUMBER = r"[+-]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
+TIE = re.compile(
+    rf"(?P<shown>(?<![\w.]){_NUMBER}(?: ± {_NUMBER})?%?|\b(?i:{'|'.join(WORDS)}))"
+    r"<!-- (?P<code>.*?) -->",
+    re.DOTALL,
+)
+NAMES = (
+    "mean", "paired", "gap", "seed", "could_show", "correlation", "unpaired", "published",
+    "measured", "output",
+)  # fmt: skip
+_LOOSE = re.compile(rf"<!-- [^>]*\b(?:{'|'.join(NAMES)})\(.*?-->", re.DOTALL)
+
+
+class Estimate(float):
+    """A mean with the half width of its interval, `half`."""
+
+    half: float
+
+    def __new__(cls, numbers):
+        mean, half = ledger.mean_interval(numbers)
+        made = super().__new__(cls, mean)
+        made.half = half
+        return made
+
+    def __neg__(self):
+        made = float.__new__(Estimate, -float(self))
+        made.half = self.half
+        return made
+
+
+class Sources(dict):
+    """What a comment can name; any other word is a text."""
+
+    def __init__(self, chapter: str = ""):
+        """`chapter`: the number of the text's own chapter, whose stored outputs `output` reads."""
+        super().__init__(abs=abs, min=min, max=max, round=round)
+        self.update((name, getattr(self, name)) for name in NAMES)
+        self.chapter = chapter
+
+    def __missing__(self, word):
+        return word
+
+    @staticmethod
+    def _values(experiment, arm, metric):
+        """Seed to value; from a single view of each image once all runs have that."""
+        return ledger.values(experiment, arm, ledger.single_view(experiment, metric))
+
+    @staticmethod
+    def _pairs(experiment, arm, metric, against):
+        return ledger.paired(experiment, arm, against, ledger.single_view(experiment, metric))
+
+    def mean(self, experiment, arm, metric):
+        """Mean over the recorded seeds, with its interval."""
+        return Estimate(self._values(experiment, arm, metric).values())
+
+    def paired(self, experiment, arm, metric, against="control"):
+        """Mean difference of two arms over the seeds that they share, with its interval."""
+        return Estimate(self._pairs(experiment, arm, metric, against))
+
+    def gap(self, experiment, arm, metric, other, against="control"):
+        """By how much the difference in one metric is above that in another, with its interval."""
+        both = (self._pairs(experiment, arm, name, against) for name in (metric, other))
+        return Estimate([a - b for a, b in zip(*both, strict=True)])
+
+    def seed(self, experiment, arm, number, metric):
+        """One recorded run."""
+        return self._values(experiment, arm, metric)[number]
+
+    def could_show(self, experiment, arm, metric, against="control"):
+        """The smallest difference that these pairs would have shown."""
+        return ledger.could_show(self._pairs(experiment, arm, metric, against))
+
+    def correlation(self, experiment, arm, metric, against="control"):
+        """Of two arms over the seeds that they share."""
+        ours, theirs = (self._values(experiment, name, metric) for name in (arm, against))
+        return statistics.correlation(*zip(*((ours[s], theirs[s]) for s in set(ours) & set(theirs))))
+
+    def unpaired(self, experiment, arm, metric, against="control"):
+        """Half width of the interval of a difference as if the arms had no seed in common."""
+        return math.hypot(*(self.mean(experiment, name, metric).half for name in (arm, against)))
+
+    @staticmethod
+    def published(dataset, system, metric):
+        """A score of `results/published.csv`; the beginning of a system's name will do."""
+        table = ledger.published(dataset)
+        (found,) = table.loc[table["system"].str.startswith(system), metric]
+        return float(found)
+
+    @staticmethod
+    def measured(experiment, metric, key="metrics"):
+        """What the stored weights score; with "cases", half the interval over test cases."""
+        if key == "metrics":
+            return ledger.measured(experiment)[key][metric]
+        low, high = ledger.measured(experiment)[key][ledger.single_view(experiment, metric)]
+        return (high - low) / 2
+
+    def output(self, words="", chapter=None):
+        """The numbers of the stored notebook's printed lines that hold the words."""
+        (path,) = (ROOT / "notebooks").glob(f"{chapter or self.chapter}_*.ipynb")
+        return [
+            float(number.replace(",", "")) / (100 if percent else 1)
+            for line in _printed(path)
+            if words in line
+            for number, percent in re.findall(rf"({_NUMBER})(%?)", line.replace(words, " ", 1))
+        ]
+
+
+def _printed(path: Path) -> list[str]:
+    """Lines of all text outputs; a table's column titles are part of none."""
+    lines = []
+    for cell in nbformat.read(path, as_version=4).cells:
+        for output in cell.get("outputs", []):
+            text = output.get("text") or output.get("data", {}).get("text/plain", "")
+            lines += [re.sub(r" +", " ", line) for line in text.splitlines()]
+    return lines
+
+
+def plain(text: str) -> str:
+    """The text as readers see it, without the comments."""
+    return TIE.sub(lambda found: found["shown"], text)
+
+
+def renewed(text: str, chapter: str = "") -> tuple[str, list[str]]:
+    """The text with each tied number as it should be; and what was wrong, line by line.
+
+    A number keeps the decimals and the signs that it shows. What cannot be computed stays.
+    """
+    sources, problems = Sources(chapter), []
+
+    def renew(found: re.Match) -> str:
+        line = text.count("\n", 0, found.start()) + 1
+        try:
+            value = eval(f"({found['code']})", {"__builtins__": {}}, sources)  # our own texts
+            right = _like(found["shown"], value)
+        except Exception as problem:  # whatever a mistyped comment raises
+            said = f"{type(problem).__name__}: {problem}"
+            problems.append(f"line {line}: {found['code']!r} cannot be computed ({said})")
+            return found[0]
+        if right != found["shown"]:
+            problems.append(f"line {line}: {found['shown']!r} should be {right!r} ({found['code']})")
+        return f"{right}<!-- {found['code']} -->"
+
+    new = TIE.sub(renew, text)
+    for loose in _LOOSE.finditer(TIE.sub("", text)):
+        problems.append(f"no number stands right before {loose[0]!r}")
+    return new, problems
+
+
+def _like(shown: str, value) -> str:
+    """The value as it would be written where `shown` stands."""
+    if isinstance(value, list):  # numbers of an output: one of them, or nothing to choose from
+        fits = [v for v in value if _like(shown, v) == shown]
+        if not fits and len(set(value)) != 1:
+            raise LookupError(f"the output has {sorted(set(value)) or 'no such line'}")
+        value = (fits or value)[0]
+    if shown.lower() in WORDS:
+        word = WORDS[operator.index(round(value))]
+        return word.capitalize() if shown[0].isupper() else word
+    scale = 100 if shown.endswith("%") else 1
+    parts = shown.removesuffix("%").split(" ± ")
+    numbers = [value, value.half] if len(parts) == 2 else [value]
+    said = " ± ".join(map(_written, parts, [scale * float(n) for n in numbers]))
+    return said + "%" * shown.endswith("%")
+
+
+def _written(shown: str, number: float) -> str:
+    places = len(shown.partition(".")[2])
+    if abs(number - float(shown.replace(",", ""))) <= 0.5 * 10**-places * (1 + 1e-6):
+        return shown  # 0.0125 may be written 0.012 or 0.013
+    sign = "+" if shown.startswith("+") else ""
+    text = f"{number:{sign}{',' if ',' in shown else ''}.{places}f}"
+    return re.sub(r"^([+-]?)0\.", r"\1.", text) if re.match(r"[+-]?\.", shown) else text
+
+
+def texts() -> list[Path]:
+    """The texts whose numbers are guarded."""
+    results = ROOT / "results"
+    found = [ROOT / "README.md", results / "README.md", *sorted((results / "weights").glob("*.md"))]
+    return found + sorted((ROOT / "notebooks" / "source").glob("*.md"))
+
+
+def check(renew: bool = False) -> list[str]:
+    """Where texts do not agree with the ledger and its like, in sentences; `renew` mends that."""
+    from .. import experiments, weights
+
+    tables = {
+        ROOT / "README.md": experiments.readme,
+        ROOT / "results" / "README.md": experiments.all_metrics,
+    }
+    found = []
+    for path in texts():
+        text = path.read_text(encoding="utf-8")
+        problems: list[str] = []
+        if path.parent.name == "weights":
+            try:
+                made = weights.card(path.stem)
+            except ValueError as problem:
+                made, problems = text, [str(problem)]
+        else:
+            text, problems = renewed(text, path.name[:2])
+            made = tables.get(path, str)(text)
+        problems += _differences(text, made)
+        found += [f"{path.relative_to(ROOT)}, {problem}" for problem in problems]
+        if renew and problems:
+            storage.write(path, made)
+    return found
+
+
+def _differences(text: str, made: str) -> list[str]:
+    old, new = text.splitlines(), made.splitlines()
+    pairs = enumerate(zip_longest(old, new), 1)
+    found = [f"line {line}: {a!r} should be {b!r}" for line, (a, b) in pairs if a != b]
+    return found if len(old) == len(new) else found[:1]  # behind a line more all lines differ
