@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import (
     PackageNotFoundError,
-    distribution,
+    distributions,
     metadata,
     requires,
     version,
@@ -104,11 +104,13 @@ def _install() -> Line:
     anew = "In the folder of the course: `make check`, or `python -m pip install -e .`"
     if not all((runtime.ROOT / name).exists() for name in ("pyproject.toml", "notebooks")):
         return False, f"Course: {runtime.ROOT} holds the code without the notebooks. {anew}"
-    try:
-        source = json.loads(distribution(NAME).read_text("direct_url.json") or "{}")
-    except PackageNotFoundError:
+    # Building leaves a second set of metadata in the course's own folder, which says nothing of it.
+    found = list(distributions(name=NAME))
+    if not found:
         return False, f"Course: it is not installed in {sys.prefix}. {anew}"
-    if not source.get("dir_info", {}).get("editable"):
+    sources = [json.loads(text) for one in found if (text := one.read_text("direct_url.json"))]
+    source = next((one for one in sources if one.get("dir_info", {}).get("editable")), None)
+    if source is None:
         return False, f"Course: a copy is installed, not this folder. {anew}"
     where = Path(url2pathname(urlparse(source["url"]).path))
     if where.resolve() != runtime.ROOT:

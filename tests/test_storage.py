@@ -372,13 +372,16 @@ def test_an_install_that_is_not_this_checkout_is_seen(monkeypatch, tmp_path):
             return self.text
 
     found = Found()
-    monkeypatch.setattr(checks, "distribution", lambda name: found)
+    left_by_building = Found()  # in the course's own folder, and seen first
+    monkeypatch.setattr(checks, "distributions", lambda name: [left_by_building, found])
     assert "a copy is installed, not this folder" in checks._install()[1]
     url = (tmp_path / "other").as_uri()
     found.text = json.dumps({"url": url, "dir_info": {"editable": True}})
     assert f"set up for {tmp_path / 'other'}" in checks._install()[1]
     found.text = json.dumps({"url": runtime.ROOT.as_uri(), "dir_info": {"editable": True}})
     assert checks._install()[0]
+    monkeypatch.setattr(checks, "distributions", lambda name: [])
+    assert "it is not installed in" in checks._install()[1]
     monkeypatch.setattr(runtime, "ROOT", tmp_path)
     good, text = checks._install()
     assert not good and "without the notebooks" in text
