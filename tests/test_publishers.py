@@ -19,7 +19,7 @@ import pytest
 from test_fetch import CONTENT, FILE, SHA256, cached, offer
 
 from course_utils import datasets
-from course_utils.datasets import CATALOG, DataError, Unreachable, fetching, load
+from course_utils.datasets import CATALOG, DataError, Unreachable, fetching, load, transfer
 from course_utils.datasets.archives import manifest
 from course_utils.datasets.catalog import Source
 from course_utils.datasets.commands import in_reach
@@ -231,6 +231,17 @@ def test_a_slow_drip_is_ended(course, tmp_path, monkeypatch, header):
         fetch("pneumonia")
     assert time.monotonic() - start < 4
     assert cached(tmp_path) == []
+
+
+def test_what_is_cut_off_at_the_end_is_never_taken_for_whole(monkeypatch):
+    class Slow(threading.Event):
+        def set(self):
+            super().set()
+            time.sleep(0.2)  # the work has ended before anyone looks
+
+    monkeypatch.setattr(transfer.threading, "Event", Slow)
+    with pytest.raises(transfer.Failed, match="not finished"):
+        transfer._within(0.01, lambda stop: stop.wait())
 
 
 def test_the_time_allowed_suits_the_size():

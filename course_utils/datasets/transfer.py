@@ -9,12 +9,10 @@ from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import time
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 from .errors import disk_error
-
-T = TypeVar("T")
 
 
 class Failed(Exception):
@@ -87,11 +85,12 @@ def _within(seconds: float, work: Callable[[threading.Event], None]) -> None:
     thread.start()
     try:
         thread.join(max(seconds, 0))
+        late = thread.is_alive()  # asked before `stop`, which ends it halfway
     finally:
         stop.set()
     if problems:
         raise problems[0]
-    if thread.is_alive():
+    if late:
         raise Failed(f"not finished within {seconds:.0f} s: the line or the server is too slow")
 
 
@@ -120,11 +119,9 @@ def _answer(url: str, timeout: tuple[float, float]) -> Iterator[Any]:
 def _retry_after(header: str) -> float | None:
     """Seconds from a number or a date; None where it is neither."""
     with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return (
-            max(float(header), 0)
-            if header.isdigit()
-            else (max(parsedate_to_datetime(header).timestamp() - time(), 0))
-        )
+        if header.isdigit():
+            return float(header)
+        return max(parsedate_to_datetime(header).timestamp() - time(), 0)
     return None
 
 
