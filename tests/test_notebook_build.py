@@ -266,7 +266,8 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
 
     assert not changed("course_utils/c.py", "x = 1")
     assert not changed("results/run.jsonl", "{}")
-    assert changed("course_utils/b.py", "def g(): return 2")
+    assert changed("course_utils/b.py", "def g():\n    return 2")
+    assert not changed("course_utils/b.py", 'def g():  # why\n    "What."\n\n    return 2')
     assert changed("course_utils/a.py", "from course_utils import b, ledger")
     assert changed("results/run.jsonl", "{}\n{}")
     assert not changed("results/another.jsonl", "{}")  # the notebook does not name it
@@ -306,6 +307,7 @@ def test_outputs_depend_on_the_exercises_that_the_notebook_asks(tmp_path, monkey
         (lambda nb: nb.cells[3].update(execution_count=7), "not executed in order"),
         (lambda nb: nb.metadata.language_info.update(version="3.99"), "language_info"),
         (lambda nb: nb.metadata.course.update(version=""), "version is not"),
+        (lambda nb: nb.metadata.course.update(depends="of before"), "published figures changed"),
     ],
 )
 def test_a_notebook_out_of_step_is_reported(folder, change, said):

@@ -4,11 +4,14 @@ A chapter's code cells are executed again only when they, or the modules of the 
 import, changed. A change of prose keeps the stored outputs.
 """
 
+import ast
 import hashlib
+import io
 import json
 import re
 import tempfile
 import time
+import tokenize
 import tomllib
 from collections import Counter
 from modulefinder import ModuleFinder
@@ -206,9 +209,23 @@ def depends(notebook: nbformat.NotebookNode) -> str:
         recorded = (ROOT / "results").rglob("*")
         kinds = (".jsonl", ".safetensors", ".csv")
         files |= {path for path in recorded if path.suffix in kinds and path.stem in words}
-    return digest(
-        [[p.relative_to(ROOT).as_posix(), digest(p.read_bytes().hex())] for p in sorted(files)]
-    )
+    return digest([[p.relative_to(ROOT).as_posix(), digest(_acting(p))] for p in sorted(files)])
+
+
+def _acting(path: Path) -> str:
+    """What of a file can change an output: of code all but docstrings and comments."""
+    if path.suffix != ".py":
+        return path.read_bytes().hex()
+    text = path.read_text(encoding="utf-8")
+    lines: list[str] = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            first, last = node.body[0].lineno - 1, node.body[0].end_lineno or 0
+            lines[first:last] = [""] * (last - first)
+    return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
 def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
@@ -233,6 +250,8 @@ def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
         problems.append(f"{name}: kernelspec or language_info is not the course's.")
     if expected.metadata.course.version != stored.metadata.get("course", {}).get("version"):
         problems.append(f"{name}: the notebook's version is not that of its source.")
+    if depends(expected) != stored.metadata.get("course", {}).get("depends"):
+        problems.append(f"{name}: the course's code, runs or published figures changed since.")
     counts = [cell.execution_count for cell in code_cells(stored)]
     if counts != list(range(1, len(counts) + 1)):
         problems.append(f"{name}: the cells were not executed in order: {counts}.")
