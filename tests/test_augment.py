@@ -47,6 +47,15 @@ def test_colour_changes_want_three_channels(how, y, channels):
         how(torch.rand(4, channels, 48, 64), y)
 
 
+def test_exposure_cuts_nothing_off():
+    """A bright chest that is brightened until its lungs are white shows nothing any more."""
+    torch.manual_seed(0)
+    bright = 0.6 + 0.39 * torch.rand(64, 1, 28, 28)
+    changed, _ = augment.xray(bright, torch.zeros(64))
+    assert 0 < changed.min() and changed.max() < 1
+    assert all(len(image.unique()) > 300 for image in changed)
+
+
 @pytest.mark.parametrize(
     ("how", "y"), [(augment.skin, MASKS), (augment.smears, BOXES), (augment.xray, torch.zeros(4))]
 )
