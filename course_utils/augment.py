@@ -217,8 +217,9 @@ def _xray():
         # Black corners would be a mark that no validation image bears: repeat the border instead.
         K.RandomAffine(10, (0.1, 0.1), (0.9, 1.1), p=1.0, padding_mode="border"),
         K.RandomHorizontalFlip(),
-        # Exposure as a curve: brightness that is added would clip a bright chest to white.
-        K.RandomGamma((0.4, 2.5), p=1.0),
+        # Exposure as a curve: brightness that is added would clip a bright chest to white. These
+        # powers leave the mean brightness of all images as it is.
+        K.RandomGamma((0.4, 1.6), p=1.0),
         data_keys=["input"],
     )
 
