@@ -154,11 +154,18 @@ def _data(arguments) -> int:
 
 
 def _progress(_) -> int:
-    from course_utils.exercises import progress
+    from course_utils.exercises import exercise, progress
 
-    for row in progress():
-        left = f"; open: {', '.join(row['open'])}" if row["open"] else ""
-        print(f"{row['chapter']}  {row['solved']} of {row['total']} solved{left}")
+    rows = progress()
+    for row in rows:
+        bar = "#" * row["solved"] + "." * (row["total"] - row["solved"])
+        print(f"{row['chapter']:22} {bar:10} {row['solved']} of {row['total']}")
+    left = [(row["chapter"], row["open"]) for row in rows if row["open"]]
+    if left:
+        chapter, names = left[0]
+        print(f"Next, in {chapter}: {', '.join(exercise(name).title for name in names)}.")
+    else:
+        print("All solved.")
     return 0
 
 

@@ -7,6 +7,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from course_utils.exercises import exercise
 from course_utils.notebooks import chapters, execute
 from course_utils.notebooks.chapters import NOTEBOOKS, assemble, build, in_step
 
@@ -276,25 +277,32 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     assert changed("results/published.csv", "system,auroc")
 
 
-def test_outputs_depend_on_the_exercises_that_the_notebook_asks(tmp_path, monkeypatch):
-    """An exercise of another chapter is no reason to execute this one again."""
+def test_outputs_do_not_depend_on_exercises(tmp_path, monkeypatch):
+    """In a stored notebook none is answered."""
     monkeypatch.setattr(chapters, "ROOT", tmp_path)
     package = tmp_path / "course_utils" / "exercises"
     package.mkdir(parents=True)
     (package.parent / "__init__.py").write_text("")
-    for name in ("__init__", "engine", "start", "images"):
-        (package / f"{name}.py").write_text("")
-    code = "from course_utils.exercises import exercise"
-    asks = new_code_cell("...", metadata={"tags": ["exercise-start.accuracy"]})
-    notebook = new_notebook(cells=[new_code_cell(code), asks])
+    (package / "__init__.py").write_text("")
+    notebook = new_notebook(cells=[new_code_cell("from course_utils.exercises import exercise")])
     before = chapters.depends(notebook)
-    (package / "images.py").write_text("x = 1")
+    (package / "__init__.py").write_text("x = 1")
     assert chapters.depends(notebook) == before
-    for name in ("start", "engine"):
-        (package / f"{name}.py").write_text("x = 1")
-        now = chapters.depends(notebook)
-        assert now != before
-        before = now
+
+
+def test_a_line_places_an_exercise_in_three_cells(folder):
+    edit(folder, "Words between.", "Before.\n\n{exercise}`channel.squeeze`\n\nAfter.")
+    before, box, answer, check, after = assemble("00_one", folder).cells[4:9]
+    ex = exercise("channel.squeeze")
+    assert (before.source, after.source) == ("Before.", "After.")
+    assert box.source.startswith(f"> **Exercise: {ex.title}**\n>\n> Write `squeeze(x)`")
+    assert box.cell_type == "markdown" and all(x.startswith(">") for x in box.source.split("\n"))
+    assert answer.source == "def squeeze(x):\n    ..."
+    assert chapters.exercise_names(answer) == ["channel.squeeze"]
+    assert check.source == 'exercise("channel.squeeze").check(squeeze)'
+    edit(folder, "channel.squeeze", "channel.sqeeze")
+    with pytest.raises(ValueError, match=r"Did you mean: channel\.squeeze"):
+        assemble("00_one", folder)
 
 
 @pytest.mark.parametrize(

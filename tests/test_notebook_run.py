@@ -247,16 +247,12 @@ def test_a_damaged_result_is_named_and_made_again(content, folder, tmp_path, cap
     assert re.search(r"00_a +ok", said) and executed(out, "00_a")
 
 
-def test_the_question_of_an_exercise_is_set_as_text_and_code(folder, tmp_path):
-    cell = 'from course_utils.exercises import exercise\nexercise("images.dice")'
-    write(folder, c00_e=f"# E\n\n```{{code-cell}} python3\n{cell}\n```\n")
-    assert run("smoke", folder=folder, out=tmp_path) == 0
-    (output,) = chapters.code_cells(executed(tmp_path / "smoke", "00_e"))[1].outputs
-    assert output.data["text/markdown"].startswith("**Exercise images.dice**")
-    assert output.data["text/plain"].startswith("Exercise images.dice\nWrite dice(")
-    page = (tmp_path / "smoke" / "00_e.html").read_text()
-    assert "<strong>Exercise images.dice</strong>" in page
-    assert "Write <code>dice(prediction, truth)</code>, the Dice" in page
+def test_the_question_of_an_exercise_is_text_on_the_page(folder, tmp_path):
+    write(folder, c00_e="# E\n\n{exercise}`images.dice`\n")
+    pages.page(chapters.assemble("00_e", folder), tmp_path / "00_e.html", folder)
+    page = (tmp_path / "00_e.html").read_text()
+    assert "<blockquote>" in page and "<strong>Exercise: " in page
+    assert "Write <code>dice(prediction, truth)</code>" in page
 
 
 def test_unknown_profile_or_chapter_is_refused(folder, tmp_path):

@@ -1,24 +1,25 @@
 """Exercises that answer back.
 
     ex = exercise("start.accuracy")
-    print(ex.question)
-    ex.check(accuracy)      # right, or what is wrong and why
+    ex.check(accuracy)      # right and why, or what is wrong and why
     ex.hint()               # a hint, each time a plainer one
     ex.solution()           # a solution
 
-`engine` judges, `sandbox` runs the learner's code, `comparing` finds a difference, `feedback` the
-words for it, `preparing` calls an answer whatever its form, `solved` remembers. Each chapter has
-one module, which declares its exercises.
+What is said stands in `notebooks/exercises/`, one text for each chapter; `texts` reads it. The
+chapter's module here holds what is computed: the inputs to try, and how an answer is called.
+`engine` judges, `trial` calls an answer, `sandbox` keeps the notebook going whatever it does,
+`comparing` finds a difference, `feedback` shows the verdict, `solved` remembers.
 """
 
-import dataclasses
 import difflib
 import importlib
 import inspect
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from . import solved as _solved
-from .engine import Exercise, Result
+from . import texts as _texts
+from .engine import Exercise, Result, Setup
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,9 +40,16 @@ CHAPTERS = {
 """The modules that declare exercises, in the order of the course, and the notebooks they serve."""
 
 
+@cache
 def _declared(chapter: str) -> dict[str, Exercise]:
-    module = importlib.import_module(f"{__name__}.{chapter}")
-    return {ex.name: ex for ex in module.EXERCISES}
+    setups: dict[str, Setup] = importlib.import_module(f"{__name__}.{chapter}").EXERCISES
+    found = _texts.read(_texts.FOLDER / f"{CHAPTERS[chapter]}.md")
+    if set(setups) != set(found):
+        raise ValueError(
+            f"{CHAPTERS[chapter]}.md and {chapter}.py declare different exercises: "
+            f"{', '.join(sorted(set(setups) ^ set(found)))}."
+        )
+    return {name: Exercise(text, setups[name]) for name, text in found.items()}
 
 
 def exercise(name: str) -> Exercise:
@@ -52,7 +60,7 @@ def exercise(name: str) -> Exercise:
     """
     found = {key: ex for chapter in CHAPTERS for key, ex in _declared(chapter).items()}
     if name in found:
-        return dataclasses.replace(found[name])
+        return found[name]
     topics = {key.split(".")[1]: key for key in found}
     wanted = str(name).lower()
     near = difflib.get_close_matches(wanted, found, n=3)
@@ -65,7 +73,7 @@ def exercise(name: str) -> Exercise:
 
 
 def exercises(chapter: str | int | None = None) -> "pd.DataFrame":
-    """A table of the exercises: name, whether it is solved, what it asks for.
+    """A table of the exercises: name, title, whether it is solved, the form of the answer.
 
     Args:
         chapter: a chapter's number, notebook or key ("00", "00_start_here", "start"); None for all.
@@ -79,10 +87,11 @@ def exercises(chapter: str | int | None = None) -> "pd.DataFrame":
     rows = [
         {
             "exercise": name,
+            "title": ex.title,
             "solved": name in solved,
-            "asks for": f"{ex.reference.__name__}{inspect.signature(ex.reference)}"
-            if ex.make_inputs
-            else "a value",
+            "answer": "a value"
+            if ex.is_value
+            else f"{ex.reference.__name__}{inspect.signature(ex.reference)}",
         }
         for key in _chapters(chapter)
         for name, ex in _declared(key).items()
@@ -119,7 +128,7 @@ def solution_source(name: str) -> str:
     The cell needs nothing but `import torch` before it.
     """
     ex = exercise(name)
-    if ex.make_inputs is None:  # the answer is a value: call the function that works it out
+    if ex.is_value:  # the answer is a value: call the function that works it out
         answer = ex.reference.__name__
         return f"{ex.source().rstrip()}\n\n\n{answer} = {answer}()\n"
     return ex.source()

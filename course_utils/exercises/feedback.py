@@ -1,7 +1,9 @@
-"""What to tell a learner whose answer is missing, or wrong in a way that nobody foresaw."""
+"""What a check says and how it looks: slips are named in the texts, the rest is said here."""
 
+import html
 import inspect
 import linecache
+import re
 import sysconfig
 import textwrap
 import types
@@ -14,10 +16,13 @@ import torch
 from torch import nn
 
 from .comparing import describe, difference
-from .preparing import NotAModule, is_of_torch
+from .trial import NotAModule, Outcome, Trial, is_of_torch, text_of
 
 if TYPE_CHECKING:
-    from .engine import Exercise, Outcome
+    from .engine import Exercise, Inputs, Result
+
+Problem = tuple[str, str]
+"""A mistake's id and a message."""
 
 WIDTH = 88
 """Characters in a line of prose. JupyterLab breaks longer ones in the middle of a word."""
@@ -28,6 +33,56 @@ def wrapped(text: str) -> str:
     fold = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False).fill
     lines = text.split("\n")
     return "\n".join(x if x.startswith((" ", "in line ")) else fold(x) for x in lines)
+
+
+# How it looks ----------------------------------------------------------------------------------
+
+_BOX = (
+    '<div style="border-left: 6px solid {color}; background: {color}22; padding: 0.5em 1em">'
+    "<b>{sign}</b> {body}</div>"
+)
+
+
+def show(exercise: "Exercise", result: "Result", said: str) -> None:
+    """Shows a verdict: a coloured box in a notebook, text elsewhere.
+
+    Args:
+        said: what the learner's code printed, and what else has to be said.
+    """
+    text = "\n".join(filter(None, (said, wrapped(result.message))))
+    if result.mistake == "not-answered" or not _in_notebook():
+        print(text)
+        return
+    from IPython.display import display
+
+    color, sign = ("#2e9e6b", "&#10003;") if result.passed else ("#d9822b", "&#10007;")
+    body = _as_html(result.message)
+    if said:
+        body = f"<pre>{html.escape(said)}</pre>{body}"
+    if not result.passed:
+        folds = [(f"Hint {i}", _as_html(hint)) for i, hint in enumerate(exercise.hints, 1)]
+        folds += [("Solution", f"<pre>{html.escape(exercise.source())}</pre>")]
+        body += "".join(
+            f"<details><summary>{name}</summary>{inside}</details>" for name, inside in folds
+        )
+    box = _BOX.format(color=color, sign=sign, body=body)
+    display({"text/html": box, "text/plain": text}, raw=True)
+
+
+def _in_notebook() -> bool:
+    import sys
+
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
+def _as_html(text: str) -> str:
+    """Text with `code` in backticks; indented lines, of values and of code, keep their indent."""
+    lines = [
+        re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(line)).replace("  ", "&emsp;")
+        for line in text.split("\n")
+    ]
+    return "<br>".join(lines)
 
 
 # Nothing to judge yet --------------------------------------------------------------------------
@@ -65,7 +120,7 @@ def _holds_ellipsis(value: Any) -> bool:
     return value is ... or (isinstance(value, list | tuple) and any(map(_holds_ellipsis, value)))
 
 
-def unanswered(candidate: Any, found: "list[Outcome]") -> bool:
+def unanswered(candidate: Any, found: list[Outcome]) -> bool:
     """Whether a `...` of the stub is still there: in the body, in a result, or in an operation."""
     texts = [text_of(f.error).lower() for f in found]
     # torch.einsum says "no ellipsis was given" of an answer that is there.
@@ -74,10 +129,10 @@ def unanswered(candidate: Any, found: "list[Outcome]") -> bool:
     return any(_holds_ellipsis(f.value) for f in found) or is_empty(candidate)
 
 
-def not_callable(exercise: "Exercise", candidate: Any) -> tuple[str, str] | None:
+def not_callable(reference: Any, candidate: Any) -> Problem | None:
     """The mistake if `candidate` cannot be called the way the exercise will call it."""
-    name = exercise.reference.__name__
-    kind = "class" if isinstance(exercise.reference, type) else "function"
+    name = reference.__name__
+    kind = "class" if isinstance(reference, type) else "function"
     if not callable(candidate):
         return (
             "not-a-function",
@@ -85,7 +140,7 @@ def not_callable(exercise: "Exercise", candidate: Any) -> tuple[str, str] | None
             f"itself, without parentheses: check({name}), not check({name}(...)).",
         )
     if isinstance(candidate, types.FunctionType):
-        return _misfit(candidate, exercise.reference, "function")
+        return _misfit(candidate, reference, "function")
     if isinstance(candidate, nn.Module) and not is_of_torch(candidate):
         candidate = type(candidate)  # an instance stands for its class
     if kind == "class" and isinstance(candidate, type):
@@ -94,13 +149,13 @@ def not_callable(exercise: "Exercise", candidate: Any) -> tuple[str, str] | None
                 "not-a-module",
                 f"Not yet. Your class is no nn.Module. Begin it with `class {name}(nn.Module):`.",
             )
-        return _misfit(candidate, exercise.reference, "class") or _misfit(
-            candidate.forward, getattr(exercise.reference, "forward", None), "`forward`"
+        return _misfit(candidate, reference, "class") or _misfit(
+            candidate.forward, getattr(reference, "forward", None), "`forward`"
         )
     return None
 
 
-def _misfit(candidate: Any, reference: Any, what: str) -> tuple[str, str] | None:
+def _misfit(candidate: Any, reference: Any, what: str) -> Problem | None:
     """The mistake if `candidate` cannot take the arguments that `reference` has."""
     try:
         has = inspect.signature(candidate)
@@ -121,70 +176,108 @@ def _misfit(candidate: Any, reference: Any, what: str) -> tuple[str, str] | None
     return None
 
 
-# What to say when no known mistake fits ----------------------------------------------------------
+# When no slip fits -----------------------------------------------------------------------------
 
 
-def first_problem(
-    exercise: "Exercise", found: "Outcome", expected: "Outcome", where: str
-) -> tuple[str, str]:
-    """An id and a sentence for what is wrong on one input: an exception, a change, a value."""
-    if isinstance(found.error, SystemExit):
-        return "called-exit", "Your code called exit, which would end the notebook's kernel."
-    if isinstance(found.error, NotAModule):
-        return "not-a-module", text_of(found.error)
-    if found.error is not None:
-        return "raised", error_text(found.error) + where
-    if found.changed and found.changed != expected.changed:
-        position, what = found.changed
-        names = argument_names(exercise)
+def unforeseen(
+    exercise: "Exercise",
+    inputs: "Inputs",
+    found: list[Outcome],
+    expected: list[Outcome],
+    right: list[bool],
+) -> Problem:
+    """An id and a message for what is wrong on the first input that goes wrong."""
+    first = right.index(False)
+    got, wanted = found[first], expected[first]
+    where = inputs_text(exercise, inputs[first])
+    if isinstance(got.error, SystemExit):
+        return "called-exit", "Not yet. Your code called exit, which would end the kernel."
+    if isinstance(got.error, NotAModule):
+        return "not-a-module", f"Not yet. {text_of(got.error)}"
+    if got.error is not None:
+        mistake, text = "raised", error_text(got.error)
+    elif got.changed and got.changed != wanted.changed:
+        position, what = got.changed
+        names = _argument_names(exercise)
         argument = f"`{names[position]}`" if position < len(names) else "an argument"
-        return (
-            "input-changed-in-place",
+        mistake = "input-changed-in-place"
+        text = (
             f"Your code changes the {what} of {argument}. The caller still needs it as it was: "
-            "compute a new tensor instead (no assignment into a slice, no `+=`, no method whose "
-            "name ends in an underscore).",
+            "compute a new tensor (no assignment into a slice, no `+=`, no method whose name ends "
+            "in an underscore)."
         )
-    problem = _difference(exercise, found, expected)
-    mistake, text = problem or ("wrong-value", "The result is wrong.")
-    if exercise.make_inputs is None and mistake in ("wrong-value", "nan"):
-        # Nor is it given away.
-        return mistake, f"{describe(found.value)} is not the answer.{_right_half(found, expected)}"
-    return mistake, text[0].upper() + text[1:] + where
+    else:
+        problem = _difference(exercise, got, wanted) or ("wrong-value", "the result is wrong.")
+        mistake, text = problem[0], problem[1][0].upper() + problem[1][1:]
+    other = exercise.text.otherwise if mistake == "wrong-value" else ""
+    other += " " if other else ""
+    return mistake, f"Not yet. {other}{_so_far(inputs, right)}{text}{where}"
 
 
-def _right_half(found: "Outcome", expected: "Outcome") -> str:
-    """Which of two numbers is right, where one is."""
-    if not isinstance(expected.value, list | tuple) or len(expected.value) != 2:
+def _so_far(inputs: "Inputs", right: list[bool]) -> str:
+    """On how many inputs an answer is right, and what alone these have in common, if anything."""
+    if not any(right):
         return ""
-    pairs = zip(found.value, expected.value, strict=True)
-    right = [difference(a, b, 1e-4) is None for a, b in pairs]
-    if sum(right) != 1:
+    shapes = [
+        next((x.shape for x in given if isinstance(x, torch.Tensor) and x.dim() > 2), None)
+        for given in inputs
+    ]
+    if None not in shapes and min(right.count(True), right.count(False)) > 1:
+        said = [text for text, holds in _PATTERNS if [holds(shape) for shape in shapes] == right]  # type: ignore[arg-type]
+        if len(said) == 1:
+            return said[0]
+    return f"Right on {sum(right)} of {len(right)} inputs. The first that goes wrong: "
+
+
+_PATTERNS: tuple[tuple[str, Callable[[torch.Size], bool]], ...] = (
+    ("Right only when the first axis, the batch, has length 1. ", lambda shape: shape[0] == 1),
+    ("Right, but not when the first axis, the batch, has length 1. ", lambda shape: shape[0] != 1),
+    ("Right only when the last two axes are equally long. ", lambda shape: shape[-1] == shape[-2]),
+    (
+        "Right only when the last two axes have even lengths. ",
+        lambda shape: shape[-1] % 2 == shape[-2] % 2 == 0,
+    ),
+)
+
+
+def parts_text(right: list[bool]) -> str:
+    """Which of several numbers are right; empty if none is."""
+    names = ("first", "second", "third", "fourth", "fifth", "sixth")[: len(right)]
+    good = [name for name, is_right in zip(names, right, strict=False) if is_right]
+    if not good:
         return ""
-    return f" The {'first' if right[0] else 'second'} number is right."
+    which = good[0] if len(good) == 1 else f"{', '.join(good[:-1])} and {good[-1]}"
+    return f" The {which} {'number is' if len(good) == 1 else 'numbers are'} right."
 
 
-def nothing_returned(exercise: "Exercise", expected: "Outcome", where: str) -> tuple[str, str]:
-    """The id and the message for an answer that returns None where a result is asked for."""
-    wanted = expected.returned[0] if expected.returned else expected.value
-    problem = difference(None, wanted, exercise.tolerance)
-    mistake, text = problem or ("returned-none", "the result is None.")
-    return mistake, f"Not yet. {text[0].upper() + text[1:]}{where}"
+def nothing_returned(
+    exercise: "Exercise", inputs: "Inputs", found: list[Outcome], expected: list[Outcome]
+) -> Problem | None:
+    """The message for an answer that returns None where a result is expected."""
+    for given, got, wanted in zip(inputs, found, expected, strict=True):
+        if got.is_nothing() and not wanted.is_nothing():
+            wish = wanted.returned[0] if wanted.returned else wanted.value
+            problem = difference(None, wish, exercise.setup.tolerance)
+            mistake, text = problem or ("returned-none", "the result is None.")
+            return mistake, f"Not yet. {text[0].upper()}{text[1:]}{inputs_text(exercise, given)}"
+    return None
 
 
-def _difference(exercise: "Exercise", found: "Outcome", expected: "Outcome") -> Any:
+def _difference(exercise: "Exercise", found: Outcome, expected: Outcome) -> Problem | None:
     """What differs in the result, without what the exercise has added to it for the check.
 
     A dictionary that the exercise puts together says in words what each part of it is.
     """
+    tolerance = exercise.setup.tolerance
     pairs = [(x.value, x.returned[0]) for x in (found, expected) if x.returned]
     added = len(pairs) == 2 and any(
         isinstance(value, list | tuple | str) and _kind(value) != _kind(returned)
         for value, returned in pairs
     )
     if not added:
-        return difference(found.value, expected.value, exercise.tolerance)
+        return difference(found.value, expected.value, tolerance)
     (value, returned), (_, wanted) = pairs
-    if problem := difference(returned, wanted, exercise.tolerance):
+    if problem := difference(returned, wanted, tolerance):
         return problem
     marks = [x for x in (value if isinstance(value, tuple) else [value]) if isinstance(x, str)]
     what = marks[0] if marks else "what belongs to them, such as their gradient, is wrong"
@@ -195,9 +288,9 @@ def _kind(value: Any) -> tuple[type, int]:
     return type(value), len(value) if isinstance(value, list | tuple) else 0
 
 
-def argument_names(exercise: "Exercise") -> list[str]:
+def _argument_names(exercise: "Exercise") -> list[str]:
     """The names of the arguments with which a prepared answer is called."""
-    called = exercise.prepare(exercise.reference)
+    called = exercise.prepare(exercise.reference, Trial())
     called = called.forward if isinstance(called, nn.Module) else called
     parameters = inspect.signature(called).parameters.values()
     return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -207,7 +300,7 @@ def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
     """The arguments of a call in a few words, a line for each; empty without arguments."""
     if not arguments:
         return ""
-    names = argument_names(exercise)
+    names = _argument_names(exercise)
     named = len(names) >= len(arguments)
     parts = [
         (f"{name} = " if named else "") + describe(value)
@@ -217,8 +310,8 @@ def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
 
 
 def module_problem(
-    exercise: "Exercise", candidate: Any, found: "Outcome", expected: "Outcome"
-) -> tuple[str, str] | None:
+    exercise: "Exercise", candidate: Any, found: Outcome, expected: Outcome
+) -> Problem | None:
     """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
     parameters = inspect.signature(exercise.reference).parameters.values()
     settings = [p.name for p in parameters if p.default is p.empty]
@@ -248,12 +341,19 @@ def module_problem(
             f"There is a bias too many, of shape {_shapes(more)}. With bias=False a linear or "
             "convolutional layer has none.",
         )
+    turned = {shape[::-1] for shape in lacking} & set(more) - set(lacking)
+    if turned:
+        return (
+            "weights-turned",
+            f"Your matrix of shape {_shapes(Counter(turned))} is stored as (in, out). The check "
+            "sets weights as PyTorch's layers store them, (out, in): x @ W.T.",
+        )
     parts = [f"not there: {_shapes(lacking)}"] if lacking else []
     parts += [f"not expected: {_shapes(more)}"] if more else []
     return (
         "other-parameters",
-        "Your module's parameters have other shapes than those asked for (axes of length one left "
-        f"out); {'; '.join(parts)}.",
+        "Your module's parameters do not have the expected shapes (axes of length one left out); "
+        f"{'; '.join(parts)}.",
     )
 
 
@@ -261,60 +361,7 @@ def _shapes(counts: Counter[tuple[int, ...]]) -> str:
     return ", ".join(str(shape or (1,)) for shape in sorted(counts.elements()))
 
 
-PATTERNS: dict[str, tuple[str, Callable[[torch.Size], bool]]] = {
-    "right-only-for-batch-of-one": (
-        "Right only when the first axis, the batch, has length 1.",
-        lambda shape: shape[0] == 1,
-    ),
-    "wrong-for-batch-of-one": (
-        "Right, but not when the first axis, the batch, has length 1.",
-        lambda shape: shape[0] != 1,
-    ),
-    "right-only-for-square": (
-        "Right only when the last two axes are equally long.",
-        lambda shape: shape[-1] == shape[-2],
-    ),
-    "right-only-for-even-sizes": (
-        "Right only when the last two axes have even lengths.",
-        lambda shape: shape[-1] % 2 == shape[-2] % 2 == 0,
-    ),
-}
-
-
-def pattern(
-    mistake: str, inputs: list[tuple[Any, ...]], right: list[bool]
-) -> tuple[str, str] | None:
-    """A property of the inputs that separates right from wrong results, if just one does.
-
-    One input alone, right or wrong, shows no pattern.
-    """
-    if mistake not in ("raised", "wrong-shape", "wrong-value", "nan"):
-        return None
-    if min(right.count(True), right.count(False)) < 2:
-        return None
-    shapes = []
-    for arguments in inputs:
-        images = [x for x in arguments if isinstance(x, torch.Tensor) and x.dim() > 2]
-        if not images:
-            return None
-        shapes.append(images[0].shape)
-    found = [
-        (name, text)
-        for name, (text, holds) in PATTERNS.items()
-        if [holds(shape) for shape in shapes] == right
-    ]
-    return found[0] if len(found) == 1 else None
-
-
 # Exceptions ------------------------------------------------------------------------------------
-
-
-def text_of(error: BaseException | None) -> str:
-    """The text of an exception; empty if there is none."""
-    try:
-        return "" if error is None else str(error)
-    except Exception:  # a learner's exception class may have a broken __str__
-        return ""
 
 
 _FOLDERS = [Path(sysconfig.get_paths()[key]) for key in ("stdlib", "purelib", "platlib")]

@@ -93,6 +93,7 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
             cell.source = numbers.plain(cell.source)
         elif "alt" in cell.metadata:
             cell.metadata["alt"] = numbers.plain(cell.metadata["alt"])
+    cells = [piece for cell in cells for piece in _with_exercises(cell)]
     first = (folder / "source" / "first_cell.py").read_text(encoding="utf-8").strip()
     cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
     # An id comes from the cell's text: moving a cell, or editing another one, keeps it.
@@ -109,6 +110,32 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
     )
     _fill_in(notebook, name, address())
     return notebook
+
+
+_PLACED = re.compile(r"^\{exercise\}`([\w.]+)`$", re.M)
+
+
+def _with_exercises(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    """The cell itself; of text with lines {exercise}`name`, its pieces and three cells for each.
+
+    These are the boxed question, the learner's cell and the check.
+    """
+    from ..exercises import exercise
+
+    if cell.cell_type != "markdown" or not _PLACED.search(cell.source):
+        return [cell]
+    new = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    text, *placed = _PLACED.split(cell.source)
+    cells = [new[0](text.strip())] if text.strip() else []
+    for name, rest in zip(placed[::2], placed[1::2], strict=True):
+        ex = exercise(name)
+        lines = [f"**Exercise: {ex.title}**", "", *ex.question.split("\n")]
+        box = "\n".join(f"> {line}".rstrip() for line in lines)
+        cells.append(new[0](box, metadata={"tags": ["exercise"]}))
+        cells.append(new[1](ex.text.start.rstrip(), metadata={"tags": [EXERCISE + name]}))
+        cells.append(new[1](f'exercise("{name}").check({ex.reference.__name__})'))
+        cells += [new[0](rest.strip())] if rest.strip() else []
+    return cells
 
 
 def _fill_in(notebook: nbformat.NotebookNode, name: str, url: str) -> None:
@@ -149,6 +176,9 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
     if not found:
         raise ValueError("pyproject.toml has no [project.urls] with a line `Repository = ...`.")
+    if text.encode() == path.read_bytes():
+        print(f"Public address: {address() or 'none'}, as before.")
+        return 0
     path.write_bytes(text.encode())
     for name in names(None, folder):
         path = folder / f"{name}.ipynb"
@@ -181,11 +211,9 @@ def depends(notebook: nbformat.NotebookNode) -> str:
 
     It covers the modules of `course_utils` that the cells import, directly or through another one,
     and if the ledger is among them the runs and weights of the experiments that the cells name, and
-    the published figures. Of the exercises only those count that the notebook asks.
+    the published figures. Exercises do not count: in a stored notebook none is answered.
     """
     from IPython.core.inputtransformer2 import TransformerManager
-
-    from ..exercises import CHAPTERS
 
     plain = TransformerManager().transform_cell  # turns `%magic` and `!command` into Python
     with tempfile.TemporaryDirectory() as temporary:
@@ -202,8 +230,7 @@ def depends(notebook: nbformat.NotebookNode) -> str:
             path = Path(found.__file__)  # type: ignore[attr-defined]
             # A package may load its modules by name: all of them count.
             files |= set(path.parent.glob("*.py")) if path.name == "__init__.py" else {path}
-    asked = {name.split(".")[0] for cell in notebook.cells for name in exercise_names(cell)}
-    files -= {ROOT / "course_utils" / "exercises" / f"{key}.py" for key in set(CHAPTERS) - asked}
+    files -= set((ROOT / "course_utils" / "exercises").glob("*.py"))
     if "course_utils.ledger" in finder.modules:
         words = set(re.findall(r"\w+", "\n".join(_sources(notebook))))
         recorded = (ROOT / "results").rglob("*")
