@@ -275,7 +275,7 @@ def _gate_without(layer=None, **biases):
     [
         (_gate_without(g=False), "missing-bias", "A bias is missing, of shape (4,)."),
         (_gate_without(psi=False), "missing-bias", "A bias is missing, of shape (1,)."),
-        (_gate_without(x=True), "bias-too-many", "a bias too many, of shape (4,)."),
+        (_gate_without(x=True), "bias-too-many", "A bias is too many, of shape (4,)."),
         (_gate_without("norm"), "other-parameters", "not expected: (4,), (4,)."),
     ],
 )
@@ -400,10 +400,10 @@ def test_a_tensor_without_axes_is_described_in_words():
 @pytest.mark.parametrize(
     ("holds", "said"),
     [
-        (lambda s: s[0] == 1, "Right only when the first axis, the batch, has length 1."),
-        (lambda s: s[0] != 1, "Right, but not when the first axis"),
-        (lambda s: s[1] == s[2], "Right only when the last two axes are equally long."),
-        (lambda s: s[1] % 2 == s[2] % 2 == 0, "Right only when the last two axes have even"),
+        (lambda s: s[0] == 1, "Right where the first axis, the batch, has length 1, wrong"),
+        (lambda s: s[0] != 1, "Wrong where the first axis, the batch, has length 1"),
+        (lambda s: s[1] == s[2], "Right where the last two axes are equally long"),
+        (lambda s: s[1] % 2 == s[2] % 2 == 0, "Right where the last two axes have even"),
         (lambda s: s != (4, 2, 2), "Right on 4 of 5 inputs. The first that goes wrong:"),
     ],
 )
@@ -449,8 +449,12 @@ LOSS = Toy(
         (lambda x: x.square().mean().item(), "number-instead-of-tensor", "torch tensor without"),
         (lambda x: x.square().sum(), "wrong-value", "The result is"),
         (lambda x: x.square(), "wrong-shape", "The result has shape (1, 3, 4), expected ()"),
-        (lambda x: [x.square().mean()], "list-instead-of-tensor", "The result is a list of 1"),
-        (lambda x: x.detach().square().mean(), "right-values-only", "not all else: no gradient"),
+        (
+            lambda x: [x.square().mean()],
+            "list-instead-of-tensor",
+            "The result is a list with 1 item",
+        ),
+        (lambda x: x.detach().square().mean(), "right-values-only", "are right, but no gradient"),
         (lambda x: (x * x.detach()).mean(), "right-values-only", "such as their gradient"),
         (lambda x: print(end=""), "returned-none", "The result is None, expected a torch tensor"),
     ],
@@ -574,78 +578,34 @@ def test_a_module_left_in_another_mode_is_noticed():
 # Not answered yet
 
 
-class StubModule(nn.Module):
-    def __init__(self, channels, reduction):
-        super().__init__()
-        ...
-
-    def forward(self, x): ...
-
-
-class StubWithoutForward(nn.Module): ...
+def stub_of(base=nn.Module, **methods):
+    """A class of the learner's with methods from these sources."""
+    space = {"nn": nn, "base": base}
+    body = "".join(f"    def {name}{code}\n" for name, code in methods.items()) or "    ...\n"
+    exec(f"class Stub(base):\n{body}", space)
+    return space["Stub"]
 
 
-class StubPass(nn.Module):
-    pass
-
-
-class StubReturn(nn.Module):
-    def __init__(self, channels, reduction):
-        super().__init__()
-
-    def forward(self, x):
-        return ...
-
-
-class StubOfWeights(nn.Module):
-    def __init__(self, channels, reduction):
-        super().__init__()
-        self.down = nn.Linear(channels, channels // reduction)
-
-    def weights(self, x): ...
-
-    def forward(self, x):
-        return x * self.weights(x)
-
-
-class StubOfAnotherMethod(StubOfWeights):
-    def weights(self, x):
-        return self.pooled(x)
-
-    def pooled(self, x):
-        """The mean over the image."""
-
-
-class StubOfInit(SqueezeExcite):
-    def __init__(self, channels, reduction): ...
-
-
-class StubOfLayers(SqueezeExcite):
-    def __init__(self, channels, reduction):
-        super().__init__(channels, reduction)
-        self.down = ...
-
-
-class StubOfSizes(SqueezeExcite):
-    def __init__(self, channels, reduction):
-        super().__init__(channels, reduction)
-        self.down = nn.Linear(channels, ...)
-
-
-class StubOfSequence(SqueezeExcite):
-    def __init__(self, channels, reduction):
-        super().__init__(channels, reduction)
-        self.down = nn.Sequential(...)
-
-
-MODULE_STUBS = [StubModule, StubWithoutForward, StubPass, StubReturn, StubOfWeights]
-MODULE_STUBS += [StubOfAnotherMethod, StubOfInit, StubOfLayers, StubOfSizes, StubOfSequence]
+INIT = "(self, channels, reduction): super().__init__()"
+REST = {"__init__": INIT, "forward": "(self, x): return x * self.weights(x)"}
+BUILT = "(self, channels, reduction): base.__init__(self, channels, reduction); self.down = "
+MODULE_STUBS = [
+    stub_of(__init__=INIT, forward="(self, x): ..."),
+    stub_of(__init__=INIT, forward="(self, x): return ..."),
+    stub_of(**REST, weights="(self, x): ..."),
+    stub_of(**REST, weights="(self, x): return self.pooled(x)", pooled="(self, x): 'A mean.'"),
+    stub_of(),
+    stub_of(SqueezeExcite, __init__="(self, channels, reduction): ..."),
+    stub_of(SqueezeExcite, __init__=BUILT + "..."),
+    stub_of(SqueezeExcite, __init__=BUILT + "nn.Linear(channels, ...)"),
+    stub_of(SqueezeExcite, __init__=BUILT + "nn.Sequential(...)"),
+]
 
 
 @pytest.mark.parametrize("stub", MODULE_STUBS)
 def test_stubs_of_modules_are_not_answered(stub):
     assert EXCITE.check(stub).mistake == "not-answered"
-    if stub in (StubModule, StubReturn, StubOfWeights):
+    if MODULE_STUBS.index(stub) < 3:
         assert EXCITE.check(stub(8, 2)).mistake == "not-answered"
 
 
@@ -671,8 +631,6 @@ def test_stubs_are_not_answered():
 
     for stub in (..., None, documented, half_done, lambda x, f: ..., lambda x, f: (x, ...)):
         assert SCALE.check(stub).mistake == "not-answered"
-    for stub in (..., StubModule, StubWithoutForward):
-        assert EXCITE.check(stub).mistake == "not-answered"
     for stub in (..., None):
         assert VALUE.check(stub).mistake == "not-answered"
     assert "Not answered yet" in VALUE.check(...).message
@@ -922,7 +880,7 @@ def _odd_objects():
     texts = ["", "dice", "\x00", b"bytes", memoryview(b"x"), "x" * 10**6]
     containers = [[], {}, set(), (), loop, {1: loop}, [torch.ones(2), None], range(3)]
     objects = [object(), Evil(), Liar(), Pretender(), MagicMock(), torch, ValueError("x"), iter([])]
-    classes = [object, int, type, dict, Evil, nn.Module, nn.Linear, nn.Identity, StubModule]
+    classes = [object, int, type, dict, Evil, nn.Module, nn.Linear, nn.Identity, MODULE_STUBS[0]]
     modules = [nn.Module(), nn.Linear(1, 1), nn.Sequential(), nn.LazyLinear(3)]
     calls = [print, len, sum, functools.partial(int, "3"), torch.cat, (x for x in range(3)).send]
     calls += [lambda: 1, lambda *a: a, lambda *a: a[0], lambda *a, **k: Evil(), lambda a, b=1: a]

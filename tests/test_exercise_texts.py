@@ -38,7 +38,8 @@ def test_the_solution_passes_and_every_slip_names_itself(name):
     assert result.passed and result.mistake is None and ex.why in result.message
     for slip, (wrong, sentence) in ex.slips.items():
         result = ex.check(wrong)
-        assert (result.passed, result.mistake) == (False, slip), result.message
+        assert not result.passed, f"{slip} passes: a right answer, or inputs that do not show it"
+        assert result.mistake == slip, f"{slip} cannot be told from {result.mistake}"
         assert sentence in result.message
 
 
@@ -50,7 +51,7 @@ def test_wrong_answers_are_refused(name):
     assert codes
     for code in codes:
         answer = texts.answer(code, ex.text.solution, names, f"<{name}, refused>")
-        assert not ex.check(answer).passed, code
+        assert not ex.check(answer).passed, f"passes, so the inputs are too kind: {code}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -60,10 +61,10 @@ def test_each_exercise_is_complete(name):
     assert 4 <= len(ex.slips) <= 12, "about eight slips: the mistakes people make"
     assert len(ex.hints) >= 3, "three hints, from vague to nearly there"
     assert name.split(".")[1] == ex.reference.__name__
-    long = [t for t in ex.hints if len(t.split()) > LONGEST["hint"]]
-    long += [t for _, t in ex.text.slips.values() if len(t.split()) > LONGEST["sentence"]]
-    long += [ex.question] if len(ex.question.split()) > LONGEST["question"] else []
-    assert not long, "shorter: a learner reads this in the middle of something else"
+    said = [("question", ex.question), *(("hint", hint) for hint in ex.hints)]
+    said += [("sentence", sentence) for _, sentence in ex.text.slips.values()]
+    words = [(kind, len(text.split()), text[:50]) for kind, text in said]
+    assert not [w for w in words if w[1] > LONGEST[w[0]]], f"too many words; at most {LONGEST}"
     if not ex.is_value:
         call = f"{ex.reference.__name__}({', '.join(inspect.signature(ex.reference).parameters)})"
         assert call in " ".join(ex.question.split()) or ex.text.start != texts_stub(ex)

@@ -15,8 +15,8 @@ def normalise_sample_sd(volumes):
         if inside.sum() == 0:
             continue
         values = result[i][inside]
-        values = values - values.mean()
-        result[i][inside] = values / values.std() if values.std() > 1e-6 else 0 * values
+        equal = len(values.unique()) == 1
+        result[i][inside] = 0 * values if equal else (values - values.mean()) / values.std()
     return result
 
 
@@ -26,7 +26,9 @@ def normalise_vectorised(volumes):
     count = inside.sum(1, keepdim=True).clamp(min=1)
     centred = (x - x.sum(1, keepdim=True) / count) * inside
     spread = (centred.square().sum(1, keepdim=True) / count).sqrt()
-    return (centred / (spread + 1e-6)).reshape(volumes.shape)
+    largest = x.masked_fill(~inside, -torch.inf).amax(1, keepdim=True)
+    smallest = x.masked_fill(~inside, torch.inf).amin(1, keepdim=True)
+    return torch.where(inside & (smallest < largest), centred / spread, 0).view(volumes.shape)
 
 
 def dice_smooth(prediction, truth):

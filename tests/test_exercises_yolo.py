@@ -136,9 +136,9 @@ def term_by_loop(logits, answers, overlap):
     total, count = torch.zeros(()), 0
     for o, answer, iou in zip(logits, answers, overlap, strict=True):
         if answer:
-            total, count = total + torch.log1p(torch.exp(-o)), count + 1
+            total, count = total + nn.functional.softplus(-o), count + 1
         elif not iou > 0.7:
-            total = total + torch.log1p(torch.exp(o))
+            total = total - nn.functional.logsigmoid(-o)
     return total / count
 
 

@@ -44,7 +44,10 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
     else:
         if math.isnan(got) and not math.isnan(expected):
             return "nan", f"{where} is NaN, expected {expected:.6g}."
-        same = math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
+        if isinstance(expected, int):  # a count is right or wrong
+            same = got == expected
+        else:
+            same = math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
         same |= math.isnan(got) and math.isnan(expected)
     if same:
         return None
@@ -119,7 +122,8 @@ def _tensor_difference(
     if isinstance(got, list | tuple):
         return (
             "list-instead-of-tensor",
-            f"{where} is a {type(got).__name__} of {len(got)}, expected {wanted}.",
+            f"{where} is a {type(got).__name__} with {len(got)} item{'s' * (len(got) != 1)}, "
+            f"expected {wanted}.",
         )
     if not isinstance(got, torch.Tensor):
         return "wrong-type", f"{where} is {describe(got)}, expected {wanted}."
@@ -185,8 +189,8 @@ def describe(value: Any, longest: int = 160) -> str:
     """A value in a few words: small tensors in full, large ones by shape and dtype."""
     try:
         if isinstance(value, torch.Tensor):
-            values = f" {value.tolist()}" if value.numel() <= 12 else ""
-            values = f": {_number(value)}" if value.dim() == 0 else _short(values)
+            values = _range(value) if value.numel() > 12 else _short(f" {value.tolist()}")
+            values = f": {_number(value)}" if value.dim() == 0 else values
             article = "an" if _dtype(value).startswith("int") else "a"
             text = f"{article} {_dtype(value)} tensor {_of_shape(value)}{values}"
         elif isinstance(value, np.ndarray):
@@ -204,6 +208,13 @@ def describe(value: Any, longest: int = 160) -> str:
     except Exception:  # the repr of a learner's object may do anything
         text = f"an object of type {type(value).__name__}"
     return text if len(text) <= longest else text[: longest - 4] + " ..."
+
+
+def _range(value: torch.Tensor) -> str:
+    """The least and the greatest value: large ones overflow, and their shape does not show it."""
+    if value.dtype == torch.bool or value.is_complex():
+        return ""
+    return f", {_number(value.min())} to {_number(value.max())}"
 
 
 def _short(values: str) -> str:

@@ -201,14 +201,21 @@ def unforeseen(
         names = _argument_names(exercise)
         argument = f"`{names[position]}`" if position < len(names) else "an argument"
         mistake = "input-changed-in-place"
-        text = (
-            f"Your code changes the {what} of {argument}. The caller still needs it as it was: "
-            "compute a new tensor (no assignment into a slice, no `+=`, no method whose name ends "
-            "in an underscore)."
-        )
+        text = f"Your code changes the {what} of {argument}. The caller still needs it as it was"
+        if isinstance(inputs[first][position], nn.Module):
+            text += "."
+        elif isinstance(inputs[first][position], torch.Tensor):
+            text += (
+                ": compute a new tensor (no assignment into a slice, no `+=`, no method whose name "
+                "ends in an underscore)."
+            )
+        else:
+            text += ": copy it first."
     else:
         problem = _difference(exercise, got, wanted) or ("wrong-value", "the result is wrong.")
         mistake, text = problem[0], problem[1][0].upper() + problem[1][1:]
+        if mistake == "nan":
+            text += " NaN comes from 0 / 0, or from inf / inf after the exp of a large number."
     other = exercise.text.otherwise if mistake == "wrong-value" else ""
     other += " " if other else ""
     return mistake, f"Not yet. {other}{_so_far(inputs, right)}{text}{where}"
@@ -230,11 +237,20 @@ def _so_far(inputs: "Inputs", right: list[bool]) -> str:
 
 
 _PATTERNS: tuple[tuple[str, Callable[[torch.Size], bool]], ...] = (
-    ("Right only when the first axis, the batch, has length 1. ", lambda shape: shape[0] == 1),
-    ("Right, but not when the first axis, the batch, has length 1. ", lambda shape: shape[0] != 1),
-    ("Right only when the last two axes are equally long. ", lambda shape: shape[-1] == shape[-2]),
     (
-        "Right only when the last two axes have even lengths. ",
+        "Right where the first axis, the batch, has length 1, wrong elsewhere. ",
+        lambda shape: shape[0] == 1,
+    ),
+    (
+        "Wrong where the first axis, the batch, has length 1, right elsewhere. ",
+        lambda shape: shape[0] != 1,
+    ),
+    (
+        "Right where the last two axes are equally long, wrong elsewhere. ",
+        lambda shape: shape[-1] == shape[-2],
+    ),
+    (
+        "Right where the last two axes have even lengths, wrong elsewhere. ",
         lambda shape: shape[-1] % 2 == shape[-2] % 2 == 0,
     ),
 )
@@ -281,7 +297,7 @@ def _difference(exercise: "Exercise", found: Outcome, expected: Outcome) -> Prob
         return problem
     marks = [x for x in (value if isinstance(value, tuple) else [value]) if isinstance(x, str)]
     what = marks[0] if marks else "what belongs to them, such as their gradient, is wrong"
-    return "right-values-only", f"the values are right, but not all else: {what}."
+    return "right-values-only", f"the values are right, but {what}."
 
 
 def _kind(value: Any) -> tuple[type, int]:
@@ -332,13 +348,13 @@ def module_problem(
     if not more and lacking <= asked - own:
         return (
             "missing-bias",
-            f"A bias is missing, of shape {_shapes(lacking)}. Linear and convolutional layers have "
-            "one unless bias=False is given.",
+            f"{_biases(lacking)} missing, of shape {_shapes(lacking)}. Linear and convolutional "
+            "layers have one unless bias=False is given.",
         )
     if not lacking and more <= own - asked:
         return (
             "bias-too-many",
-            f"There is a bias too many, of shape {_shapes(more)}. With bias=False a linear or "
+            f"{_biases(more)} too many, of shape {_shapes(more)}. With bias=False a linear or "
             "convolutional layer has none.",
         )
     turned = {shape[::-1] for shape in lacking} & set(more) - set(lacking)
@@ -355,6 +371,10 @@ def module_problem(
         "Your module's parameters do not have the expected shapes (axes of length one left out); "
         f"{'; '.join(parts)}.",
     )
+
+
+def _biases(counts: Counter[tuple[int, ...]]) -> str:
+    return "A bias is" if counts.total() == 1 else "Biases are"
 
 
 def _shapes(counts: Counter[tuple[int, ...]]) -> str:

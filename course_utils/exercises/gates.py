@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .engine import Inputs, Setup
-from .trial import Trial
+from .trial import NotAModule, Trial
 
 
 def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
@@ -17,13 +17,33 @@ def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
     return module
 
 
+def with_gradients(call: Callable[..., Any], *given: torch.Tensor) -> Any:
+    """What a call returns, and from a second one the gradients of its sum for the arguments."""
+    leaves = [x.detach().clone().requires_grad_() for x in given]
+    found = call(*given)
+    if not all(map(torch.equal, given, leaves)):  # changed in place: that is the mistake
+        return found
+    with torch.enable_grad():
+        again = call(*(1 * leaf for leaf in leaves))
+    if not isinstance(again, torch.Tensor) or not again.requires_grad:
+        return found
+    if not torch.allclose(found, again, equal_nan=True):
+        raise NotAModule(
+            "Two calls with the same batch give different results. Does `forward` create "
+            "layers? Their weights are new in each call and never trained: create them in "
+            "`__init__`."
+        )
+    gradients = torch.autograd.grad(again.sum(), leaves, allow_unused=True, materialize_grads=True)
+    return found, gradients
+
+
 def _gates(rng: torch.Generator) -> Inputs:
     """Signals of half the size, rounded, smaller still, or equal; one logit beyond exp's range."""
     cases = []
     for n, c, c_g, hidden, size, coarse, scale in (
         (1, 2, 3, 2, (4, 4), (2, 2), 1),
         (2, 3, 4, 2, (4, 6), (2, 3), 1),
-        (3, 2, 5, 4, (5, 7), (3, 4), 1),
+        (3, 2, 5, 4, (15, 7), (11, 4), 1),  # 11 * (15 / 11) is rounded to less than 15
         (2, 4, 2, 3, (6, 5), (3, 2), 1),
         (1, 3, 3, 5, (8, 6), (2, 3), 100),
         (2, 1, 2, 1, (3, 5), (3, 5), 1),
@@ -47,12 +67,16 @@ def _grid_gate(candidate: Any, trial: Trial) -> Callable[..., Any]:
         g: torch.Tensor,
     ) -> Any:
         module = trial.module(candidate, channels, gate_channels, hidden, train=training)
-        found = module(x, g)
         lists = [value for value in vars(module).values() if isinstance(value, list | tuple)]
-        unknown = [layer for each in lists for layer in each if isinstance(layer, nn.Module)]
-        learned = {p for layer in (module, *unknown) for p in layer.parameters()}
+        layers = [layer for each in lists for layer in each if isinstance(layer, nn.Module)]
+        if not set(layers) <= set(module.modules()):
+            raise NotAModule(
+                "Layers in a plain list are no part of the module, so no optimizer trains them. "
+                "Give each a name of its own, or use `nn.ModuleList`."
+            )
+        found = with_gradients(module, x, g)
         asked = hidden * (4 * channels + gate_channels + 2) + 1 + channels * (channels + 1)
-        if sum(p.numel() for p in learned) > asked:
+        if sum(p.numel() for p in module.parameters()) > asked:
             return found, "the module holds more that learns than four convolutions"
         return found
 
@@ -94,7 +118,7 @@ def _steps(rng: torch.Generator) -> Inputs:
 
 
 def _arms(rng: torch.Generator) -> Inputs:
-    """Gains and losses; runs missing in one arm, in the other, in both for the same seed."""
+    """Gains, losses, a tie; runs missing in one arm, in the other, in both for the same seed."""
     cases = []
     for seeds, gain, no_attention, no_control in (
         (3, 0.1, [], []),
@@ -105,8 +129,10 @@ def _arms(rng: torch.Generator) -> Inputs:
         (7, 0.1, [3], []),
     ):
         shared = 0.5 * torch.randn(seeds, generator=rng)
-        control, attention = 8 + shared + 0.1 * torch.randn(2, seeds, generator=rng)
+        control, attention = 8 + shared + 0.3 * torch.randn(2, seeds, generator=rng)
         attention += gain
+        if seeds == 3:
+            attention[1] = control[1]
         attention[no_attention] = control[no_control] = float("nan")
         cases.append((attention, control))
     return cases
@@ -117,7 +143,7 @@ def _cases(rng: torch.Generator) -> Inputs:
     # Quantiles fall between two cases, or on one by a fraction without rounding.
     for n, groups in ((4, 1), (6, 2), (8, 3), (11, 4), (5, 5), (17, 5), (60, 7)):
         dice = torch.rand(n, generator=rng)
-        areas = (torch.randperm(n, generator=rng) + 1) ** 2 * 7
+        areas = (torch.randperm(n, generator=rng) + 1) ** 2 * 12
         cases.append((dice, areas, groups))
     return cases
 

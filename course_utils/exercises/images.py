@@ -29,6 +29,11 @@ def _volume_batches(rng: torch.Generator) -> Inputs:
     lonely[1, 0, 2, 3, 4] = 7.0  # a single voxel has no deviation over n - 1
     cases.append((lonely,))
     cases.append((torch.full((1, 1, 10, 10), 0.1),))  # its mean in float32 is not quite 0.1
+    narrow = torch.zeros(2, 1, 8, 9)
+    narrow[0, 0, :, 1:] = 1e-9 * (1 + 2 * torch.rand(8, 8, generator=rng))  # diffusion in m^2 / s
+    # Nearly equal, but sum and mean of these 64 are exact in float32.
+    narrow[1, 0, :, 1:] = 1000 + torch.randint(0, 3, (8, 8), generator=rng) / 256
+    cases.append((narrow,))
     return cases
 
 
@@ -36,7 +41,7 @@ def _mask_pairs(rng: torch.Generator) -> Inputs:
     """Pairs of masks (N, ...), bool and uint8; the larger ones hold every kind of empty mask."""
     shapes = ((1, 2, 3), (3, 4), (1, 4, 4), (2, 3, 5, 4), (5, 5, 7), (5, 3, 4, 5), (4, 6, 6))
     cases = []
-    for i, shape in enumerate(shapes):
+    for i, shape in enumerate((*shapes, (2, 1, 8, 7, 9))):
         truth = torch.rand(shape, generator=rng) < 0.4
         flipped = torch.rand(shape, generator=rng) < 0.3
         prediction = truth ^ flipped
@@ -48,6 +53,8 @@ def _mask_pairs(rng: torch.Generator) -> Inputs:
             prediction[2] = truth[2] = False
             truth.view(shape[0], -1)[2, 3] = True  # missed, and so small that smoothing shows
             truth[3] = False  # a false alarm
+        if len(shape) == 5:
+            prediction[0] = truth[0] = True  # an overlap that uint8 cannot count
         dtype = torch.uint8 if i % 2 else torch.bool
         cases.append((prediction.to(dtype), truth.to(dtype)))
     return cases
@@ -74,6 +81,10 @@ def _scores_and_labels(rng: torch.Generator) -> Inputs:
             scores = (grid * scores).round() / grid
             scores[0] = scores[1] = scores[2]
         cases.append((scores, labels))
+    far = torch.tensor([0.0, -150, -200, -300, 5])  # their softmax makes ties of all but two
+    cases.append((far, torch.tensor([1, 1, 0, 0, 0])))
+    near = 1 + 1e-9 * torch.randperm(12, generator=rng).double()  # the same in float32
+    cases.append((near, torch.tensor([0, 1, 1] * 4)))
     scores, labels = cases[2]
     cases.append((40 + 10 * scores, labels))  # their sigmoid rounds to 1
     return cases
@@ -85,7 +96,8 @@ def _image_sets(rng: torch.Generator) -> Inputs:
     The values of training images are even, so that a changed pixel has a value that none has.
     """
     cases = []
-    for n, m, height, width in ((7, 9, 3, 4), (12, 8, 5, 3), (1, 1, 4, 4), (9, 11, 7, 5)):
+    sizes = ((7, 9, 3, 4), (12, 8, 5, 3), (1, 1, 4, 4), (9, 11, 7, 5), (30, 30, 28, 28))
+    for n, m, height, width in sizes:
         train = 2 * torch.randint(1, 128, (n, height, width), generator=rng, dtype=torch.uint8)
         test = torch.randint(0, 256, (m, height, width), generator=rng, dtype=torch.uint8)
         test[0] = train[0]  # a copy at the same position
@@ -99,8 +111,11 @@ def _image_sets(rng: torch.Generator) -> Inputs:
                 test[4, row, column] += change  # another image; all its rows and columns sum alike
             test[7] = train[0]
             test[7, 1:] = train[1, 1:]  # put together from two training images
+            test[5] = train[4] // 2  # half as bright
             test[6] = test[5]  # a repeat within the test set
             train[6] = train[5]  # and one within the training set
+            if n == m:  # so large that distances in float32 are not exact
+                test[8:] = train[8:] ^ (torch.arange(height * width).view(height, width) == 9)
         cases.append((train, test))
     return cases
 

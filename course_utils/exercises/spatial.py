@@ -57,7 +57,7 @@ def _block_inputs(rng: torch.Generator) -> Inputs:
 
 
 def _maps_and_masks(rng: torch.Generator) -> Inputs:
-    """Maps with ties and near ties, constant ones, all negative ones; some masks are empty."""
+    """Maps with ties and near ties, constant ones, negative ones, also with one 0; empty masks."""
     shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8), (1, 4, 5))
     cases = []
     for i, shape in enumerate(shapes):
@@ -68,7 +68,7 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
             maps = (1.5 * maps).round()  # ties
         if len(maps) > 1:
             maps[1, 0, 0] = maps[1].max() + 1  # a hit, on a map that is negative everywhere
-            maps[1] -= maps[1].max() + 1
+            maps[1] -= maps[1].max() + (i > 1)  # in the second case its highest value is 0
         if i < 6:  # nearly a tie, by a hair in the first two; the mask wins every other time
             gap = 0.002 if len(maps) > 3 else 7e-7
             maps[0, 0, 0] = maps[0, -1, -1] = maps[0].max() + 1
@@ -79,7 +79,7 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
         if len(maps) > 3:
             masks[3] = False
             masks[4:5, -1, -1] = True  # the last of equal pixels may be a hit, too
-            maps[2], maps[4:] = 0.25, -1  # all pixels are equally high
+            maps[2], maps[4:] = 0.25 * (i % 2), -1  # all pixels are equally high
             masks[2, 0, 0] = False
         cases.append((maps, masks.to(torch.uint8) if i % 3 else masks))
     return cases
@@ -97,31 +97,40 @@ def _weights_and_masks(rng: torch.Generator) -> Inputs:
         if len(maps) > 3:
             masks[2] = False
             maps[3] = 0.25
-        maps *= {3: 50, 4: 1e-4}.get(i, 1)
+        maps *= {3: 50, 4: 1e-4, 5: 1e-9}.get(i, 1)
         cases.append((maps, masks.to(torch.uint8) if i % 2 else masks))
     return cases
 
 
 def _leaving_the_gate(candidate: Any, trial: Trial) -> Callable[..., Any]:
     def run(gate: Any, x: torch.Tensor, change: Any) -> Any:
-        probe = x.clone()
+        probe, calls = x.clone(), []
+
+        def counted(maps: torch.Tensor) -> torch.Tensor:
+            calls.append(maps)
+            return change(maps)
+
         before = gate(probe)
-        found = as_function(candidate, trial)(gate, x, change)
+        found = as_function(candidate, trial)(gate, x, counted)
         # Not an exception: a learner would be told that their own code had raised it.
-        return found if torch.equal(gate(probe), before) else "a gate left changed"
+        result = (found, "`change` is called more than once") if len(calls) > 1 else found
+        return result if torch.equal(gate(probe), before) else "a gate left changed"
 
     return run
 
 
 def _gates_and_changes(rng: torch.Generator) -> Inputs:
-    """Gates in either mode, the last one with a norm, and what is done to the maps of a batch."""
+    """Gates in either mode, one with a norm, and what is done to the maps of a batch.
+
+    In the second case half of the features are 0, in the fourth all weights are.
+    """
     kernels = (1, 3, 5, 3, 7, 3)
     shapes = ((1, 3, 3, 4), (2, 2, 4, 5), (3, 4, 5, 4), (4, 3, 6, 3), (3, 5, 4, 4), (2, 3, 5, 5))
     changes: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
         lambda w: 1 - w,
         lambda w: w.mean((2, 3), keepdim=True).expand_as(w),
         lambda w: w.roll(1, dims=0),
-        lambda w: w.flip(0),
+        lambda w: 1 - w.flip(0),
         lambda w: 3 * w**2 - 1,  # leaves (0, 1)
         lambda w: w.roll(1, dims=3),
     )
@@ -130,7 +139,10 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
         gate = SpatialAttention(kernel, norm=nn.BatchNorm2d if i == 5 else None).train(i % 2 == 0)
         for parameter in gate.parameters():
             parameter.data = torch.randn(parameter.shape, generator=rng)
-        cases.append((gate, 2 * torch.randn(shape, generator=rng), change))
+        if i == 3 and gate.conv.bias is not None:
+            gate.conv.bias.data -= 200
+        x = 2 * torch.randn(shape, generator=rng)
+        cases.append((gate, x.relu() if i == 1 else x, change))
     return cases
 
 

@@ -38,7 +38,7 @@ def _two_steps(step: Any, trial: Trial) -> Callable[..., Any]:
 
     def run(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
         model = _small_network().eval()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
         backward_passes: list[int] = []
         passes_at_step: list[int] = []
         first_weight = next(model.parameters())
@@ -49,7 +49,9 @@ def _two_steps(step: Any, trial: Trial) -> Callable[..., Any]:
         losses = [step(model, loss_function, optimizer, images, labels) for _ in range(2)]
         return {
             "loss of the first step": losses[0],
-            "backward passes before each optimizer.step() of two calls": passes_at_step,
+            "calls of the given optimizer's step() in two training steps": len(passes_at_step),
+            "backward passes before each call of the optimizer's step()": passes_at_step,
+            "dtype of the weights": str(first_weight.dtype),
             "weights after two steps": {
                 name: value for name, value in model.state_dict().items() if "num_" not in name
             },
@@ -70,7 +72,7 @@ def _label_sets(rng: torch.Generator) -> Inputs:
 
 
 def _logits_and_labels(rng: torch.Generator) -> Inputs:
-    """Some of the larger ones hold a logit of exactly 0, on an image of class 1."""
+    """Two hold a logit of exactly 0 on an image of class 1; one, logits beside 0 as well."""
     cases = []
     for n, scale, dtype in (
         (5, 1, torch.float32),
@@ -82,6 +84,9 @@ def _logits_and_labels(rng: torch.Generator) -> Inputs:
         labels = _some_labels(n, rng)
         noise = torch.randn(n, 1, generator=rng, dtype=dtype)
         logits = scale * (1.5 * noise + 0.6 * labels[:, None])
+        if n == 33:
+            logits[labels.argmin()] = -1e-4
+            logits[labels.nonzero()[-1]] = 1e-4
         if n in (8, 33):
             logits[labels.argmax()] = 0
         cases.append((logits, labels))
@@ -92,7 +97,7 @@ def _image_stacks(rng: torch.Generator) -> Inputs:
     """Images differ in brightness, so logits have both signs; in one stack exp would overflow."""
     sizes = ((4, 3, 5, 4, 3), (7, 4, 6, 3, 3), (5, 5, 5, 8, 500), (1, 4, 3, 4, 3), (9, 2, 7, 4, 3))
     cases = []
-    for n, height, width, batch_size, spread in sizes:
+    for n, height, width, batch_size, spread in (*sizes, (10, 3, 3, 2, 3)):
         brightness = spread * torch.randn(n, 1, 1, 1, generator=rng)
         images = torch.randn(n, 1, height, width, generator=rng) + brightness
         cases.append((images, batch_size))
@@ -103,7 +108,7 @@ def _on_a_trained_model(predict_function: Any, trial: Trial) -> Callable[..., An
     """Hands over a model in train mode, with running statistics that differ from any batch's."""
 
     def run(images: torch.Tensor, batch_size: int) -> dict[str, Any]:
-        model = _small_network()
+        model = _small_network().insert(5, nn.Dropout())
         seen: list[int] = []
         model(2 * torch.randn(16, 1, 5, 6) + 1)
         for parameter in model.parameters():
@@ -118,6 +123,9 @@ def _on_a_trained_model(predict_function: Any, trial: Trial) -> Callable[..., An
             "never more than batch_size images at once": max(seen, default=0) <= batch_size,
             "model's weights and statistics left alone": all(
                 bool((value == before[name]).all()) for name, value in model.state_dict().items()
+            ),
+            "requires_grad of the weights left alone": all(
+                parameter.requires_grad for parameter in model.parameters()
             ),
             "result still attached to the graph": probabilities.requires_grad
             if isinstance(probabilities, torch.Tensor)

@@ -29,7 +29,7 @@ from course_utils.runtime import ROOT
 
 FOLDER = ROOT / "notebooks" / "exercises"
 
-_EDIT = re.compile(r"`([^`]+)` → (?:`([^`]*)`|nothing)")
+_EDIT = re.compile(r"`([^`]+)` (?:→|->) (?:`([^`]*)`|nothing)")
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 _START = re.compile(r"^```python start\n(.*?)^```$", re.M | re.S)
 

@@ -46,7 +46,8 @@ def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
     far_apart = torch.randn(6, 4, generator=rng) + 300 * torch.arange(-2, 4)[:, None]
     hot = 30 * torch.randn(2, 6, generator=rng) + 200 * torch.arange(-2, 4)
     wide = torch.randn(2, 4, generator=rng) + 250 * torch.arange(4)  # far apart within a row
-    return [*inputs, (apart, 1.0), (far_apart, 0.5), (hot, 250.0), (wide, 0.5)]
+    cold = 0.001 * torch.randn(2, 3, generator=rng)
+    return [*inputs, (apart, 1.0), (far_apart, 0.5), (hot, 250.0), (wide, 0.5), (cold, 0.001)]
 
 
 def _heads(rng: torch.Generator) -> Inputs:
@@ -65,8 +66,10 @@ def _images_with_lines(rng: torch.Generator) -> Inputs:
 
 
 def _images(rng: torch.Generator) -> Inputs:
-    sizes = ((1, 2, 4, 4), (2, 3, 5, 5), (1, 3, 2, 6), (3, 2, 4, 3), (2, 4, 3, 3))
-    return [(torch.randn(size, generator=rng),) for size in sizes]
+    sizes = ((1, 2, 4, 4), (2, 3, 5, 5), (1, 3, 2, 6), (3, 2, 4, 3), (2, 4, 3, 3), (2, 3, 3, 5))
+    inputs = [(torch.randn(size, generator=rng),) for size in sizes]
+    inputs[-1][0].mul_(20)  # scores whose exponential is infinite
+    return inputs
 
 
 def _recorded_gates(rng: torch.Generator) -> Inputs:

@@ -106,7 +106,10 @@ def as_value(candidate: Any, trial: Trial) -> Callable[[], Any]:
         answer = candidate() if callable(candidate) else candidate
         size = answer.numel() if isinstance(answer, torch.Tensor) else getattr(answer, "size", 0)
         if isinstance(answer, torch.Tensor | np.ndarray | np.generic) and size < 1000:
-            answer = answer.tolist()
+            answer = answer.item() if size == 1 else answer.tolist()
+        if isinstance(answer, list | tuple):
+            items = [_plain(item) for item in answer]
+            answer = tuple(items) if isinstance(answer, tuple) else items
         if isinstance(answer, list | tuple) and any(isinstance(x, list | tuple) for x in answer):
             # Pairs within a pair are as good as four numbers in a row.
             answer = [y for x in answer for y in (x if isinstance(x, list | tuple) else [x])]
@@ -115,12 +118,23 @@ def as_value(candidate: Any, trial: Trial) -> Callable[[], Any]:
     return value
 
 
+def _plain(item: Any) -> Any:
+    """The number in a tensor or NumPy number; anything else as it is."""
+    single = isinstance(item, np.generic) or (isinstance(item, torch.Tensor) and item.numel() == 1)
+    return item.item() if single else item
+
+
 def marked_if_cut_off(module: nn.Module, x: torch.Tensor) -> Any:
-    """What the module makes of `x`, with a mark beside it if no gradient could come back."""
+    """What the module makes of `x`, with a mark beside it if no gradient could come back.
+
+    It sees other features first, so that nothing kept from them may be used.
+    """
+    with torch.no_grad():
+        module(x + 1)
     with torch.enable_grad():
         output = module(x)
     if isinstance(output, torch.Tensor) and not output.requires_grad:
-        return output, "cut off from the graph"
+        return output, "no gradient gets through (detach, .data or no_grad)"
     return output
 
 

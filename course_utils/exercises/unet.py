@@ -49,8 +49,11 @@ def _run_encoder(candidate: Any, trial: Trial) -> Callable[..., Any]:
             return "a list holds layers that the module does not know"
         with torch.enable_grad():
             found = module(x.requires_grad_())
+        asked = width * (9 * channels + 90 * width + 7)  # three convolutions with biases
+        if sum(p.numel() for p in module.parameters()) > asked:
+            return found, "the module holds a layer that takes no part in them"
         if isinstance(found, list | tuple) and any(_cut_off(item, x) for item in found):
-            return list(found), "cut off from the graph"
+            return list(found), "no gradient gets through (detach, .data or no_grad)"
         return found
 
     return run
@@ -84,13 +87,16 @@ def _decoder_inputs(rng: torch.Generator) -> Inputs:
 
 
 class _Choosy(nn.Module):
-    """A model that refuses sizes that are no multiple, and whose answer depends on all it sees."""
+    """A model that refuses sizes that are no multiple, and a second call; all it sees counts."""
 
     def __init__(self, multiple: int):
         super().__init__()
-        self.multiple = multiple
+        self.multiple, self.called = multiple, False
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.called:
+            raise RuntimeError("the model is called a second time")
+        self.called = True
         if any(n % self.multiple or n == 0 for n in x.shape[2:]):
             size = tuple(x.shape[2:])
             raise ValueError(f"an image of {size}: expected multiples of {self.multiple}")
@@ -102,10 +108,10 @@ def _sizes(rng: torch.Generator) -> Inputs:
     cases = (
         (1, 1, 8, 12, 4),
         (1, 2, 10, 14, 4),
-        (2, 3, 9, 14, 4),
+        (2, 3, 9, 14, 6),
         (1, 2, 5, 7, 2),
         (3, 1, 16, 13, 8),
-        (2, 1, 11, 24, 8),
+        (2, 1, 11, 24, 12),
         (1, 1, 3, 20, 16),
     )
     return [(_Choosy(m), torch.randn(n, c, h, w, generator=rng) + 1, m) for n, c, h, w, m in cases]
@@ -161,6 +167,19 @@ def _stacks(rng: torch.Generator) -> Inputs:
     return cases
 
 
+def _run_scores(candidate: Any, trial: Trial) -> Callable[..., Any]:
+    """The scores, with a mark beside them where one is nearly 0, as a small number makes it."""
+    score = as_function(candidate, trial)
+
+    def run(prediction: torch.Tensor, truth: torch.Tensor, depths: list[int]) -> Any:
+        found = score(prediction, truth, depths)
+        if isinstance(found, torch.Tensor) and ((found > 0) & (found < 1e-3)).any():
+            return found, "a volume without overlap scores a little more than 0"
+        return found
+
+    return run
+
+
 EXERCISES = {
     "unet.block_parameters": Setup(),
     "unet.transposed_convolution": Setup(_stamps),
@@ -169,5 +188,5 @@ EXERCISES = {
     "unet.receptive_field": Setup(),
     "unet.at_any_size": Setup(_sizes),
     "unet.soft_dice_loss": Setup(_loss_inputs, prepare=_run_loss),
-    "unet.volume_dice": Setup(_stacks),
+    "unet.volume_dice": Setup(_stacks, prepare=_run_scores),
 }

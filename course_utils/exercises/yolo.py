@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from .engine import Inputs, Setup
+from .gates import with_gradients
 from .trial import Trial, as_function
 
 
@@ -17,6 +18,7 @@ def _four_numbers(rng: torch.Generator) -> Inputs:
         anchor = 10 + 90 * torch.rand(n, 2, generator=rng)
         cases.append((t, corner, stride, anchor))
     t[0, :2] = torch.tensor([100.0, -100])  # whose exponential is infinite
+    t[1:3, 2:] = torch.tensor([[3.8, 2.5], [-4.5, -2.5]])  # up to 45 times an anchor
     return cases
 
 
@@ -34,6 +36,10 @@ def _pairs_of_boxes(rng: torch.Generator) -> Inputs:
             b[1] = a[1] + 60
             b[2] = torch.cat([a[0, 2:] + 3, 2 * a[0, 2:] - a[0, :2] + 3])
         cases.append((a, b))
+    # In shares of an image, as many in both sets; two that cross, without a corner in the other.
+    a, b = _random_boxes(4, rng) / 60, _random_boxes(4, rng) / 60
+    a[0], b[0] = torch.tensor([[0.0, 0.4, 1, 0.6], [0.4, 0, 0.6, 1]])
+    cases.append((a, b))
     return cases
 
 
@@ -63,6 +69,10 @@ def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
     steps = torch.arange(9.0)
     centre = torch.stack([steps, steps.flip(0)], 1) * 8 * 2 ** (steps // 3)[:, None]
     cases.append((torch.cat([centre - base / 2, centre + base / 2], 1), base))
+    # The ratio of the sides prefers another anchor; whole pixels move a centre across a border.
+    anchors = torch.cat([torch.tensor([[10.0, 20], [13, 13], [99, 99]]), base[3:]])
+    boxes = torch.tensor([[100.0, 60, 120, 80], [3.5, 3.5, 12.5, 12.5]])
+    cases.append((boxes, anchors))
     return cases
 
 
@@ -82,10 +92,20 @@ def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
         answers[6 : 6 + more] = True
         logits = 2 * torch.randn(n, generator=rng) - 1
         if n > 12:  # wrong and very confident: an answer, and one that counts as empty
-            logits[0], logits[5] = -60, 60
+            logits[0], logits[5] = (-60, 60) if n < 60 else (-100, 100)
         order = torch.randperm(n, generator=rng)
         cases.append((logits[order], answers[order], overlap[order]))
     return cases
+
+
+def _run_term(candidate: Any, trial: Trial) -> Callable[..., Any]:
+    """The term, and its gradient for the logits."""
+    call = as_function(candidate, trial)
+
+    def run(logits: torch.Tensor, answers: torch.Tensor, overlap: torch.Tensor) -> Any:
+        return with_gradients(lambda z: call(z, answers, overlap), logits)
+
+    return run
 
 
 def _crowds(rng: torch.Generator) -> Inputs:
@@ -167,7 +187,7 @@ EXERCISES = {
     "yolo.box_iou": Setup(_pairs_of_boxes),
     "yolo.answering": Setup(_boxes_and_anchors),
     "yolo.scores": Setup(_raw_rows),
-    "yolo.objectness_term": Setup(_predictions_of_an_image),
+    "yolo.objectness_term": Setup(_predictions_of_an_image, prepare=_run_term),
     "yolo.nms": Setup(_crowds),
     "yolo.average_precision": Setup(_rankings),
     "yolo.flip": Setup(_images_and_boxes, prepare=_run_flip),
