@@ -202,7 +202,13 @@ def _weights(arguments) -> int:
 
 def _bench(arguments) -> int:
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # or PyTorch's profiler talks between the rows
-    from course_utils import bench, bench_train
+    from course_utils import ledger
+
+    storage.try_writing(ledger.folder())  # before minutes of work, not after them
+    # Not in the package: learners never import them.
+    sys.path.insert(0, str(runtime.ROOT / "results" / "benchmarks"))
+    import bench
+    import bench_train
 
     {"attention": bench.attention, "train": bench_train.train}[arguments.what](arguments.seconds)
     return 0

@@ -5,11 +5,12 @@ import json
 import math
 import sys
 
+import bench
 import pytest
 import torch
 from torch import nn
 
-from course_utils import attention, bench, cli
+from course_utils import attention, cli
 from course_utils.runtime import ROOT
 
 CPU = torch.device("cpu")

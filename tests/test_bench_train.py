@@ -3,10 +3,11 @@
 import json
 import math
 
+import bench_train
 import pytest
 import torch
 
-from course_utils import bench_train, cli, experiments
+from course_utils import cli, experiments
 from course_utils.datasets import load
 from course_utils.runtime import ROOT
 

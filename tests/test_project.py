@@ -111,7 +111,7 @@ FLOORS = [
     {"experiments"},
     {"weights"},
     # leaves: nothing below knows them
-    {"bench", "bench_train", "checks", "explain", "figures", "gpu", "exercises", "notebooks"},
+    {"checks", "explain", "figures", "gpu", "exercises", "notebooks"},
     {"cli"},
     {"set_up"},  # alone: it runs before anything is installed
 ]
