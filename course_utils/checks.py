@@ -115,7 +115,7 @@ def _install() -> Line:
     where = Path(url2pathname(urlparse(source["url"]).path))
     if where.resolve() != runtime.ROOT:
         return False, f"Course: this Python was set up for {where}, not {runtime.ROOT}. {anew}"
-    return True, f"Course: installed from {runtime.ROOT}"
+    return True, "Course: installed from this folder"
 
 
 def _profile() -> Line:
@@ -281,6 +281,13 @@ def _kernel() -> Line:
     return True, "Jupyter: the kernel's program loads; its folder and a port are free to use"
 
 
+def _named(words: str) -> str:
+    """Where a set was found, by the file's name: notebooks are stored with what is printed here."""
+    found, *rest = words.split("; but ")
+    kind, _, place = found.partition(": ")
+    return "; but ".join([f"{kind}: {Path(place).name}", *rest])
+
+
 def _data() -> list[tuple[bool, str]]:
     """Each data set: a file at hand, else whether its mirror or a publisher answers now."""
     from course_utils import datasets
@@ -300,7 +307,7 @@ def _data() -> list[tuple[bool, str]]:
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(commands.in_reach, datasets.CATALOG))
     return [
-        (good, f"Data: {entry.title} {f'({words})' if good else f'{remedy} ({words})'}")
+        (good, f"Data: {entry.title} {f'({_named(words)})' if good else f'{remedy} ({words})'}")
         for entry, (good, words) in zip(datasets.CATALOG.values(), found, strict=True)
     ]
 

@@ -9,10 +9,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+import bench
 import pytest
 import torch
 
-from course_utils import bench, checks, cli, ledger, runtime, storage, weights
+from course_utils import checks, cli, ledger, runtime, storage, weights
 from course_utils.exercises import exercise, progress
 from course_utils.notebooks import lab
 
@@ -38,7 +39,7 @@ WRITING = [
     ["weights", "pneumonia"],
     ["bench", "attention"],
     ["bench", "train"],
-    ["notebooks", "00"],
+    ["notebooks", "--all", "00"],
     ["check"],
 ]
 READING = [["data", "list"], ["data", "path"], ["data", "verify"], ["progress"], ["results"]]

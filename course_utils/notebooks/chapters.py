@@ -218,7 +218,7 @@ def depends(notebook: nbformat.NotebookNode) -> str:
     plain = TransformerManager().transform_cell  # turns `%magic` and `!command` into Python
     with tempfile.TemporaryDirectory() as temporary:
         script = Path(temporary, "notebook.py")
-        storage.write(script, "".join(plain(cell.source) for cell in code_cells(notebook)))
+        storage.write(script, "".join(map(plain, _sources(notebook))))
         finder = ModuleFinder(path=[str(ROOT)])
         try:
             finder.run_script(str(script))
