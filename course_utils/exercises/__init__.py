@@ -58,9 +58,10 @@ def exercise(name: str) -> Exercise:
     Raises:
         ValueError: there is no such exercise. The message lists names that come near.
     """
+    chapter = str(name).split(".")[0]
+    if chapter in CHAPTERS and name in _declared(chapter):
+        return _declared(chapter)[name]
     found = {key: ex for chapter in CHAPTERS for key, ex in _declared(chapter).items()}
-    if name in found:
-        return found[name]
     topics = {key.split(".")[1]: key for key in found}
     wanted = str(name).lower()
     near = difflib.get_close_matches(wanted, found, n=3)

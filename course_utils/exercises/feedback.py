@@ -4,6 +4,7 @@ import html
 import inspect
 import linecache
 import re
+import sys
 import sysconfig
 import textwrap
 import types
@@ -70,8 +71,6 @@ def show(exercise: "Exercise", result: "Result", said: str) -> None:
 
 
 def _in_notebook() -> bool:
-    import sys
-
     ipython = sys.modules.get("IPython")
     return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 

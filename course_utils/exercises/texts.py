@@ -6,7 +6,6 @@
     ### mean-over-channels          a slip: how the answer differs, and the sentence that names it
     `dim=(2, 3)` → `dim=1`
 
-
 A slip is an edit of the solution (`old` → `new`; several, one under the other, are all made), one
 expression or statement in backticks, or a block of code: the body of the function, or a whole one.
 A slip without a sentence has that of the next. `### otherwise` is said of any other wrong value.

@@ -124,17 +124,17 @@ def _with_exercises(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 
     if cell.cell_type != "markdown" or not _PLACED.search(cell.source):
         return [cell]
-    new = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
+    words, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     text, *placed = _PLACED.split(cell.source)
-    cells = [new[0](text.strip())] if text.strip() else []
+    cells = [words(text.strip())] if text.strip() else []
     for name, rest in zip(placed[::2], placed[1::2], strict=True):
         ex = exercise(name)
         lines = [f"**Exercise: {ex.title}**", "", *ex.question.split("\n")]
         box = "\n".join(f"> {line}".rstrip() for line in lines)
-        cells.append(new[0](box, metadata={"tags": ["exercise"]}))
-        cells.append(new[1](ex.text.start.rstrip(), metadata={"tags": [EXERCISE + name]}))
-        cells.append(new[1](f'exercise("{name}").check({ex.reference.__name__})'))
-        cells += [new[0](rest.strip())] if rest.strip() else []
+        cells.append(words(box, metadata={"tags": ["exercise"]}))
+        cells.append(code(ex.text.start.rstrip(), metadata={"tags": [EXERCISE + name]}))
+        cells.append(code(f'exercise("{name}").check({ex.reference.__name__})'))
+        cells += [words(rest.strip())] if rest.strip() else []
     return cells
 
 
@@ -176,9 +176,6 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
     if not found:
         raise ValueError("pyproject.toml has no [project.urls] with a line `Repository = ...`.")
-    if text.encode() == path.read_bytes():
-        print(f"Public address: {address() or 'none'}, as before.")
-        return 0
     path.write_bytes(text.encode())
     for name in names(None, folder):
         path = folder / f"{name}.ipynb"
