@@ -32,13 +32,11 @@ class Setup:
         inputs: draws the tuples of arguments to try, small ones first; None for a value.
         prepare: makes of an answer the function that is called with the arguments.
         tolerance: absolute and relative, for floating-point results.
-        names: what the slips may use beside `texts.names()`.
     """
 
     inputs: Callable[[torch.Generator], Inputs] | None = None
     prepare: Prepare = as_function
     tolerance: float = 1e-4
-    names: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class Exercise:
     @property
     def slips(self) -> dict[str, tuple[Any, str]]:
         """The answers that the text lists as slips, made of their code."""
-        names = texts.names() | self.setup.names | {self.reference.__name__: self.reference}
+        names = texts.names() | {self.reference.__name__: self.reference}
         solution = self.text.solution
         return {
             key: (texts.answer(code, solution, names, f"<{self.name}: {key}>"), sentence)

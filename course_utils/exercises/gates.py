@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .engine import Inputs, Setup
-from .trial import NotAModule, Trial
+from .trial import NotAModule, Trial, with_gradients
 
 
 def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
@@ -15,26 +15,6 @@ def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
     for parameter in module.parameters():
         parameter.data = torch.randn(parameter.shape, generator=rng)
     return module
-
-
-def with_gradients(call: Callable[..., Any], *given: torch.Tensor) -> Any:
-    """What a call returns, and from a second one the gradients of its sum for the arguments."""
-    leaves = [x.detach().clone().requires_grad_() for x in given]
-    found = call(*given)
-    if not all(map(torch.equal, given, leaves)):  # changed in place: that is the mistake
-        return found
-    with torch.enable_grad():
-        again = call(*(1 * leaf for leaf in leaves))
-    if not isinstance(again, torch.Tensor) or not again.requires_grad:
-        return found
-    if not torch.allclose(found, again, equal_nan=True):
-        raise NotAModule(
-            "Two calls with the same batch give different results. Does `forward` create "
-            "layers? Their weights are new in each call and never trained: create them in "
-            "`__init__`."
-        )
-    gradients = torch.autograd.grad(again.sum(), leaves, allow_unused=True, materialize_grads=True)
-    return found, gradients
 
 
 def _gates(rng: torch.Generator) -> Inputs:

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from .engine import Inputs, Setup
-from .gates import with_gradients
-from .trial import Trial
+from .trial import Trial, with_gradients
 
 
 class MeanGate(nn.Module):

@@ -138,6 +138,26 @@ def marked_if_cut_off(module: nn.Module, x: torch.Tensor) -> Any:
     return output
 
 
+def with_gradients(call: Callable[..., Any], *given: torch.Tensor) -> Any:
+    """What a call returns, and from a second one the gradients of its sum for the arguments."""
+    leaves = [x.detach().clone().requires_grad_() for x in given]
+    found = call(*given)
+    if not all(map(torch.equal, given, leaves)):  # changed in place: that is the mistake
+        return found
+    with torch.enable_grad():
+        again = call(*(1 * leaf for leaf in leaves))
+    if not isinstance(again, torch.Tensor) or not again.requires_grad:
+        return found
+    if not torch.allclose(found, again, equal_nan=True):
+        raise NotAModule(
+            "Two calls with the same batch give different results. Does `forward` create "
+            "layers? Their weights are new in each call and never trained: create them in "
+            "`__init__`."
+        )
+    gradients = torch.autograd.grad(again.sum(), leaves, allow_unused=True, materialize_grads=True)
+    return found, gradients
+
+
 def is_of_torch(module: nn.Module) -> bool:
     """Whether a module's class is torch's own, and not written by the learner."""
     return type(module).__module__.startswith("torch.")

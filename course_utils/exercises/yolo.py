@@ -6,8 +6,7 @@ from typing import Any
 import torch
 
 from .engine import Inputs, Setup
-from .gates import with_gradients
-from .trial import Trial, as_function
+from .trial import Trial, as_function, with_gradients
 
 
 def _four_numbers(rng: torch.Generator) -> Inputs:
