@@ -121,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments) -> int:
+    from course_utils.building import run
     from course_utils.datasets import commands, settings
-    from course_utils.notebooks import run
 
     profile, mode = runtime.profile(), settings().mode  # a wrong word before the downloads
     if mode != "phantom" and commands.get([]) and mode == "real":
@@ -131,7 +131,7 @@ def _run(arguments) -> int:
 
 
 def _lab(arguments) -> int:
-    from course_utils.notebooks import open_lab
+    from course_utils.building import open_lab
 
     runtime.profile()  # a wrong word is told here, not in each notebook
     return open_lab(not arguments.no_browser)
@@ -174,7 +174,7 @@ def _results(arguments) -> int:
     from course_utils.experiments import EXPERIMENTS, get
 
     if arguments.readme:
-        from course_utils.notebooks import numbers
+        from course_utils.building import numbers
 
         print(*numbers.check(renew=True), sep="\n")
         return 0
@@ -221,13 +221,13 @@ def _gpu(arguments) -> int:
 
 
 def _notebooks(arguments) -> int:
-    from course_utils.notebooks import build
+    from course_utils.building import build
 
     return build(arguments.chapters or None, force=arguments.all)
 
 
 def _publish(arguments) -> int:
-    from course_utils.notebooks import publish
+    from course_utils.building import publish
 
     return publish(arguments.repository)
 

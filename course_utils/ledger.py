@@ -292,7 +292,9 @@ def _seconds(run: dict) -> float:
     return run["metrics"].get("core_seconds", run["seconds"])
 
 
-def report(experiment: str, arm: str, metric: str, value: float, source: str, published: str = ""):
+def beside_recorded(
+    experiment: str, arm: str, metric: str, value: float, source: str, published: str = ""
+):
     """Show a live figure beside the recorded one, and hand it to the scoreboard of `course run`.
 
     Args:

@@ -46,7 +46,6 @@ class UNet(nn.Module):
         levels: of resolution, at least 2; each after the first halves the image.
         gate: called with the channels of a skip and of the coarser level; None for the plain U-Net.
         gate_finest: whether the finest skip has a gate too.
-        deep_supervision: in training mode return outputs of all decoder levels, finest first.
         norm: called with a number of channels; None for batch norm.
         spatial_dims: 2 for images, 3 for volumes.
 
@@ -69,7 +68,6 @@ class UNet(nn.Module):
         levels: int = 4,
         gate: Callable[[int, int], nn.Module] | None = None,
         gate_finest: bool = True,
-        deep_supervision: bool = False,
         norm: Norm | None = None,
         spatial_dims: int = 2,
     ):
@@ -94,31 +92,25 @@ class UNet(nn.Module):
         )
         self.up = nn.ModuleList(up(coarse, fine, 2, stride=2) for fine, coarse in pairs)
         self.merge = nn.ModuleList(DoubleConv(2 * fine, fine, conv, norm) for fine, _ in pairs)
-        self.heads = nn.ModuleList(
-            conv(w, outputs, 1) for w in (widths[:-1] if deep_supervision else widths[:1])
-        )
+        self.head = conv(width, outputs, 1)
         with own_random_stream():
             self.gates = nn.ModuleList(
                 gate(fine, coarse) if gate and (level or gate_finest) else _Open()
                 for level, (fine, coarse) in enumerate(pairs)
             )
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:  # (N, in_channels, H, W)
+    def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
         size = x.shape[2:]
         x = self._padded(x)
         skips = []
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)  # (N, width 2^level, H / 2^level, ...)
             skips.append(x)
-        found = []
         skips.pop()  # the coarsest level is where the decoder starts
         for level in reversed(range(len(skips))):
             skip = self.gates[level](skips[level], x)  # weighed by what the coarser level knows
             x = self.merge[level](torch.cat([skip, self.up[level](x)], 1))
-            if level < len(self.heads):
-                found.append(self.heads[level](x))
-        whole = found[-1][(..., *(slice(n) for n in size))]  # (N, outputs, H, W)
-        return (whole, *reversed(found[:-1])) if self.training and len(found) > 1 else whole
+        return self.head(x)[(..., *(slice(n) for n in size))]  # (N, outputs, H, W)
 
     def _padded(self, x: Tensor) -> Tensor:
         axes, channels = self.axes, self.in_channels

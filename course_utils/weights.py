@@ -47,7 +47,7 @@ def from_pretrained(name: str) -> nn.Module:
     wanted = model.state_dict()
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
         raise ValueError(
-            f"{path.name} holds another network than experiments.py describes now. The table was "
+            f"{path.name} holds another network than course_utils/tasks describes now. It was "
             f"changed after the run: record it again with `course experiment {name}`."
         )
     model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()})
@@ -147,7 +147,7 @@ Weights of one recorded run: arm "{run["arm"]}", seed {run["seed"]}, profile {ru
 seed was fixed beforehand; other seeds score a little more or less, see
 [the ledger](../{name}.jsonl). {numbers:,} numbers in half precision.
 
-- Network and training: `course_utils/experiments.py`, "{name}": {settings["size"]},
+- Network and training: `course_utils/tasks/{run["dataset"]}.py`, "{name}": {settings["size"]},
   {settings["fit"]}. From scratch, on the training images; validation chose the epoch.
 - Data: {data.title}, {run["split"]}, source "{run["source"]}". Licence of the data:
   {data.licence}. {data.citation}

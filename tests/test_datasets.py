@@ -217,7 +217,7 @@ def test_pneumonia_duplicates():
         within = duplicates(part.x)
         assert within
         assert all(i < j and torch.equal(part.x[i], part.x[j]) for i, j in within)
-    assert any(line.startswith("8 images of val also stand in train") for line in data.report)
+    assert any(line.startswith("8 images of val also stand in train") for line in data.notes)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 no zip", b"\x93NUMPY"])
@@ -262,7 +262,7 @@ def test_hippocampus():
     known = set(data.train.extra["person"].tolist())
     partners = sum(person in known for person in data.test.extra["person"].tolist())
     assert partners > 0
-    assert f"test: {partners} of 52 cases have their partner case in train" in data.report
+    assert f"test: {partners} of 52 cases have their partner case in train" in data.notes
 
 
 def test_hippocampus_voxels_are_the_files_own():
@@ -357,7 +357,7 @@ def test_bccd():
     assert (boxes[:, 4] > boxes[:, 2]).all()
     assert boxes[:, 1:].amin() >= 1
     assert (boxes[:, 3].amax(), boxes[:, 4].amax()) == (640, 480)
-    assert "2 boxes without area dropped (BloodImage_00338, BloodImage_00343)" in data.report
+    assert "2 boxes without area dropped (BloodImage_00338, BloodImage_00343)" in data.notes
     bare = [int((part.y[:, :, 0] != 0).all(1).sum()) for part in data.splits.values()]
     assert bare == [8, 4, 3]
     for part in data.splits.values():  # boxes first, then padding

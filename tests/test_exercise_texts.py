@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from course_utils.building import chapters
 from course_utils.exercises import CHAPTERS, exercise, exercises, progress, solution_source, texts
 from course_utils.exercises.sandbox import preserved_state
 from course_utils.exercises.trial import attempt
-from course_utils.notebooks import chapters
 
 NAMES = list(exercises().index)
 REFUSED = Path(__file__).parent / "refused"

@@ -8,7 +8,7 @@ from einops import reduce
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import explain
+from course_utils import maps
 from course_utils.attention import CBAM, ChannelAttention, SpatialAttention
 from course_utils.datasets import phantoms
 from course_utils.exercises import exercise, texts
@@ -145,8 +145,8 @@ RIGHT = {
     "SpatialGate": (SpatialAttention, lambda k: SpatialAttention(k), *map(gate_of, GATES)),
     "seen_in_both_orders": (FOUR, (FOUR[:2], FOUR[2:]), torch.tensor(FOUR).view(2, 2)),
     "CBAMBlock": (CBAM, BlockOfLayers, HalvesInARow, lambda c, r, k: CBAM(c, r, k)),
-    "pointing_game": (explain.pointing_game, pointing_flat, pointing_loop),
-    "enrichment": (explain.enrichment, enrichment_of_means, enrichment_normalised_first),
+    "pointing_game": (maps.pointing_game, pointing_flat, pointing_loop),
+    "enrichment": (maps.enrichment, enrichment_of_means, enrichment_normalised_first),
     "intervene": (intervene_through_a_hook, intervene_through_a_method_put_back),
 }
 
@@ -163,11 +163,11 @@ def test_right_answers_written_differently_pass(name, answer):
 @pytest.mark.parametrize("seed", range(5))
 def test_inputs_hold_what_they_are_meant_to(seed):
     inputs = exercise("spatial.pointing_game").inputs(seed)
-    for maps, masks in ((maps, masks.bool()) for maps, masks in inputs if len(maps) > 3):
-        assert (maps[1] < 0).all() and not masks[3].any() and len(maps[2].unique()) == 1
-        second, first = maps[0].flatten().sort().values[-2:]
+    for drawn, masks in ((d, m.bool()) for d, m in inputs if len(d) > 3):
+        assert (drawn[1] < 0).all() and not masks[3].any() and len(drawn[2].unique()) == 1
+        second, first = drawn[0].flatten().sort().values[-2:]
         assert 0.001 < first - second < 0.004  # nearly a tie, across the border of the mask
-        assert masks[0][maps[0] >= second].sum() == 1
+        assert masks[0][drawn[0] >= second].sum() == 1
     assert any((maps == maps.amax((1, 2), keepdim=True)).sum() > len(maps) for maps, _ in inputs)
     scores = exercise("spatial.enrichment").inputs(seed)
     assert {masks.dtype for _, masks in (*inputs, *scores)} == {torch.bool, torch.uint8}
@@ -228,9 +228,9 @@ def test_a_norm_puts_about_half_of_the_places_above_one_half():
 def test_the_map_does_not_depend_on_the_layers_behind_it():
     net = nn.Sequential(nn.Conv2d(1, 4, 3), SpatialAttention(3), nn.Conv2d(4, 2, 3), nn.Flatten())
     x = torch.rand(2, 1, 8, 8)
-    before, out = explain.attention_maps(net, x, SpatialAttention)["1"], net(x)
+    before, out = maps.attention_maps(net, x, SpatialAttention)["1"], net(x)
     net[2].reset_parameters()
-    assert torch.equal(explain.attention_maps(net, x, SpatialAttention)["1"], before)
+    assert torch.equal(maps.attention_maps(net, x, SpatialAttention)["1"], before)
     assert not torch.allclose(net(x), out)
 
 

@@ -11,7 +11,7 @@ from monai.losses import DiceLoss  # here: the import may take longer than an an
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import ledger, metrics, tasks
+from course_utils import ledger, losses, metrics
 from course_utils.exercises import exercise
 from course_utils.unet import DoubleConv, UNet
 
@@ -222,7 +222,7 @@ def test_the_loss_of_the_course_pools_over_the_batch():
     p, t = logits.softmax(1), F.one_hot(labels, 3).movedim(-1, 1)
     both, areas = ((p * t).sum((0, 2, 3))[1:], (p + t).sum((0, 2, 3))[1:])
     expected = 1 - ((2 * both + 1e-5) / (areas + 1e-5)).mean() + F.cross_entropy(logits, labels)
-    torch.testing.assert_close(tasks.dice_and_cross_entropy(labels)(logits, labels), expected)
+    torch.testing.assert_close(losses.dice_and_cross_entropy(labels)(logits, labels), expected)
 
 
 def test_empty_masks_as_the_chapter_says():

@@ -7,9 +7,10 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from torchvision import ops
 
-from course_utils import ledger, metrics, tasks
+from course_utils import ledger, metrics
 from course_utils import yolo as detector
 from course_utils.exercises import exercise, yolo
+from course_utils.tasks import bccd
 
 # Right answers written differently ---------------------------------------------------------------
 
@@ -194,7 +195,7 @@ def test_average_precision_is_at_least_that_of_scikit_learn_and_near_coco():
 
 
 def test_values_to_predict_are_what_the_network_does():
-    network = detector.YOLO(5, tasks.cell_anchors(), width=4).eval()
+    network = detector.YOLO(5, bccd.cell_anchors(), width=4).eval()
     with torch.no_grad():
         shape = network(torch.zeros(1, 3, 96, 160)).shape[1:]
     assert tuple(shape) == exercise("yolo.predictions").reference()
@@ -206,7 +207,7 @@ def test_most_anchors_of_all_boxes_together_serve_red_cells():
     data = load("bccd")
     if data.synthetic:
         pytest.skip("the real set cannot be reached")
-    _, boxes = tasks.smears(data.train)
+    _, boxes = bccd.shrunk(data.train)
     rows = boxes[boxes[:, :, 0] >= 0]
     sizes, kind = rows[:, 3:] - rows[:, 1:3], rows[:, 0]
     served = {}

@@ -17,7 +17,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell
 
-from course_utils.notebooks import chapters
+from course_utils.building import chapters
 from course_utils.runtime import ROOT
 
 FIRST = (ROOT / "notebooks" / "source" / "first_cell.py").read_text()

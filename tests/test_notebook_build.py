@@ -7,9 +7,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from course_utils.building import chapters, execute
+from course_utils.building.chapters import NOTEBOOKS, assemble, build, in_step
 from course_utils.exercises import exercise
-from course_utils.notebooks import chapters, execute
-from course_utils.notebooks.chapters import NOTEBOOKS, assemble, build, in_step
 
 SOURCE = """\
 ---

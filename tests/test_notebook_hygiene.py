@@ -9,9 +9,9 @@ import nbformat
 import pytest
 from markdown_it import MarkdownIt
 
+from course_utils.building import chapters, pages
+from course_utils.building.execute import flaws
 from course_utils.exercises import CHAPTERS, exercise, exercises
-from course_utils.notebooks import chapters, pages
-from course_utils.notebooks.execute import flaws
 
 NOTEBOOKS = sorted(chapters.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = ["Objectives", "What can go wrong", "Summary", "References"]

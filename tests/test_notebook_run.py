@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 
-from course_utils.notebooks import chapters, course, execute, lab, pages, run
+from course_utils.building import chapters, course, execute, lab, pages, run
 
 FIRST = 'print("Device: cpu | profile: x | data: mirror")'
 GOOD = """\
@@ -298,7 +298,7 @@ def test_ctrl_c_stops_the_kernel_and_keeps_what_was_done(folder, tmp_path):
         c01_slow=f"# Slow\n\n```{{code-cell}} python3\n{slow}time.sleep(120)\n```\n",
     )
     script = (
-        "import sys; from pathlib import Path; from course_utils.notebooks import run\n"
+        "import sys; from pathlib import Path; from course_utils.building import run\n"
         f"sys.exit(run('smoke', folder=Path({str(folder)!r}), out=Path({str(tmp_path)!r})))"
     )
     process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
@@ -459,7 +459,7 @@ def processes():
 def test_lab_really_starts_for_this_machine_only(tmp_path):
     script = (
         "import sys; from pathlib import Path\n"
-        "from course_utils import cli; from course_utils.notebooks import lab\n"
+        "from course_utils import cli; from course_utils.building import lab\n"
         "lab.copy_notebooks = lambda mine: mine.mkdir(exist_ok=True) or []\n"
         f"lab.ROOT = Path({str(tmp_path)!r})\n"
         f"lab.open_lab.__defaults__ = (True, Path({str(tmp_path / 'my_course')!r}))\n"

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from course_utils.notebooks import chapters
-from course_utils.notebooks.execute import execute
+from course_utils.building import chapters
+from course_utils.building.execute import execute
 
 
 def test_there_are_chapters():

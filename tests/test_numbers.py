@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from course_utils import ledger, runtime
-from course_utils.notebooks import chapters, numbers
+from course_utils.building import chapters, numbers, tables
 from course_utils.runtime import ROOT
 
 
@@ -156,11 +156,10 @@ def test_a_wrong_number_is_noticed_and_named(course, name):
 
 def test_any_line_of_the_ledger_moves_something_that_is_shown(course):
     """Each metric of each run, raised by .05."""
-    from course_utils import experiments
 
     path = course / "results" / "README.md"
     shown = path.read_text(encoding="utf-8")
-    assert experiments.all_metrics(shown) == shown
+    assert tables.all_metrics(shown) == shown
     for file in sorted((course / "results").glob("*.jsonl")):
         old = file.read_text(encoding="utf-8")
         for run in map(json.loads, old.splitlines()):

@@ -14,8 +14,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from course_utils import experiments, set_up
-from course_utils.notebooks import chapters
+from course_utils import set_up
+from course_utils.building import chapters, tables
 from course_utils.runtime import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -101,17 +101,17 @@ def test_readme_lists_every_chapter_and_its_minutes():
 
 def test_readme_shows_the_results_of_the_ledger():
     text = (ROOT / "README.md").read_text()
-    assert experiments.readme(text) == text, "run: course results --readme"
+    assert tables.readme(text) == text, "run: course results --readme"
 
 
 FLOORS = [
     {"runtime", "storage", "datasets", "attention", "metrics", "ledger"},
-    {"senet", "unet", "yolo", "training", "augment"},
+    {"senet", "unet", "yolo", "training", "augment", "losses"},
     {"tasks"},
     {"experiments"},
     {"weights"},
     # leaves: nothing below knows them
-    {"checks", "explain", "figures", "gpu", "exercises", "notebooks"},
+    {"checks", "maps", "figures", "gpu", "exercises", "building"},
     {"cli"},
     {"set_up"},  # alone: it runs before anything is installed
 ]

@@ -285,6 +285,6 @@ def test_the_command_of_another_course_is_refused(monkeypatch, tmp_path, capsys)
 
 
 def test_a_missing_package_is_one_line(monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "course_utils.notebooks", None)
+    monkeypatch.setitem(sys.modules, "course_utils.building", None)
     assert cli.main(["lab"]) == 1
-    assert "course_utils.notebooks is not installed" in capsys.readouterr().err
+    assert "course_utils.building is not installed" in capsys.readouterr().err

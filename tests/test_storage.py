@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from course_utils import checks, cli, ledger, runtime, storage, weights
+from course_utils.building import lab
 from course_utils.exercises import exercise, progress
-from course_utils.notebooks import lab
 
 SCRIPT = """
 import json, sys

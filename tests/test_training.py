@@ -15,7 +15,8 @@ from safetensors import safe_open
 from torch import nn
 from torch.nn import functional as F
 
-from course_utils import augment, experiments, figures, ledger, metrics, runtime, training
+from course_utils import experiments, figures, ledger, metrics, runtime, training
+from course_utils.tasks import pneumonia
 from course_utils.training import fit, predict
 
 
@@ -358,7 +359,7 @@ def test_augmentation_looks_at_the_range_of_all_images_once():
     fit(network(), bce, (x, y), blobs(20, 1), epochs=2, augment=change)
     assert len(seen) == 1 and torch.equal(seen[0], x)
     with pytest.raises(ValueError, match="divide values of 0 to 255 by 255"):
-        fit(network(), bce, (x.float(), y), blobs(20, 1), epochs=1, augment=augment.xray)
+        fit(network(), bce, (x.float(), y), blobs(20, 1), epochs=1, augment=pneumonia.augment)
 
 
 def test_predict_restores_the_mode_and_ignores_batch_size():

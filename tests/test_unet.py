@@ -100,13 +100,6 @@ def test_the_authors_arrangement_leaves_the_finest_skip_alone():
     assert model(torch.rand(2, 1, 24, 16)).shape == (2, 1, 24, 16)
 
 
-def test_deep_supervision_gives_all_levels_in_training_and_one_in_evaluation():
-    model = build(AttentionGate, levels=4, deep_supervision=True)
-    found = model(torch.rand(2, 1, 32, 32))
-    assert [tuple(out.shape) for out in found] == [(2, 1, n, n) for n in (32, 16, 8)]
-    assert model.eval()(torch.rand(2, 1, 32, 32)).shape == (2, 1, 32, 32)
-
-
 def test_norm_is_an_argument_and_the_model_can_be_copied():
     model = build(AttentionGate, norm=lambda c: nn.GroupNorm(2, c))
     assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())

@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from course_utils import cli, experiments, ledger, runtime, weights
 from course_utils.datasets import load
+from course_utils.tasks import pneumonia
 
 
 @pytest.fixture
@@ -102,7 +103,7 @@ def test_damaged_weights_of_a_run_are_not_published(recorded):
 
 def test_a_network_of_another_size_is_refused(recorded, monkeypatch):
     weights.publish("first_model")
-    wider = experiments.FIRST_MODEL_PROFILES["smoke"] | {"size": {"width": 32, "blocks": (1, 1, 1)}}
-    monkeypatch.setitem(experiments.FIRST_MODEL_PROFILES, "smoke", wider)
+    wider = pneumonia.FIRST_MODEL_PROFILES["smoke"] | {"size": {"width": 32, "blocks": (1, 1, 1)}}
+    monkeypatch.setitem(pneumonia.FIRST_MODEL_PROFILES, "smoke", wider)
     with pytest.raises(ValueError, match="another network"):
         weights.from_pretrained("first_model")

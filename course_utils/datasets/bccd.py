@@ -43,7 +43,7 @@ def load(fetched: Fetched) -> Dataset:
         classes=CLASSES,
         splits=parts,
         split="official",
-        report=_report(parts, {name: n for name, n in dropped.items() if n}),
+        notes=_notes(parts, {name: n for name, n in dropped.items() if n}),
     )
 
 
@@ -116,7 +116,7 @@ def pad(boxes: list[Tensor], room: int = MAX_BOXES) -> Tensor:
     return out
 
 
-def _report(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]:
+def _notes(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]:
     lines = [f"{sum(dropped.values())} boxes without area dropped ({', '.join(dropped)})"]
     for name, part in splits.items():
         counts = [int((part.y[:, :, 0] == k).sum()) for k in range(len(CLASSES))]

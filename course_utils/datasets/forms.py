@@ -107,7 +107,7 @@ def _positions(index, cases: int) -> list[int]:
 class Dataset:
     """A data set, split. `sha256` covers its content in order, whatever the source or the split.
 
-    `source` is "upstream", "mirror" or "phantom"; `split` names the split; `report` says what was
+    `source` is "upstream", "mirror" or "phantom"; `split` names the split; `notes` says what was
     counted, dropped or mended on loading.
     """
 
@@ -119,7 +119,7 @@ class Dataset:
     classes: tuple[str, ...]
     splits: dict[str, Split]
     split: str
-    report: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def synthetic(self) -> bool:

@@ -63,7 +63,7 @@ def load(fetched: Fetched, fold: int = 0) -> Dataset:
         classes=CLASSES,
         splits=splits,
         split=f"fold {fold} of {FOLDS}",
-        report=(
+        notes=(
             f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
             "(each normalised by itself)",
             *count_persons(splits),

@@ -103,7 +103,7 @@ def load(fetched: Fetched) -> Dataset:
         classes=CLASSES,
         splits=splits,
         split="official val as test, every tenth lesion of train as val",
-        report=_report(splits, len(cases)),
+        notes=_notes(splits, len(cases)),
     )
 
 
@@ -157,7 +157,7 @@ def _decode(names: list[str], cases: Mapping[str, Case]) -> Split:
     return Split(x, masks[:, 0].gt(127).to(torch.uint8), tuple(names), extra)
 
 
-def _report(splits: dict[str, Split], total: int) -> tuple[str, ...]:
+def _notes(splits: dict[str, Split], total: int) -> tuple[str, ...]:
     kept = sum(len(part) for part in splits.values())
     lines = [
         f"{total - kept} images dropped from train because they show the lesion of a test image"

@@ -50,7 +50,7 @@ def phantom(name: str, seed: int = 0, fold: int = 0) -> Dataset:
         classes=classes,
         splits=splits,
         split=f"phantom, seed {seed}" + (f", fold {fold}" if name == "hippocampus" else ""),
-        report=("synthetic images: no result on them says anything about patients",),
+        notes=("synthetic images: no result on them says anything about patients",),
     )
 
 

@@ -39,7 +39,7 @@ def load(fetched: Fetched) -> Dataset:
         classes=CLASSES,
         splits=splits,
         split="official",
-        report=_report(splits),
+        notes=_notes(splits),
     )
 
 
@@ -83,7 +83,7 @@ def _sorted(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
     return Split(x, y, tuple(f"{name}/{i:04d}" for i in range(len(y))))
 
 
-def _report(splits: dict[str, Split]) -> tuple[str, ...]:
+def _notes(splits: dict[str, Split]) -> tuple[str, ...]:
     lines = [
         f"{name}: {len(part)} images, prevalence of pneumonia {part.y.float().mean():.3f}, "
         f"{repeats(part.x)} repeat an earlier image (kept)"

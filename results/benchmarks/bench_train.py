@@ -30,10 +30,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from course_utils import experiments, ledger, runtime, storage, tasks
+from course_utils import experiments, ledger, losses, runtime, storage
 from course_utils.attention import CBAM, AttentionGate
 from course_utils.datasets import load
 from course_utils.senet import SEResNet
+from course_utils.tasks import bccd
 from course_utils.training import as_float
 from course_utils.unet import UNet
 from course_utils.yolo import YOLO
@@ -142,7 +143,9 @@ def _run_through(batches: Callable[[], Iterator]) -> None:
         pass
 
 
-def epoch(model: nn.Module, loss: tasks.Loss, batches: Callable[[], Iterator], parts: dict) -> None:
+def epoch(
+    model: nn.Module, loss: losses.Loss, batches: Callable[[], Iterator], parts: dict
+) -> None:
     """Train on all batches; `parts` gathers the seconds of forward, backward and optimiser."""
     device = runtime.device()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -193,7 +196,7 @@ def monai_batches(
 
 
 def _xray() -> Callable:
-    """What `augment.xray` does: rotation, shift, scale, side, exposure."""
+    """What `pneumonia.augment` does: rotation, shift, scale, side, exposure."""
     from monai import transforms as T
 
     rng = np.random.default_rng(0)
@@ -212,7 +215,7 @@ def _xray() -> Callable:
 
 
 def _mri() -> Callable:
-    """What `augment.mri` does: rotation, shift and scale of slice and mask, contrast, noise."""
+    """What `hippocampus.augment` does: pose and size of slice and mask, contrast, noise."""
     from monai import transforms as T
 
     return T.Compose(
@@ -284,13 +287,13 @@ def yolo_and_torchvision() -> Pair:
     """Detectors of blood cells at 320 x 240 with 15 boxes an image."""
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
 
-    ours = YOLO(3, tasks.cell_anchors(320), 11, CBAM)
+    ours = YOLO(3, bccd.cell_anchors(320), 11, CBAM)
     corners = torch.rand(8, 15, 2) * torch.tensor([260.0, 180.0])
     boxes = torch.cat([corners, corners + 20 + 40 * torch.rand(8, 15, 2)], 2)
     kinds = torch.randint(3, (8, 15, 1))
     targets = [{"boxes": b, "labels": k[:, 0] + 1} for b, k in zip(boxes, kinds, strict=True)]
     peer = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=4)
-    y, loss = torch.cat([kinds.float(), boxes], 2), tasks.yolo_mixed(torch.empty(0), 320)
+    y, loss = torch.cat([kinds.float(), boxes], 2), bccd.yolo_mixed(torch.empty(0), 320)
     return (
         ours,
         "torchvision ssdlite320",

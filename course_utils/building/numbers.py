@@ -7,8 +7,8 @@ Right behind the number, or the number word, the SOURCE text holds a comment tha
           - mean(hippocampus, attention, dice_anterior) -->
     4.5<!-- output("mean logit of the ill") -->
 
-It is Python in which unknown words are texts, so that only names with blanks need quotes. The names:
-the methods of `Sources`, `abs`, `min`, `max` and `round`. `course results --readme` renews what went
+It is Python in which unknown words are texts, so only names with blanks need quotes. The names: the
+methods of `Sources`, `abs`, `min`, `max` and `round`. `course results --readme` renews what went
 stale, a test compares, and readers never see the comments: the builder takes them out.
 """
 
@@ -24,7 +24,21 @@ import nbformat
 from .. import ledger, storage
 from ..runtime import ROOT
 
-WORDS = "none one two three four five six seven eight nine ten eleven twelve".split()
+WORDS = [
+    "none",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+]
 _NUMBER = r"[+-]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 TIE = re.compile(
     rf"(?P<shown>(?<![\w.]){_NUMBER}(?: ± {_NUMBER})?%?|\b(?i:{'|'.join(WORDS)}))"
@@ -100,7 +114,9 @@ class Sources(dict):
     def correlation(self, experiment, arm, metric, against="control"):
         """Of two arms over the seeds that they share."""
         ours, theirs = (self._values(experiment, name, metric) for name in (arm, against))
-        return statistics.correlation(*zip(*((ours[s], theirs[s]) for s in set(ours) & set(theirs))))
+        return statistics.correlation(
+            *zip(*((ours[s], theirs[s]) for s in set(ours) & set(theirs)), strict=True)
+        )
 
     def unpaired(self, experiment, arm, metric, against="control"):
         """Half width of the interval of a difference as if the arms had no seed in common."""
@@ -164,7 +180,9 @@ def renewed(text: str, chapter: str = "") -> tuple[str, list[str]]:
             problems.append(f"line {line}: {found['code']!r} cannot be computed ({said})")
             return found[0]
         if right != found["shown"]:
-            problems.append(f"line {line}: {found['shown']!r} should be {right!r} ({found['code']})")
+            problems.append(
+                f"line {line}: {found['shown']!r} should be {right!r} ({found['code']})"
+            )
         return f"{right}<!-- {found['code']} -->"
 
     new = TIE.sub(renew, text)
@@ -208,11 +226,12 @@ def texts() -> list[Path]:
 
 def check(renew: bool = False) -> list[str]:
     """Where texts do not agree with the ledger and its like, in sentences; `renew` mends that."""
-    from .. import experiments, weights
+    from .. import weights
+    from . import tables
 
-    tables = {
-        ROOT / "README.md": experiments.readme,
-        ROOT / "results" / "README.md": experiments.all_metrics,
+    makers = {
+        ROOT / "README.md": tables.readme,
+        ROOT / "results" / "README.md": tables.all_metrics,
     }
     found = []
     for path in texts():
@@ -225,7 +244,7 @@ def check(renew: bool = False) -> list[str]:
                 made, problems = text, [str(problem)]
         else:
             text, problems = renewed(text, path.name[:2])
-            made = tables.get(path, str)(text)
+            made = makers.get(path, str)(text)
         problems += _differences(text, made)
         found += [f"{path.relative_to(ROOT)}, {problem}" for problem in problems]
         if renew and problems:

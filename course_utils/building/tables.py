@@ -1,0 +1,72 @@
+"""The tables that README.md and results/README.md show, made from the ledger."""
+
+import csv
+import math
+
+from .. import ledger, runtime
+from ..experiments import EXPERIMENTS
+
+
+def readme(text: str) -> str:
+    """README.md with the table of results renewed from the ledger, between its two marks."""
+    lines = ["| task | arm | mean ± 95% over seeds | ± 95% over test cases |", "|---|---|---|---|"]
+    notes = []
+    for name, experiment in EXPERIMENTS.items():
+        keys = {metric: ledger.single_view(name, metric) for metric in experiment.shown}
+        measured = ledger.measured(name)
+        if not measured:  # the small runs of 00 and 03: results/README.md has them
+            continue
+        cases = "; ".join(
+            f"{experiment.shown[metric]} {(high - low) / 2:.3f}"
+            for metric, key in keys.items()
+            for low, high in [measured.get("cases", {}).get(key, (math.nan, math.nan))]
+            if low == low
+        )
+        for arm, row in ledger.table(name, list(keys.values())).iterrows():
+            found = "; ".join(f"{experiment.shown[m]} {row[key]}" for m, key in keys.items())
+            lines.append(f"| {experiment.title} | {arm} | {found} | {cases} |")
+        one = {m: f"{m}_one_view" for m, key in keys.items() if key == m}
+        both = measured.get("metrics", {})
+        if worth := [
+            f"{experiment.shown[m]} {both[m] - both[k]:.3f}" for m, k in one.items() if k in both
+        ]:
+            notes.append(
+                f"{experiment.title}: these runs average the outputs for an image with those for "
+                "its mirror image, published figures mostly do not. In the stored network that "
+                f"adds {' and '.join(worth)}."
+            )
+    return _between(text, "results", [*lines, *([""] if notes else []), *notes])
+
+
+def all_metrics(text: str) -> str:
+    """results/README.md with its tables of all metrics and of published figures renewed."""
+    lines = []
+    for name in EXPERIMENTS:
+        table = ledger.table(name)
+        lines += [f"`{name}.jsonl`", "", "| metric | " + " | ".join(table.index) + " |"]
+        lines.append("|---" * (1 + len(table)) + "|")
+        lines += [f"| {key} | " + " | ".join(table[key]) + " |" for key in table]
+        lines.append("")
+    text = _between(text, "metrics", lines[:-1])
+    lines = ["| data | system | figures | source | standing |", "|---|---|---|---|---|"]
+    with (runtime.ROOT / "results" / "published.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            about = [row.pop(key) for key in ("dataset", "system", "source", "standing")]
+            figures = ", ".join(f"{key} {value}" for key, value in row.items() if value)
+            lines.append("| " + " | ".join([*about[:2], figures, *about[2:]]) + " |")
+    return _between(text, "published", lines)
+
+
+def _between(text: str, block: str, lines: list[str]) -> str:
+    """The text with other lines between the two marks of a block.
+
+    Raises:
+        ValueError: a mark is missing.
+    """
+    begin = f"<!-- {block}: written by `course results --readme` -->\n"
+    end = f"<!-- end of {block} -->"
+    before, mark, rest = text.partition(begin)
+    _, stop, after = rest.partition(end)
+    if not mark or not stop:
+        raise ValueError(f"The marks {begin!r} and {end!r} must stand in the text.")
+    return before + mark + "\n".join(lines) + "\n" + end + after

@@ -1,0 +1,267 @@
+"""Blood smears: where are the cells, and of which kind? YOLO in three forms. Chapter 08."""
+
+from collections.abc import Callable
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import metrics, yolo
+from ..attention import CBAM
+from ..augment import UNIT
+from ..datasets import Dataset, Split
+from ..datasets.bccd import CLASSES
+from ..losses import Loss
+from ..training import predict
+from ..yolo import YOLO
+from .experiment import Experiment
+
+CELL_ANCHORS = (
+    ((19, 18), (29, 27), (43, 43)),
+    ((55, 44), (48, 53), (60, 56)),
+    ((68, 63), (99, 85), (115, 108)),
+)
+"""Width and height in pixels at 320 x 240, by `yolo.anchors_by_class` on the training boxes: four
+for red cells, three for white cells, two for platelets."""
+
+
+def cell_anchors(side: int = 320) -> Tensor:
+    """`CELL_ANCHORS` for images `side` pixels wide: (9, 2)."""
+    return torch.tensor(CELL_ANCHORS).float().reshape(9, 2) * (side / 320)
+
+
+def shrunk(split: Split, side: int = 320) -> tuple[Tensor, Tensor]:
+    """Blood smears averaged down to `side` pixels in width: uint8 (N, 3, H, side), boxes alike."""
+    scale = side / split.x.shape[3]
+    size = round(split.x.shape[2] * scale), side
+    parts = [F.adaptive_avg_pool2d(p.float(), size).round() for p in split.x.split(64)]
+    boxes = split.y.clone()
+    boxes[:, :, 1:] *= scale
+    return torch.cat([part.to(torch.uint8) for part in parts]), boxes
+
+
+@cache
+def _changes():
+    import kornia.augmentation as K
+
+    return K.AugmentationSequential(
+        K.RandomAffine(0, (0.1, 0.1), (0.8, 1.25), p=1.0, padding_mode="border"),
+        K.ColorJiggle(0.2, 0.2, 0.2, 0.02, p=1.0),
+        data_keys=["input", "bbox_xyxy"],
+    )
+
+
+@UNIT
+def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Change blood smears and their boxes: side, place, distance, stain; half the batches mosaic.
+
+    Args:
+        x: (N, 3, H, W) in [0, 1].
+        y: (N, room, 5), rows (class, x1, y1, x2, y2) in pixels, class -1 for no box.
+
+    Returns:
+        Images of the same shape, and boxes (N, room or 4 room, 5). A box of which less than 40% is
+        left in the image is dropped.
+
+    Raises:
+        ValueError: values below -0.5 or above 1.5, which would be clipped; boxes of another shape,
+            or (looked at on the CPU alone) given as shares of the image.
+    """
+    if y.ndim != 3 or y.shape[2] != 5 or len(y) != len(x):
+        raise ValueError(
+            f"The boxes have shape {tuple(y.shape)}. Expected ({len(x)}, room, 5), rows (class, "
+            "x1, y1, x2, y2), class -1 for no box."
+        )
+    if y.device.type == "cpu":
+        rows = y[y[:, :, 0] >= 0][:, 1:]
+        if len(rows) and float(rows.abs().amax()) <= 1:
+            raise ValueError(
+                "All boxes lie within the first pixel, as shares of the image do. Expected pixels: "
+                "multiply x by the width and y by the height."
+            )
+    height, width = x.shape[2:]
+    x, y = flipped(x, y, 3, width)
+    x, y = flipped(x, y, 2, height)
+    with torch.autocast(x.device.type, enabled=False):
+        x, corners = _changes()(x, y[:, :, 1:])
+    y = torch.cat([y[:, :, :1], corners], 2)
+    if bool(torch.rand(()) < 0.5):
+        return mosaic(x, y)
+    return x, visible(y, 0, 0, width, height)
+
+
+def flipped(x: Tensor, y: Tensor, axis: int, size: int) -> tuple[Tensor, Tensor]:
+    """Half of the images and their boxes mirrored along an axis. Kornia's boxes are a pixel off."""
+    chosen = torch.rand(len(x), device=x.device) < 0.5
+    low, high = (1, 3) if axis == 3 else (2, 4)  # columns of the box
+    mirrored = y.clone()
+    mirrored[:, :, low], mirrored[:, :, high] = size - y[:, :, high], size - y[:, :, low]
+    return (
+        torch.where(chosen.view(-1, 1, 1, 1), x.flip(axis), x),
+        torch.where(chosen.view(-1, 1, 1), mirrored, y),
+    )
+
+
+def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Each image keeps one corner of itself and takes the other three from other images.
+
+    After YOLOv4 (Bochkovskiy et al. 2020, https://arxiv.org/abs/2004.10934), without its resizing:
+    the cells keep their size.
+
+    Args, returns: as `augment`; 4 room rows. An image of one row or column of pixels keeps it.
+    """
+    height, width = x.shape[2:]
+    cut_y, cut_x = (max(int(n * (0.3 + 0.4 * torch.rand(()))), 1) for n in (height, width))
+    corners = [(0, 0), (cut_x, 0), (0, cut_y), (cut_x, cut_y)]
+    image, rows = torch.empty_like(x), list[Tensor]()
+    for left, top in corners:
+        right, bottom = width if left else cut_x, height if top else cut_y
+        pick = torch.randperm if rows else torch.arange
+        other = pick(len(x), device=x.device)
+        image[:, :, top:bottom, left:right] = x[other, :, top:bottom, left:right]
+        rows.append(visible(y[other], left, top, right, bottom))
+    return image, torch.cat(rows, 1)
+
+
+def visible(y: Tensor, left: int, top: int, right: int, bottom: int, least: float = 0.4) -> Tensor:
+    """Boxes cut to a window; those of which less than `least` of the area is left get class -1."""
+    x1, x2 = (y[:, :, column].clamp(left, right) for column in (1, 3))
+    y1, y2 = (y[:, :, column].clamp(top, bottom) for column in (2, 4))
+    cut = torch.stack([x1, y1, x2, y2], 2)
+    size = cut[:, :, 2:] - cut[:, :, :2]
+    area = size.prod(2)
+    whole = (y[:, :, 3:] - y[:, :, 1:3]).prod(2)
+    # Both sides, not the area: that of a box inverted twice is positive again.
+    kept = (y[:, :, 0] >= 0) & (area >= least * whole) & (size > 0).all(2)
+    return torch.cat([torch.where(kept, y[:, :, 0], -1)[:, :, None], cut], 2)
+
+
+def yolo_v3(targets: Tensor, side: int = 320) -> Loss:
+    """YOLOv3's own loss."""
+    return _for_boxes(targets, yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side))
+
+
+def yolo_mixed(targets: Tensor, side: int = 320) -> Loss:
+    """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), a
+    heavier box term (YOLOv1), and the ignore threshold of YOLOv3's paper instead of its code. How
+    many anchors, how heavy and which threshold was tried out on validation."""
+    loss = yolo.YOLOLoss(
+        cell_anchors(side), side * 3 // 4, side, ciou=True, several=0.4, iou_objectness=True,
+        ignore=0.5, box_weight=10.0,
+    )  # fmt: skip
+    return _for_boxes(targets, loss)
+
+
+def _for_boxes(targets: Tensor, loss: yolo.YOLOLoss) -> Loss:
+    """`loss`, once the training boxes are in order: augmentation would hide that they are not."""
+    if targets.numel():
+        loss.check_boxes(targets)
+    return loss
+
+
+SCORED_FROM = 0.005
+"""Average precision is counted down to this score, as in YOLOv3's own evaluation: the unlikely
+boxes cost nothing there and find objects that the likely ones miss."""
+
+
+def detections(raw: Tensor, side: int, score: float = 0.05) -> list[yolo.Detections]:
+    """`yolo.detect` for each image of a batch (N, M, 5 + K), images 4 to 3."""
+    cells = yolo.grid(side * 3 // 4, side, cell_anchors(side))
+    return [yolo.detect(rows, cells, score) for rows in raw]
+
+
+def score(raw: Tensor, boxes: Tensor, side: int = 320) -> dict[str, float]:
+    """mAP at IoU .5 and COCO's mAP."""
+    found = metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
+    return {"map50": found["map50"], "map": found["map"]}
+
+
+def report(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]:
+    """mAP and AP of each class on the test images, at the size the network sees.
+
+    The outputs for an image are averaged with those for its mirror image. Published figures mostly
+    come from one view, so each number stands there a second time, as `..._one_view`.
+    """
+    boxes = shrunk(data.test, side)[1]
+
+    def score(raw: Tensor) -> dict[str, float]:
+        return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
+
+    one, both = _views(model, data, side)
+    return score(both) | {f"{name}_one_view": value for name, value in score(one).items()}
+
+
+def cases(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, tuple[float, float]]:
+    """mAP at IoU .5 and COCO's mAP, images drawn again 200 times; of both kinds of view."""
+    boxes, intervals = shrunk(data.test, side)[1], {}
+    for raw, ending in zip(_views(model, data, side), ("_one_view", ""), strict=True):
+        found = detections(raw, side, SCORED_FROM)
+
+        @cache  # both numbers come from the same draws
+        def scores(drawn: tuple[int, ...], found: tuple = tuple(found)) -> dict[str, float]:
+            again = [found[i] for i in drawn]
+            return metrics.average_precision(again, boxes[list(drawn)], CLASSES)
+
+        for key in ("map50", "map"):
+            intervals[key + ending] = metrics.bootstrap(
+                lambda drawn, key=key, scores=scores: scores(tuple(drawn.tolist()))[key],
+                torch.arange(len(found)),
+                resamples=200,
+            )
+    return intervals
+
+
+def _views(model: nn.Module, data: Dataset, side: int) -> tuple[Tensor, Tensor]:
+    """Outputs for the test images, and their means with those for the mirror images."""
+    x = shrunk(data.test, side)[0]
+    cells = yolo.grid(side * 3 // 4, side, cell_anchors(side))
+    one = predict(model, x)
+    return one, (one + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
+
+
+def _detector(width: int, side: int, attention: Callable[[int], nn.Module] | None) -> YOLO:
+    return YOLO(len(CLASSES), cell_anchors(side), width, attention)
+
+
+EXPERIMENTS = (
+    Experiment(
+        name="bccd",
+        title="BCCD blood smears, YOLO with ideas of other versions",
+        dataset="bccd",
+        arms={
+            "attention": partial(_detector, attention=CBAM),
+            "control": partial(_detector, attention=None),
+            "YOLOv3": partial(_detector, attention=None),
+        },
+        own_loss={"YOLOv3": yolo_v3},
+        arrays=shrunk,
+        loss=yolo_mixed,
+        score=score,
+        monitor="map",
+        augment=augment,
+        report=report,
+        cases=cases,
+        shown={"map50": "mAP50", "map": "mAP"},
+        profiles={
+            "smoke": {
+                "size": {"width": 8, "side": 160},
+                "fit": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
+                "images": 16,
+                "side": 160,
+            },
+            "standard": {
+                "size": {"width": 16, "side": 320},
+                "fit": {"epochs": 60, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
+                "images": None,
+                "side": 320,
+            },
+            "full": {
+                "size": {"width": 24, "side": 640},
+                "fit": {"epochs": 200, "batch_size": 8, "lr": 2e-3, "ema": 0.998},
+                "images": None,
+                "side": 640,
+            },
+        },
+    ),
+)

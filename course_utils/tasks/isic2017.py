@@ -1,0 +1,126 @@
+"""Photographs of skin: which pixels are the lesion? U-Nets, one logit a pixel. Chapter 06."""
+
+from functools import cache, partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import metrics
+from ..attention import AttentionGate
+from ..augment import UNIT, both, moved
+from ..datasets import Dataset, Split
+from ..losses import dice_and_cross_entropy, one_logit
+from ..training import predict
+from ..unet import UNet
+from .experiment import Experiment
+
+
+def shrunk(split: Split, side: int = 128) -> tuple[Tensor, Tensor]:
+    """ISIC images and masks averaged down to `side` pixels: uint8 (N, 3, side, side), (N, ...)."""
+
+    def averaged(images: Tensor) -> Tensor:
+        parts = [F.adaptive_avg_pool2d(part.float(), side).round() for part in images.split(256)]
+        return torch.cat([part.to(torch.uint8) for part in parts])
+
+    return averaged(split.x), (averaged(split.y[:, None] * 255)[:, 0] > 127).to(torch.uint8)
+
+
+@cache
+def _changes():
+    import kornia.augmentation as K
+
+    flips = K.RandomHorizontalFlip(), K.RandomVerticalFlip()
+    return moved(flips, 180, 0.1, (0.75, 1.3), K.ColorJiggle(0.2, 0.2, 0.2, 0.03, p=1.0))
+
+
+@UNIT
+def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Change photographs of skin and their masks: side, pose, distance, light and colour.
+
+    Args:
+        x: (N, 3, H, W) in [0, 1].
+        y: (N, H, W) masks; moved with the image, by the nearest pixel.
+
+    Raises:
+        ValueError: values below -0.5 or above 1.5, which would be clipped; other shapes.
+    """
+    return both(_changes(), x, y)
+
+
+def score(logits: Tensor, masks: Tensor, side: int = 0) -> dict[str, float]:
+    """Mean Jaccard index and Dice over images, at probability 0.5."""
+    one_logit(logits, masks)
+    found = logits[:, 0] > 0
+    return {
+        "jaccard": metrics.iou(found, masks.bool()).mean().item(),
+        "dice": metrics.dice(found, masks.bool()).mean().item(),
+    }
+
+
+def report(model: nn.Module, data: Dataset, side: int = 128) -> dict[str, float]:
+    """`score` on the test images at full resolution; images are shrunk for the network.
+
+    Beside it the mean Dice of the third of the images with the smallest lesions, and of that with
+    the largest (in pixels of the mask): attention is said to help with small objects.
+    """
+    large = _at_full_size(model, data, side)
+    dice = metrics.dice(large[:, 0] > 0, data.test.y.bool())
+    thirds = data.test.y.flatten(1).sum(1).argsort(stable=True).tensor_split(3)
+    return score(large, data.test.y) | {
+        "dice_smallest_third": dice[thirds[0]].mean().item(),
+        "dice_largest_third": dice[thirds[2]].mean().item(),
+    }
+
+
+def cases(model: nn.Module, data: Dataset, side: int = 128) -> dict[str, tuple[float, float]]:
+    """Mean Jaccard index and Dice, images drawn again."""
+    found, truth = _at_full_size(model, data, side)[:, 0] > 0, data.test.y.bool()
+    return {
+        "jaccard": metrics.bootstrap(torch.mean, metrics.iou(found, truth)),
+        "dice": metrics.bootstrap(torch.mean, metrics.dice(found, truth)),
+    }
+
+
+def _at_full_size(model: nn.Module, data: Dataset, side: int) -> Tensor:
+    logits = predict(model, shrunk(data.test, side)[0])
+    size = data.test.y.shape[1:]
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+
+
+EXPERIMENTS = (
+    Experiment(
+        name="isic2017",
+        title="ISIC 2017 skin lesions, U-Net",
+        dataset="isic2017",
+        arms={"attention": partial(UNet, gate=AttentionGate), "control": partial(UNet, gate=None)},
+        arrays=shrunk,
+        loss=dice_and_cross_entropy,
+        score=score,
+        monitor="jaccard",
+        augment=augment,
+        report=report,
+        cases=cases,
+        shown={"jaccard": "Jaccard", "dice": "Dice"},
+        profiles={
+            "smoke": {
+                "size": {"in_channels": 3, "width": 8, "levels": 4},
+                "fit": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
+                "images": 32,
+                "side": 64,
+            },
+            "standard": {
+                "size": {"in_channels": 3, "width": 16, "levels": 5},
+                "fit": {"epochs": 12, "batch_size": 16, "lr": 3e-3},
+                "images": None,
+                "side": 112,
+            },
+            "full": {
+                "size": {"in_channels": 3, "width": 32, "levels": 6},
+                "fit": {"epochs": 80, "batch_size": 16, "lr": 2e-3},
+                "images": None,
+                "side": 256,
+            },
+        },
+    ),
+)

@@ -1,0 +1,160 @@
+"""Chest X-rays: is it pneumonia? Small SE-ResNets, one logit. Chapters 00, 03 and 07."""
+
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import metrics
+from ..attention import CBAM, ECA, SqueezeExcitation
+from ..augment import UNIT
+from ..datasets import Dataset
+from ..losses import one_logit, weighted_bce
+from ..senet import SEResNet
+from ..training import predict
+from .experiment import Experiment
+
+
+@cache
+def _changes():
+    import kornia.augmentation as K
+
+    return K.AugmentationSequential(
+        # Black corners would be a mark that no validation image bears: repeat the border instead.
+        K.RandomAffine(10, (0.1, 0.1), (0.9, 1.1), p=1.0, padding_mode="border"),
+        K.RandomHorizontalFlip(),
+        # Exposure as a curve: brightness that is added would clip a bright chest to white. These
+        # powers leave the mean brightness of all images as it is.
+        K.RandomGamma((0.4, 1.6), p=1.0),
+        data_keys=["input"],
+    )
+
+
+@UNIT
+def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Change chest X-rays as patients and machines do: pose, side, exposure. Labels stay.
+
+    Args:
+        x: (N, 1, H, W) in [0, 1].
+        y: (N,) labels, returned unchanged.
+
+    Raises:
+        ValueError: values below -0.5 or above 1.5, which would be clipped.
+    """
+    with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
+        return _changes()(x), y
+
+
+def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """AUROC (NaN for one class only), and accuracy at threshold 0.5, of logits (N, 1)."""
+    one_logit(logits, labels)
+    return {
+        "auroc": metrics.auroc(logits[:, 0], labels),
+        "accuracy": metrics.accuracy(logits[:, 0].sigmoid(), labels),
+    }
+
+
+def report(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """`score` on test, and accuracy at the threshold that was best on validation."""
+    val, test = predict(model, data.val.x), predict(model, data.test.x)  # (N, 1)
+    threshold = metrics.best_threshold(val[:, 0].sigmoid(), data.val.y)
+    tuned = metrics.accuracy(test[:, 0].sigmoid(), data.test.y, threshold)
+    return score(test, data.test.y) | {
+        "accuracy_at_val_threshold": tuned,
+        "val_threshold": threshold,
+        "val_auroc": metrics.auroc(val[:, 0], data.val.y),
+    }
+
+
+def cases(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
+    """AUROC by bootstrap, accuracy at 0.5 by Wilson."""
+    logits, labels = predict(model, data.test.x)[:, 0], data.test.y
+    return {
+        "auroc": metrics.bootstrap(metrics.auroc, logits, labels),
+        "accuracy": metrics.wilson((logits >= 0).long() == labels),
+    }
+
+
+def _squeeze(reduction: int) -> partial[SEResNet]:
+    return partial(SEResNet, attention=partial(SqueezeExcitation, reduction=reduction))
+
+
+FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
+    "smoke": {
+        "size": {"width": 16, "blocks": (1, 2, 2)},
+        "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
+        "images": 512,
+    },
+    "standard": {
+        "size": {"width": 16, "blocks": (1, 2, 2)},
+        "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
+        "images": None,
+    },
+    "full": {
+        "size": {"width": 32},
+        "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
+        "images": None,
+    },
+}
+
+_COMMON: dict[str, Any] = {
+    "dataset": "pneumonia",
+    "loss": weighted_bce,
+    "score": score,
+    "monitor": "auroc",
+    "augment": augment,
+    "report": report,
+    "cases": cases,
+    "shown": {"auroc": "AUROC", "accuracy": "accuracy"},
+}
+
+EXPERIMENTS = (
+    Experiment(
+        name="first_model",
+        title="PneumoniaMNIST, a small SE-ResNet in about a minute",
+        arms={
+            "attention": partial(SEResNet, attention=SqueezeExcitation),
+            "control": partial(SEResNet, attention=None),
+        },
+        **_COMMON,
+        profiles=FIRST_MODEL_PROFILES,
+    ),
+    Experiment(
+        name="channel_attention",
+        title="PneumoniaMNIST, the same network with other gates on its channels",
+        arms={
+            "control": partial(SEResNet, attention=None),
+            "SE r=2": _squeeze(2),
+            "SE r=4": _squeeze(4),
+            "SE r=8": _squeeze(8),
+            "SE r=16": _squeeze(16),
+            "ECA": partial(SEResNet, attention=ECA),
+            "CBAM": partial(SEResNet, attention=CBAM),
+        },
+        **_COMMON,
+        profiles=FIRST_MODEL_PROFILES,
+    ),
+    Experiment(
+        name="pneumonia",
+        title="PneumoniaMNIST, SE-ResNet",
+        arms={
+            "attention": partial(SEResNet, attention=SqueezeExcitation),
+            "control": partial(SEResNet, attention=None),
+        },
+        **_COMMON,
+        profiles={
+            "smoke": FIRST_MODEL_PROFILES["smoke"],
+            "standard": {
+                "size": {"width": 32, "instance_norm": False},
+                "fit": {"epochs": 20, "batch_size": 64, "lr": 3e-3},
+                "images": None,
+            },
+            "full": {
+                "size": {"width": 64, "instance_norm": False},
+                "fit": {"epochs": 60, "batch_size": 128, "lr": 3e-3},
+                "images": None,
+            },
+        },
+    ),
+)
