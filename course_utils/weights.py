@@ -119,7 +119,7 @@ def card(name: str) -> str:
 
     It is made from the ledger and from what `measure` found, and a test compares.
     """
-    from course_utils.datasets.catalog import CATALOG
+    from course_utils.datasets import CATALOG
 
     experiment, run, measured = experiments.get(name), _run(name), ledger.measured(name)
     if not run or not measured:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from course_utils import maps
 from course_utils.attention import CBAM, ChannelAttention, SpatialAttention
-from course_utils.datasets import phantoms
+from course_utils.datasets.isic2017 import lesions
 from course_utils.exercises import exercise, texts
 from course_utils.senet import ResidualBlock
 
@@ -235,8 +235,8 @@ def test_the_map_does_not_depend_on_the_layers_behind_it():
 
 
 def test_twins_differ_in_the_lesion_only():
-    x, masks, y = phantoms.lesions(40, 64, seed=4, prevalence=0.5)
-    twins, no_masks, no_labels = phantoms.lesions(40, 64, seed=4, prevalence=0.0)
+    x, masks, y = lesions(40, 64, seed=4, prevalence=0.5)
+    twins, no_masks, no_labels = lesions(40, 64, seed=4, prevalence=0.0)
     assert not no_labels.any() and not no_masks.any() and 5 < y.sum() < 35
     assert torch.equal(x[y == 0], twins[y == 0]) and not masks[y == 0].any()
     changed = (x.int() - twins.int()).abs()[:, 0]

@@ -35,7 +35,7 @@ SHA256 = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
 def offer(monkeypatch, url: str, checksum: str = SHA256) -> None:
-    sources = (Source("upstream", FILE, checksum, url), Source("mirror", FILE, checksum))
+    sources = (Source(FILE, checksum, url), Source(FILE, checksum))
     entry = dataclasses.replace(CATALOG["pneumonia"], sources=sources)
     monkeypatch.setitem(CATALOG, "pneumonia", entry)
 
@@ -129,7 +129,7 @@ def run(course, code: str, **options) -> subprocess.Popen:
         "import dataclasses, sys\n"
         "from course_utils.datasets import CATALOG, fetching\n"
         "from course_utils.datasets.catalog import Source\n"
-        f"source = Source('upstream', {FILE!r}, {SHA256!r}, {course.url + '/' + FILE!r})\n"
+        f"source = Source({FILE!r}, {SHA256!r}, {course.url + '/' + FILE!r})\n"
         "old = CATALOG['pneumonia']\n"
         "CATALOG['pneumonia'] = dataclasses.replace(old, sources=(source,))\n"
     )
@@ -190,7 +190,8 @@ def test_a_file_that_is_being_read_is_replaced_and_never_rewritten(course, tmp_p
     course.answers[f"/{FILE}"] = [course.whole(CONTENT)]
     path = fetch("pneumonia").path
     with path.open("rb") as reader:
-        assert fetching.download(f"{course.url}/{FILE}", path, (SHA256,)) is None
+        (place,) = (place for place in fetching.places("pneumonia") if place.url)
+        assert fetching.download(place) is None
         assert os.fstat(reader.fileno()).st_ino != path.stat().st_ino
         assert reader.read() == CONTENT
     assert cached(tmp_path) == [f"upstream/{FILE}"]
@@ -288,11 +289,11 @@ def test_a_relative_folder_counts_from_the_course(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COURSE_DATA_MIRROR", "data/elsewhere")
     monkeypatch.setenv("COURSE_DATA_CACHE", "somewhere")
-    assert fetching.settings().mirror == str(ROOT / "data/elsewhere")
+    assert fetching.settings().folder == ROOT / "data/elsewhere"
     assert fetching.settings().cache == ROOT / "somewhere"
     monkeypatch.setenv("COURSE_DATA_MIRROR", "https://example.org/a")
     monkeypatch.delenv("COURSE_DATA_CACHE")
-    assert fetching.settings().mirror == "https://example.org/a"
+    assert fetching.settings().address == "https://example.org/a"
     assert fetching.settings().cache == ROOT / "data" / "cache"
 
 
@@ -417,7 +418,7 @@ def test_a_flood_of_members_never_enters_the_cache(course, tmp_path, monkeypatch
     offer(monkeypatch, f"{course.url}/{FILE}", "manifest:" + "0" * 64)
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a/BCCD/JPEGImages/a.jpg", bytes(20_000_000))
+        archive.writestr("train_images.npy", bytes(20_000_000))
     course.answers[f"/{FILE}"] = [course.whole(file.getvalue())]
     with pytest.raises(DataError, match=r"20000000 bytes, 4700000 at most"):
         fetch("pneumonia")
@@ -470,7 +471,7 @@ def test_the_manifest_sees_our_files_only(tmp_path):
 
     def digest(content):
         (tmp_path / "x.zip").write_bytes(zip_of(content))
-        return manifest(tmp_path / "x.zip")
+        return manifest(tmp_path / "x.zip", CATALOG["bccd"].members)
 
     mirror = digest({f"one/{k}": v for k, v in files.items()})
     upstream = dict(reversed(files.items())) | {"README.md": b"more", "BCCD/notes.txt": b""}

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from course_utils import attention, cli, experiments, gpu, runtime, training
-from course_utils.datasets.phantoms import phantom
+from course_utils.datasets import phantom
 from course_utils.exercises.sandbox import preserved_state
 
 ARMS = [(name, arm) for name, e in experiments.EXPERIMENTS.items() for arm in e.arms]

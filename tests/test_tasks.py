@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from course_utils import experiments, losses, metrics, training, yolo
-from course_utils.datasets.phantoms import phantom
+from course_utils.datasets import phantom
 from course_utils.senet import SEResNet
 from course_utils.tasks import bccd, experiment, hippocampus, isic2017, pneumonia
 

@@ -7,12 +7,10 @@
 Taught in chapter 01; the cards of the sets are in data/README.md.
 """
 
-from importlib import import_module
-
-from .catalog import CATALOG
 from .errors import DataError, Unreachable
-from .fetching import fetch, find_entry, reachable, settings
+from .fetching import fetch, reachable, settings
 from .forms import Dataset, Split, digest
+from .sets import CATALOG, SETS, find_entry
 from .similarity import copied_masks, duplicates, perceptual_hash
 
 __all__ = [
@@ -27,11 +25,13 @@ __all__ = [
     "fetch",
     "load",
     "perceptual_hash",
+    "phantom",
     "reachable",
+    "settings",
 ]
 
 
-def load(name: str, **options) -> Dataset:
+def load(name: str, **options: int) -> Dataset:
     """Load a data set of the catalogue into memory.
 
     Where no source can be reached, this is said and a phantom of the same task is given; with
@@ -45,17 +45,23 @@ def load(name: str, **options) -> Dataset:
         DataError: the data is damaged, cannot be stored, or (COURSE_DATA=real) not reached.
         ValueError: no such name, or COURSE_DATA holds an unknown word.
     """
-    entry = find_entry(name)
-    mode = settings().mode
+    entry, mode = find_entry(name), settings().mode
     if mode != "phantom":
         try:
-            fetched = fetch(name)
+            return SETS[name].load(fetch(name), **options)
         except Unreachable as problem:
             if mode == "real":
                 raise
             print(f"{problem}\nSYNTHETIC: a phantom of {entry.title} takes its place.")
-        else:
-            return import_module(f"{__name__}.{name}").load(fetched, **options)
-    from .phantoms import phantom
-
     return phantom(name, **options)
+
+
+def phantom(name: str, seed: int = 0, **options: int) -> Dataset:
+    """A synthetic data set in the form of the real one; `source` is "phantom".
+
+    Args:
+        name, options: as for `load`.
+        seed: the same seed draws the same images.
+    """
+    find_entry(name)
+    return SETS[name].phantom(seed, **options)

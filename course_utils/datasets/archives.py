@@ -98,15 +98,7 @@ def _refused(archive: Path, member: str, why: str) -> DataError:
     )
 
 
-REPOSITORY_FILES = (
-    r"[^/]+/(BCCD/(Annotations/[^/]+\.xml|JPEGImages/[^/]+\.jpg|ImageSets/Main/(train|val|test)\.txt)"
-    r"|ISIC-2017_(Training|Validation)_Data/ISIC_\d{7}\.jpg)"
-)
-"""The files that the course reads from archives of a GitHub commit: of BCCD, and the photographs
-of ISIC 2017. No archive holds both. The first folder's name may vary."""
-
-
-def manifest(path: Path, pattern: str = REPOSITORY_FILES, limit: int = UNPACKED) -> str:
+def manifest(path: Path, pattern: str, limit: int = UNPACKED) -> str:
     """One sha256 for the files of an archive that match, whatever else it holds.
 
     It covers the sorted lines "path blob-id", the path without the archive's first folder and the

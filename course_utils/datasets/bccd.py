@@ -5,27 +5,66 @@ annotators gave them (1 to 640 and 1 to 480), class 0 red cell, 1 white cell, 2 
 hold no box have class -1. Official split.
 """
 
+import math
 from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
-from .archives import REPOSITORY_FILES, read_members
-from .catalog import CATALOG
+from . import drawing
+from .archives import read_members
+from .catalog import Entry, Fetched, Source
 from .decoding import decode_images
+from .drawing import Draw, Drawn, enlarge, to_uint8
 from .errors import DataError
-from .fetching import Fetched
-from .forms import Dataset, Split, digest
+from .forms import PARTS, Dataset, Split, pack
 
 CLASSES = ("RBC", "WBC", "Platelets")
 HEIGHT, WIDTH = 480, 640
 MAX_BOXES = 30
+PHANTOMS = (96, 24, 40)
+"""Images of the phantom for train, val and test."""
+_COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
+_FILE = "BCCD_Dataset-d272fb14.zip"
+_MANIFEST = "manifest:f030cf27cd33ce0f4e1920243c5a65713adaec6148ded04bf49afcf507aa09b4"
 _REMEDY = "Delete the archive and load the data set again, or use another source."
+
+ENTRY = Entry(
+    name="bccd",
+    title="BCCD",
+    task="detection",
+    classes=CLASSES,
+    licence="MIT",
+    citation=(
+        "Shenggan and contributors, BCCD Dataset: blood cell count and detection, "
+        f"https://github.com/Shenggan/BCCD_Dataset, commit {_COMMIT}"
+    ),
+    credit="BCCD Dataset (Shenggan and contributors), MIT",
+    size=8_000_000,
+    unpacked=9_000_000,
+    members=(
+        r"[^/]+/BCCD/(Annotations/[^/]+\.xml|JPEGImages/[^/]+\.jpg"
+        r"|ImageSets/Main/(train|val|test)\.txt)"
+    ),
+    split="official: 205 train, 87 val, 72 test",
+    sources=(
+        Source(
+            _FILE,
+            _MANIFEST,
+            f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_COMMIT}",
+        ),
+        Source(_FILE, _MANIFEST),
+    ),
+    defects=(
+        "2 boxes of red cells have no area",
+        "15 images have no label for red cells though red cells are visible",
+        "BloodImage_00037 (val) and BloodImage_00038 (train) are near-duplicates",
+    ),
+)
 
 
 def load(fetched: Fetched) -> Dataset:
     """The data set. Boxes without area are dropped; images without red-cell labels are kept."""
-    entry = CATALOG["bccd"]
     photos, boxes, splits = _read(fetched.path)
     dropped = {name: int((~_has_area(rows)).sum()) for name, rows in boxes.items()}
     boxes = {name: rows[_has_area(rows)] for name, rows in boxes.items()}
@@ -34,22 +73,13 @@ def load(fetched: Fetched) -> Dataset:
         x = decode_images({f"{name}.jpg": photos[name] for name in names}, (HEIGHT, WIDTH))
         parts[split] = Split(x, pad([boxes[name] for name in names]), names)
     pieces = [(name, piece) for name in photos for piece in (photos[name], boxes[name])]
-    return Dataset(
-        name=entry.name,
-        title=entry.title,
-        task=entry.task,
-        source=fetched.source,
-        sha256=digest(pieces),
-        classes=CLASSES,
-        splits=parts,
-        split="official",
-        notes=_notes(parts, {name: n for name, n in dropped.items() if n}),
-    )
+    notes = _notes(parts, {name: n for name, n in dropped.items() if n})
+    return pack(ENTRY, fetched.source, parts, "official", notes, pieces)
 
 
 def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tuple[str, ...]]]:
     photos, boxes, splits = {}, {}, {}
-    for member, content in read_members(path, REPOSITORY_FILES, CATALOG["bccd"].unpacked).items():
+    for member, content in read_members(path, ENTRY.members, ENTRY.unpacked).items():
         name = PurePosixPath(member)
         if name.suffix == ".jpg":
             photos[name.stem] = content
@@ -57,13 +87,13 @@ def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tu
             boxes[name.stem] = parse(content, f"{path}: {member}")
         else:
             splits[name.stem] = tuple(sorted(content.decode("ascii", "replace").split()))
-    listed = [name for split in ("train", "val", "test") for name in splits.get(split, ())]
+    listed = [name for split in PARTS for name in splits.get(split, ())]
     if sorted(listed) != sorted(photos) or photos.keys() != boxes.keys() or not listed:
         raise DataError(
             f"{path}: {len(photos)} photographs, {len(boxes)} annotations and {len(listed)} names "
             f"in the lists of the splits do not match. {_REMEDY}"
         )
-    return photos, boxes, {split: splits[split] for split in ("train", "val", "test")}
+    return photos, boxes, {split: splits[split] for split in PARTS}
 
 
 def parse(content: bytes, name: str) -> Tensor:
@@ -126,3 +156,69 @@ def _notes(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]
     if "BloodImage_00037" in splits["val"].ids and "BloodImage_00038" in splits["train"].ids:
         lines.append("1 pair of near-duplicates crosses the split: 00037 (val), 00038 (train)")
     return tuple(lines)
+
+
+def phantom(seed: int = 0) -> Dataset:
+    """Smears drawn by `smears` at a quarter of the size, and enlarged."""
+    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+
+
+def _drawn(n: int, seed: int) -> Drawn:
+    images, boxes = smears(n, (HEIGHT // 4, WIDTH // 4), seed)
+    boxes[:, :, 1:] *= 4
+    return enlarge(images, 4), boxes, {}
+
+
+def smears(n: int, size: int | tuple[int, int] = 64, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Blood-smear-like images: pale-centred red cells, white cells with a nucleus, platelets.
+
+    Args:
+        size: of the square, or (height, width), in pixels.
+
+    Returns:
+        images uint8 (n, 3, height, width); boxes float32 (n, 30, 5), rows (class, x1, y1, x2, y2)
+        in pixels, class 0 red cell, 1 white cell, 2 platelet, -1 for a row without a box.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    draw = Draw(n, seed)
+    y = torch.arange(height).view(1, -1, 1) + 0.5
+    x = torch.arange(width).view(1, 1, -1) + 0.5
+    kinds = torch.tensor([1] + [2] * 2 + [0] * 11)
+    seats = torch.rand(n, 20, 1, 1, generator=draw.generator).argsort(dim=1)  # on a 4 x 5 board
+    rows = torch.zeros(n, len(kinds), 5)
+    nearest = torch.full((n, height, width), math.inf)  # squared distance in radii of that cell
+    owner = torch.zeros(n, height, width, dtype=torch.int64)
+    for i, kind in enumerate(kinds.tolist()):
+        there = draw.uniform(0, 1) < (0.85, 0.5, 0.4)[kind]
+        cy = (seats[:, i] // 5 + 0.5 + draw.uniform(-0.25, 0.25)) * height / 4
+        cx = (seats[:, i] % 5 + 0.5 + draw.uniform(-0.25, 0.25)) * width / 5
+        low, high = ((0.085, 0.115), (0.15, 0.19), (0.025, 0.04))[kind]
+        ry, rx = draw.uniform(low, high) * height, draw.uniform(low, high) * height
+        away = torch.where(there, 0, 1e6)  # a cell that is not there is far from every pixel
+        distance = ((y - cy) / ry) ** 2 + (((x - cx) / rx) ** 2 + away)
+        owner[distance < nearest] = i
+        nearest = torch.minimum(nearest, distance)
+        rows[:, i, 0] = torch.where(there, kind, -1).flatten()
+        edges = ((cx - rx, width), (cy - ry, height), (cx + rx, width), (cy + ry, height))
+        for j, (edge, limit) in enumerate(edges):
+            rows[:, i, 1 + j] = (edge.clamp(0, limit) * there).flatten()
+    absent = (rows[:, :, :1] < 0).to(torch.uint8).argsort(dim=1, stable=True)
+    boxes = pad(list(rows.take_along_dim(absent, dim=1)))
+
+    r, kind_of = nearest.sqrt(), kinds[owner]
+    inner = torch.rand(n, len(kinds), generator=draw.generator)  # size of nucleus or pale centre
+    inner = inner.take_along_dim(owner.flatten(1), dim=1).view_as(r)
+    pale = torch.exp(-((r / (0.3 + 0.3 * inner)) ** 2)) * (kind_of == 0)
+    nucleus = torch.sigmoid((0.55 + 0.25 * inner - r) * 15) * (kind_of == 1)
+    body = torch.sigmoid((1 - r) * 12) * (1 - 0.7 * pale)
+    stains = torch.tensor([[-25.0, -75, -65], [-30, -40, -5], [-80, -110, -40]])  # by kind
+    dye = torch.tensor([-90.0, -100, -35])
+    shade = 8 * draw.noise(4, height, width) + 5 * draw.grain(height, width)
+    images = torch.stack(
+        [
+            to_uint8(paper + shade + body * stains[:, c][kind_of] + nucleus * dye[c])
+            for c, paper in enumerate((225, 205, 205))
+        ],
+        dim=1,
+    )
+    return images, boxes

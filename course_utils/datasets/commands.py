@@ -1,19 +1,17 @@
 """What `course data list | get NAME | verify | path` prints; each returns the exit status. And what
 `course check` says of the data."""
 
-from urllib.parse import urlsplit
-
-from .catalog import CATALOG
-from .errors import DataError
-from .fetching import check, fetch, find_entry, places, settings
+from .errors import DataError, Unreachable
+from .fetching import at_hand, check, fetch, places, settings
+from .sets import CATALOG
 from .transfer import ask
 
 
 def show() -> int:
     """Print the catalogue: name, task, size, licence, and where the file lies now."""
     for entry in CATALOG.values():
-        have = [p.source for p in places(entry, settings()) if p.url is None and p.path.is_file()]
-        state = f"at hand: {have[0]}" if have else "not here yet"
+        here = at_hand(entry.name)
+        state = f"at hand: {here[0].source}" if here else "not here yet"
         size = f"{entry.size / 1e6:.0f} MB"
         print(f"{entry.name:12} {entry.task:15} {size:>6}  {entry.licence:13} {state}")
         print(f"{'':12} {entry.title}; {entry.split}")
@@ -25,34 +23,34 @@ def get(names: list[str]) -> int:
     failed = 0
     for name in names or CATALOG:
         try:
-            find_entry(name)
             fetched = fetch(name)
             print(f"[OK] {name}: {fetched.source}, {fetched.path}")
         except (DataError, ValueError) as problem:
-            failed += 1
+            failed = 1
             print(f"[!!] {name}: {problem}")
-    return 1 if failed else 0
+    return failed
 
 
 def verify() -> int:
     """Hold every file at hand, in the cache and in a mirror's folder, against its checksum."""
     failed = 0
-    for entry in CATALOG.values():
-        here = [p for p in places(entry, settings()) if p.url is None and p.path.is_file()]
+    for name in CATALOG:
+        here = at_hand(name)
         if not here:
-            print(f"[--] {entry.name}: not here yet; fetch it with: course data get {entry.name}")
+            print(f"[--] {name}: not here yet; fetch it with: course data get {name}")
         for place in here:
-            problem = check(place.path, place.checksums, entry.unpacked)
-            failed += problem is not None
-            remedy = f"{problem}. Delete the file, then: course data get {entry.name}"
-            print(f"[!!] {entry.name}: {remedy}" if problem else f"[OK] {entry.name}: {place.path}")
-    return 1 if failed else 0
+            if problem := check(place):
+                failed = 1
+                print(f"[!!] {name}: {problem}. Delete the file, then: course data get {name}")
+            else:
+                print(f"[OK] {name}: {place.path}")
+    return failed
 
 
 def path() -> int:
     """Print the folders."""
     where = settings()
-    print(f"cache   {where.cache}\nmirror  {where.mirror or 'none'}")
+    print(f"cache   {where.cache}\nmirror  {where.address or where.folder or 'none'}")
     return 0
 
 
@@ -62,19 +60,16 @@ def in_reach(name: str, seconds: float = 8) -> tuple[bool, str]:
     A file at hand is held against its checksum; a mirror's address and the publishers are asked,
     for so many seconds each. Who did not answer is named.
     """
-    entry, where = find_entry(name), settings()
-    failures: list[str] = []
-    for place in places(entry, where):
-        if place.url is not None:
-            why, source = ask(place.url, seconds), urlsplit(place.url).netloc
-        elif place.path.is_file():
-            try:
-                why = check(place.path, place.checksums, entry.unpacked) or ""
-            except DataError as problem:
-                why = str(problem)
-            source = str(place.path)
-        else:
+    failures = list[str]()
+    for place in places(name):
+        # An address without the name and the password that may stand in it.
+        source = place.url.split("/")[2].rpartition("@")[2] if place.url else str(place.path)
+        try:
+            why = ask(place.url, seconds) if place.url else check(place)
+        except Unreachable:  # no such file
             continue
+        except DataError as problem:
+            why = str(problem)
         if not why:
             but = f"; but {'; '.join(failures)}" if failures else ""
             return True, f"{place.source}: {source}{but}"

@@ -3,9 +3,14 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from torch import Tensor
+
+from .catalog import Entry
+
+PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +44,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         if hasattr(index, "__index__") and getattr(index, "ndim", 0) == 0:
             (row,) = _positions([index], len(self))
             return self.x[row], self.y[row]
@@ -71,7 +76,7 @@ class Split:
         return f"Split({len(self)} cases: {shapes})"
 
 
-def _positions(index, cases: int) -> list[int]:
+def _positions(index: Any, cases: int) -> list[int]:
     """What selects cases, as positions from 0 on."""
     if isinstance(index, slice):
         return list(range(*index.indices(cases)))
@@ -147,6 +152,30 @@ class Dataset:
         lines = [f"{self.label} ({self.task}; {', '.join(self.classes)}; split: {self.split})"]
         lines += [f"  {name}: {part!r}" for name, part in self.splits.items()]
         return "\n".join(lines)
+
+
+def pack(
+    entry: Entry,
+    source: str,
+    splits: dict[str, Split],
+    split: str,
+    notes: tuple[str, ...],
+    pieces: Iterable[tuple[str, bytes | Tensor]] | None = None,
+) -> Dataset:
+    """The data set of an entry. `sha256` covers `pieces`, else x and y of each split."""
+    if pieces is None:
+        pieces = [(f"{k}/{part}", getattr(v, part)) for k, v in splits.items() for part in "xy"]
+    return Dataset(
+        name=entry.name,
+        title=entry.title,
+        task=entry.task,
+        source=source,
+        sha256=digest(pieces),
+        classes=entry.classes,
+        splits=splits,
+        split=split,
+        notes=notes,
+    )
 
 
 def digest(parts: Iterable[tuple[str, bytes | Tensor]]) -> str:

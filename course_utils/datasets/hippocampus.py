@@ -30,21 +30,58 @@ import numpy as np
 import torch
 
 from .archives import read_members
-from .catalog import CATALOG
+from .catalog import Entry, Fetched, Source
+from .drawing import Draw, as_phantom
 from .errors import DataError
-from .fetching import Fetched
-from .forms import Dataset, Split, digest
+from .forms import Dataset, Split, pack
 
 CLASSES = ("background", "anterior", "posterior")
 SIZE = (48, 64, 48)
 """Room for every volume (the largest has 43 x 59 x 47 voxels); four halvings stay whole."""
 FOLDS = 5
-_MEMBERS = r"(\./)?Task04_Hippocampus/(images|labels)Tr/hippocampus_\d+\.nii\.gz"
+Case = tuple[np.ndarray, np.ndarray, tuple[float, ...]]
+"""Image, labels (uint8) and voxel size in mm."""
+_FILE = "Task04_Hippocampus.tar"
+
+ENTRY = Entry(
+    name="hippocampus",
+    title="MSD Hippocampus",
+    task="segmentation",
+    classes=CLASSES,
+    licence="CC BY-SA 4.0",
+    citation=(
+        "M. Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, "
+        "4128 (2022), https://doi.org/10.1038/s41467-022-30695-9. Data: "
+        "http://medicaldecathlon.com, task 4, Vanderbilt University Medical Center"
+    ),
+    credit=(
+        "MSD task 4, hippocampus (Antonelli et al. 2022; Vanderbilt University Medical "
+        "Center), CC BY-SA 4.0"
+    ),
+    size=28_400_000,
+    unpacked=28_400_000,
+    members=r"(\./)?Task04_Hippocampus/(images|labels)Tr/hippocampus_\d+\.nii\.gz",
+    split="5 folds of the 260 labelled cases, KFold(5, shuffle=True, random_state=12345)",
+    sources=(
+        Source(
+            _FILE,
+            "md5:9d24dba78a72977dbd1d2e110310f31b",
+            "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
+        ),
+        Source(
+            _FILE,
+            "sha256:89581d965360e70ddecb9a2ac603000cec669694e40914f66e0954cc45c4e615",
+        ),
+    ),
+    defects=(
+        "the maximum intensity of a volume runs from 112 to 1.7 million",
+        "the two sides of one head (cases 2k - 1 and 2k) may stand in different folds",
+    ),
+)
 
 
 def load(fetched: Fetched, fold: int = 0) -> Dataset:
     """The data set with the held-out cases of one fold (0 to 4) as test. See `split_folds`."""
-    entry = CATALOG["hippocampus"]
     cases = read_cases(fetched.path)
     every = _stack(cases)
     pieces = [
@@ -54,28 +91,19 @@ def load(fetched: Fetched, fold: int = 0) -> Dataset:
     ]
     splits = split_folds(every, fold)
     peaks = [case[0].max() for case in cases.values()]
-    return Dataset(
-        name=entry.name,
-        title=entry.title,
-        task=entry.task,
-        source=fetched.source,
-        sha256=digest(pieces),
-        classes=CLASSES,
-        splits=splits,
-        split=f"fold {fold} of {FOLDS}",
-        notes=(
-            f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
-            "(each normalised by itself)",
-            *count_persons(splits),
-        ),
+    notes = (
+        f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
+        "(each normalised by itself)",
+        *count_persons(splits),
     )
+    return pack(ENTRY, fetched.source, splits, f"fold {fold} of {FOLDS}", notes, pieces)
 
 
-def read_cases(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray, tuple[float, ...]]]:
-    """The labelled cases as stored: image, labels (uint8) and voxel size in mm, by sorted name."""
+def read_cases(path: Path) -> dict[str, Case]:
+    """The labelled cases as stored, by sorted name."""
     images: dict[str, Any] = {}
     labels: dict[str, np.ndarray] = {}
-    for member, content in read_members(path, _MEMBERS, CATALOG["hippocampus"].unpacked).items():
+    for member, content in read_members(path, ENTRY.members, ENTRY.unpacked).items():
         name = Path(member).name.removesuffix(".nii.gz")
         volume, spacing = read_volume(content, f"{path}: {member}")
         if "/imagesTr/" in member:
@@ -163,7 +191,7 @@ def stretch(volume: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
     return volume[i[:, None, None], j[:, None], k]
 
 
-def _stack(cases: dict[str, tuple[np.ndarray, np.ndarray, tuple[float, ...]]]) -> Split:
+def _stack(cases: dict[str, Case]) -> Split:
     x = np.zeros((len(cases), 1, *SIZE), dtype=np.float16)
     y = np.zeros((len(cases), *SIZE), dtype=np.uint8)
     for i, (image, label, _) in enumerate(cases.values()):
@@ -210,3 +238,40 @@ def count_persons(splits: dict[str, Split]) -> tuple[str, ...]:
             f"{name}: {shared} of {len(splits[name])} cases have their partner case in train"
         )
     return tuple(lines)
+
+
+def phantom(seed: int = 0, fold: int = 0) -> Dataset:
+    """A hundred volumes drawn by `volumes`, cut into folds by the real set's rule."""
+    splits = split_folds(volumes(100, seed), fold)
+    return as_phantom(ENTRY, splits, f"seed {seed}, fold {fold}")
+
+
+def volumes(n: int, seed: int = 0) -> Split:
+    """MRI-like crops with a bent two-part body on clutter, in the form of the real set.
+
+    Returns:
+        a Split: x float16 (n, 1, 48, 64, 48), normalised; y uint8 (n, 48, 64, 48), 1 the front
+        part, 2 the back part; `extra` as the real set's.
+    """
+    draw = Draw(n, seed, dims=3)
+    spans = ((31, 43), (40, 59), (24, 47))  # voxels, as in the real set
+    shape = torch.stack([draw.uniform(a, b + 1).flatten().long() for a, b in spans], dim=1)
+    a, b, c = (
+        ((torch.arange(m) + 0.5) / shape[:, [k]] * 2 - 1).view(
+            n, *(m if j == k else 1 for j in range(3))
+        )
+        for k, m in enumerate(SIZE)
+    )  # -1 to 1 across each volume, beyond 1 in the filling
+    bend = draw.uniform(-0.3, 0.3)
+    thick = draw.uniform(0.22, 0.34) * (1 + 0.5 * b)  # the front part is thicker
+    tube = ((a - bend * b.square()) / thick) ** 2 + ((c + 0.4 * bend * b) / thick) ** 2
+    inside = (tube < 1) & (b.abs() < draw.uniform(0.6, 0.8))
+    front = b > draw.uniform(0, 0.3)
+    image = 0.6 * draw.noise(5, *SIZE) + 0.4 * draw.noise(12, *SIZE)
+    image = image + 1.2 * inside + 0.15 * draw.grain(*SIZE)
+    label = torch.where(inside, torch.where(front, 1, 2), 0).to(torch.uint8)
+    cases = dict[str, Case]()
+    for i, (p, q, r) in enumerate(shape.tolist()):
+        voxels, truth = (part[i, :p, :q, :r].numpy() for part in (image, label))
+        cases[f"phantom_{i + 1:03d}"] = voxels, truth, (1.0, 1.0, 1.0)
+    return _stack(cases)

@@ -23,23 +23,29 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from course_utils.runtime import ROOT
 
+from . import drawing
 from .archives import read_members
-from .catalog import CATALOG
+from .catalog import Entry, Fetched, Source
 from .decoding import decode_images
+from .drawing import Draw, Drawn, enlarge, grid, to_uint8
 from .errors import DataError
-from .fetching import Fetched
-from .forms import Dataset, Split, digest
+from .forms import Dataset, Split, pack
 
 CLASSES = ("background", "lesion")
 TRUTH = ROOT / "data" / "isic2017-truth.zip"
 """Outlines (PNG) and tables (CSV) of the 2150 images, CC0. The outlines were drawn at full size,
 averaged over each of 256 x 256 pixels, and cut at one half."""
-PHOTOS = r"[^/]+/(ISIC-2017_(Training|Validation)_Data|(train|val)/images)/ISIC_\d{7}\.jpg"
 SIZE = (256, 256)
 VAL_EVERY = 10
+PHANTOMS = (200, 40, 60)
+"""Images of the phantom for train, val and test."""
+_COMMIT = "04943b8fcc29c73245d62a016437921e19327dbe"
+_FILE = "image_mining-04943b8f.zip"
+_MANIFEST = "manifest:e5d6451ad7aa1e063d1e540091beb523a910f044b67e9473a7513d66caf76157"
 
 SAME_LESION = (
     ("ISIC_0012970", "ISIC_0012127"),  # pixel-identical; the second of these four is a test image
@@ -75,6 +81,48 @@ may be more: two photographs from different directions would not be found.
 """
 
 
+ENTRY = Entry(
+    name="isic2017",
+    title="ISIC 2017",
+    task="segmentation",
+    classes=CLASSES,
+    licence="CC0 1.0",
+    citation=(
+        "N. C. F. Codella et al., Skin lesion analysis toward melanoma detection: a challenge "
+        "at the 2017 ISBI, hosted by ISIC, IEEE ISBI 2018, 168-172, "
+        "https://doi.org/10.1109/ISBI.2018.8363547. Data: https://challenge.isic-archive.com; "
+        "images at 256 x 256: https://github.com/walidbousseta/image_mining, commit "
+        f"{_COMMIT}"
+    ),
+    credit="ISIC 2017 challenge (Codella et al. 2018), CC0 1.0",
+    size=20_700_000,
+    unpacked=17_000_000,
+    members=r"[^/]+/(ISIC-2017_(Training|Validation)_Data|(train|val)/images)/ISIC_\d{7}\.jpg",
+    split="the official 150 validation images are our test; val is cut from train",
+    sources=(
+        Source(
+            _FILE,
+            _MANIFEST,
+            f"https://codeload.github.com/walidbousseta/image_mining/zip/{_COMMIT}",
+        ),
+        Source(_FILE, _MANIFEST),
+        Source(
+            "isic2017-256.zip",
+            "sha256:2684d8f0fdd09467c9821a983924b130d3ad1f2a3a4032841ed3fb8f666661aa",
+        ),
+    ),
+    defects=(
+        "the 150 validation images are our test: figures for the 600 official test images "
+        "are of other images",
+        "pixel-identical images, one pair across the official split",
+        "about 20 pairs of near-duplicates",
+        "no file names the persons, and neighbouring numbers can be one person: 55 of our 150 "
+        "test images have a neighbour's number in train",
+        "resized to 256 x 256 without keeping the aspect ratio",
+    ),
+)
+
+
 class Case(NamedTuple):
     """One image with its mask, both as files, and its row of the table of diagnoses."""
 
@@ -86,7 +134,6 @@ class Case(NamedTuple):
 
 def load(fetched: Fetched) -> Dataset:
     """The data set, split as above."""
-    entry = CATALOG["isic2017"]
     cases = read_cases(fetched.path)
     splits = {name: _decode(ids, cases) for name, ids in split_names(cases).items()}
     pieces = [
@@ -94,24 +141,16 @@ def load(fetched: Fetched) -> Dataset:
         for name, case in cases.items()
         for piece in (case.photo, case.mask, repr(sorted(case.row.items())).encode())
     ]
-    return Dataset(
-        name=entry.name,
-        title=entry.title,
-        task=entry.task,
-        source=fetched.source,
-        sha256=digest(pieces),
-        classes=CLASSES,
-        splits=splits,
-        split="official val as test, every tenth lesion of train as val",
-        notes=_notes(splits, len(cases)),
-    )
+    how = "official val as test, every tenth lesion of train as val"
+    return pack(ENTRY, fetched.source, splits, how, _notes(splits, len(cases)), pieces)
 
 
 def read_cases(path: Path) -> dict[str, Case]:
     """All cases by name, sorted. `path` is the archive of the repository, or the mirror's."""
-    limit = CATALOG["isic2017"].unpacked
-    photos = {PurePosixPath(k).stem: v for k, v in read_members(path, PHOTOS, limit).items()}
-    truth = read_members(TRUTH, r"(train|val)(\.csv|/ISIC_\d{7}_segmentation\.png)", limit)
+    files = read_members(path, ENTRY.members, ENTRY.unpacked)
+    photos = {PurePosixPath(name).stem: content for name, content in files.items()}
+    pattern = r"(train|val)(\.csv|/ISIC_\d{7}_segmentation\.png)"
+    truth = read_members(TRUTH, pattern, ENTRY.unpacked)
     cases = {}
     try:
         for part in ("train", "val"):
@@ -172,3 +211,56 @@ def _notes(splits: dict[str, Split], total: int) -> tuple[str, ...]:
             f"{part.extra['age'].isnan().sum()} of unknown age"
         )
     return tuple(lines)
+
+
+def phantom(seed: int = 0) -> Dataset:
+    """Lesions drawn by `lesions` at half the size, and enlarged; no diagnosis, no age."""
+    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+
+
+def _drawn(n: int, seed: int) -> Drawn:
+    images, masks, _ = lesions(n, 128, seed, channels=3)
+    mask = masks.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    nothing = torch.zeros(n, dtype=torch.int64)
+    extra = {"melanoma": nothing, "seborrheic_keratosis": nothing}
+    return enlarge(images, 2), mask, extra | {"age": torch.full((n,), math.nan)}
+
+
+def lesions(
+    n: int, size: int = 64, seed: int = 0, channels: int = 1, prevalence: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One dark lesion with a ragged border, on blotches, small dark spots and uneven light.
+
+    The spots are as dark as the lesion, only smaller, so that a threshold does not find it.
+
+    Returns:
+        images uint8 (n, channels, size, size), channels 1 or 3; masks uint8 (n, size, size), 1 in
+        the lesion; labels int64 (n,), 1 with a lesion. Without one the mask is empty.
+    """
+    draw = Draw(n, seed)
+    y, x = grid(size, size)
+    scene = 0.5 * draw.noise(4, size, size) + 0.3 * draw.noise(10, size, size)
+    scene = scene + draw.uniform(-0.5, 0.5) * x + draw.uniform(-0.5, 0.5) * y
+    depth = draw.uniform(1.2, 2.6)
+    for _ in range(6):
+        r = ((x - draw.uniform(-1, 1)) ** 2 + (y - draw.uniform(-1, 1)) ** 2).sqrt()
+        spot = torch.sigmoid((draw.uniform(0.04, 0.09) - r) * 60)
+        scene = scene - depth * spot
+    dx, dy = x - draw.uniform(-0.45, 0.45), y - draw.uniform(-0.45, 0.45)
+    angle = torch.atan2(dy, dx)
+    border = draw.uniform(0.18, 0.42)
+    for k in (2, 3, 5):
+        border = border * (1 + draw.uniform(0, 0.16) * torch.cos(k * angle + draw.uniform(0, 6.3)))
+    inside = (border - (dx.square() + dy.square()).sqrt()) * size / 4  # soft over about 4 pixels
+    labels = (draw.uniform(0, 1).flatten() < prevalence).long()
+    present = labels.view(-1, 1, 1)
+    texture = 1 + 0.25 * draw.noise(8, size, size)
+    scene = scene - present * depth * texture * torch.sigmoid(4 * inside)
+    masks = ((inside > 0) & (present == 1)).to(torch.uint8)
+    scene = scene + 0.15 * draw.grain(size, size)
+    if channels == 1:
+        return to_uint8(165 + 35 * scene).unsqueeze(1), masks, labels
+    skin = torch.tensor([200.0, 150.0, 130.0]).view(1, 3, 1, 1)
+    gain = torch.tensor([30.0, 40.0, 38.0]).view(1, 3, 1, 1)
+    tint = torch.stack([draw.uniform(-15, 15) for _ in range(3)], dim=1)
+    return to_uint8(skin + tint + gain * scene.unsqueeze(1)), masks, labels

@@ -12,7 +12,7 @@ from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from .errors import disk_error
+from .errors import disk
 
 
 class Failed(Exception):
@@ -39,7 +39,7 @@ def transfer(url: str, path: Path, size: int, seconds: float, timeout: tuple[flo
     """
 
     def work(stop: threading.Event) -> None:
-        with _answer(url, timeout) as response, _disk(path), path.open("wb") as file:
+        with _answer(url, timeout) as response, disk(path), path.open("wb") as file:
             for block in _blocks(response, url, size, timeout, stop):
                 file.write(block)
                 file.flush()  # a full disk is noticed here, not on closing
@@ -125,25 +125,18 @@ def _retry_after(header: str) -> float | None:
     return None
 
 
-def _declared(response: Any, size: int) -> int | None:
-    """The length that the server promises, if it does."""
-    header = response.headers.get("Content-Length")
-    if header is None:
-        return None
-    if not header.isdigit():
-        raise Failed(f"a malformed answer: Content-Length is {header!r}")
-    if int(header) > size:
-        raise Failed(f"a file of {int(header)} bytes, where {size} at most were expected")
-    return int(header)
-
-
 def _blocks(
     response: Any, url: str, size: int, timeout: tuple[float, float], stop: threading.Event
 ) -> Iterator[bytes]:
-    """What arrives, piece by piece, until the end or until `stop`."""
+    """What arrives, piece by piece, until the end or until `stop`; no more than `size` bytes."""
     from tqdm import tqdm
 
-    total, arrived = _declared(response, size), 0
+    arrived, length = 0, response.headers.get("Content-Length", "")
+    if length and not length.isdecimal():
+        raise Failed(f"a malformed answer: Content-Length is {length!r}")
+    total = int(length) if length else None
+    if total and total > size:
+        raise Failed(f"a file of {total} bytes, where {size} at most were expected")
     quiet = not sys.stderr.isatty()  # a bar in a stored notebook would be noise
     with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
         while not stop.is_set():
@@ -159,14 +152,6 @@ def _blocks(
 
 
 @contextlib.contextmanager
-def _disk(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as problem:
-        raise disk_error(problem, path) from problem
-
-
-@contextlib.contextmanager
 def _network(url: str, timeout: tuple[float, float]) -> Iterator[None]:
     """No error in here is one of this machine's disk, though many of them are an OSError."""
     try:
@@ -177,11 +162,9 @@ def _network(url: str, timeout: tuple[float, float]) -> Iterator[None]:
 
 def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Failed:
     """The cause in words, and whether it may pass: a cut may, a refusal or silence rarely does."""
-    import requests
     import urllib3
 
-    host = _host(url)
-    chain = list(_causes(problem))
+    host, chain = _host(url), list(_causes(problem))
 
     def has(*kinds: Any) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
@@ -192,12 +175,12 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
             f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, {bundle}, do not exist: "
             "correct that variable, or unset it"
         )
-    if has(requests.exceptions.ProxyError, urllib3.exceptions.ProxyError):
+    if has(urllib3.exceptions.ProxyError):
         return Failed(
             f"the proxy {_proxy(url)} does not let us through. HTTP_PROXY, HTTPS_PROXY or "
             "ALL_PROXY names it: correct it. For a mirror in the room: NO_PROXY=HOST"
         )
-    if has(requests.exceptions.SSLError, urllib3.exceptions.SSLError):
+    if has(urllib3.exceptions.SSLError):
         trusted = f"REQUESTS_CA_BUNDLE, {bundle}," if bundle else "REQUESTS_CA_BUNDLE"
         return Failed(
             f"the certificate of {host} is not trusted ({chain[-1]}). Is the clock right? Where an "
@@ -209,11 +192,11 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
         return Failed(f"no connection: {host} refused it (no server runs there)")
     if has(urllib3.exceptions.NewConnectionError):
         return Failed(f"no connection to {host} (no internet, or the host is down or blocked)")
-    if has(requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError):
+    if has(urllib3.exceptions.TimeoutError, TimeoutError):
         return Failed(f"no answer within {timeout[0]:g} s, or silence for {timeout[1]:g} s")
     if has(urllib3.exceptions.ProtocolError, ConnectionError):
         return Failed("the connection was cut before the file was complete", again=True)
-    if has(urllib3.exceptions.HTTPError, requests.exceptions.InvalidSchema, ValueError):
+    if has(urllib3.exceptions.HTTPError, ValueError):
         return Failed(f"a malformed address or answer ({problem})")
     return Failed(f"{type(problem).__name__}: {problem}")
 
