@@ -108,5 +108,5 @@ def manifest(path: Path, pattern: str, limit: int = UNPACKED) -> str:
     lines = []
     for name, content in read_members(path, pattern, limit).items():
         blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False)
-        lines.append(f"{name.split('/', 1)[1]} {blob.hexdigest()}\n")
+        lines.append(f"{name.split('/', 1)[-1]} {blob.hexdigest()}\n")
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()

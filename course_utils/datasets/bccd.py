@@ -49,9 +49,7 @@ ENTRY = Entry(
     split="official: 205 train, 87 val, 72 test",
     sources=(
         Source(
-            _FILE,
-            _MANIFEST,
-            f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_COMMIT}",
+            _FILE, _MANIFEST, f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_COMMIT}"
         ),
         Source(_FILE, _MANIFEST),
     ),

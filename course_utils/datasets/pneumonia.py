@@ -45,9 +45,7 @@ ENTRY = Entry(
     split="official: 4708 train, 524 val, 624 test",
     sources=(
         Source(
-            _FILE,
-            _MD5,
-            "https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1",
+            _FILE, _MD5, "https://zenodo.org/records/10519652/files/pneumoniamnist.npz?download=1"
         ),
         Source(
             _FILE,
@@ -55,10 +53,7 @@ ENTRY = Entry(
             "https://huggingface.co/datasets/albertvillanova/medmnist-v2/resolve/"
             "0472595ab51916346dc4ad40f7b77551f2171403/data/pneumoniamnist.npz",
         ),
-        Source(
-            _FILE,
-            "sha256:280d456364809a7305a8416dc5c861570fc75d256f19a2572da5523dac3e8454",
-        ),
+        Source(_FILE, "sha256:280d456364809a7305a8416dc5c861570fc75d256f19a2572da5523dac3e8454"),
     ),
     defects=(
         "exact duplicates inside train and inside test",

@@ -5,10 +5,8 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from time import time
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -118,10 +116,11 @@ def _answer(url: str, timeout: tuple[float, float]) -> Iterator[Any]:
 
 def _retry_after(header: str) -> float | None:
     """Seconds from a number or a date; None where it is neither."""
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        if header.isdigit():
-            return float(header)
-        return max(parsedate_to_datetime(header).timestamp() - time(), 0)
+    from urllib3.exceptions import InvalidHeader
+    from urllib3.util import Retry
+
+    with contextlib.suppress(InvalidHeader, ValueError, OverflowError):
+        return Retry().parse_retry_after(header)
     return None
 
 
