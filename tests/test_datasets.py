@@ -21,6 +21,7 @@ from course_utils.datasets import (
     duplicates,
     isic2017,
     load,
+    phantom,
     pneumonia,
 )
 from course_utils.datasets import fetch as fetch_set
@@ -31,6 +32,7 @@ from course_utils.datasets.decoding import decode_images
 from course_utils.datasets.errors import DataError, Unreachable
 from course_utils.datasets.fetching import reachable
 from course_utils.datasets.forms import PARTS
+from course_utils.datasets.sets import SETS
 from course_utils.datasets.similarity import perceptual_hash
 
 
@@ -63,7 +65,7 @@ def disjoint(data: Dataset) -> bool:
 
 
 def test_the_catalogue_is_complete():
-    assert list(CATALOG) == ["pneumonia", "hippocampus", "bccd", "isic2017"]
+    assert {"pneumonia", "hippocampus", "bccd", "isic2017"} <= CATALOG.keys()
     for name, entry in CATALOG.items():
         assert entry.name == name
         assert entry.task in ("classification", "segmentation", "detection")
@@ -106,6 +108,23 @@ def test_form(name):
         assert {len(row) for row in rows} == {len(part)} == {len(part.ids)}
         assert all(row.is_contiguous() for row in rows)
     assert len(repr(data)) < 1000  # shapes, no pixels
+
+
+@pytest.mark.parametrize("name", CATALOG)
+def test_a_phantom_has_the_form_of_the_real_set(name, monkeypatch):
+    monkeypatch.setattr(SETS[name], "PHANTOMS", (8, 4, 4), raising=False)
+    data, drawn = real(name), phantom(name)
+    assert (drawn.title, drawn.task, drawn.classes) == (data.title, data.task, data.classes)
+    assert list(drawn.splits) == list(data.splits) == list(PARTS)
+    for part in PARTS:
+        ours, theirs = drawn.splits[part], data.splits[part]
+        assert theirs.extra.keys() <= ours.extra.keys()
+        for a, b in (
+            (ours.x, theirs.x),
+            (ours.y, theirs.y),
+            *((ours.extra[key], theirs.extra[key]) for key in theirs.extra),
+        ):
+            assert (a.shape[1:], a.dtype) == (b.shape[1:], b.dtype)
 
 
 def test_take():

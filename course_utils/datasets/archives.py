@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-from .errors import DataError
+from .errors import DataError, damaged
 
 UNPACKED = 64_000_000
 """Bytes that an archive may hold where its catalogue entry does not say: twice the largest set."""
@@ -56,9 +56,7 @@ def read_members(path: Path, pattern: str, limit: int = UNPACKED) -> dict[str, b
                 found = {member.name: _whole(archive, member) for member in kept}
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError) as e:
         why = str(e).split(":\n")[0]
-        raise DataError(
-            f"{path} is not a readable archive ({why}). Delete it and load the data set again."
-        ) from e
+        raise damaged(f"{path} is not a readable archive ({why})") from e
     return dict(sorted(found.items()))
 
 
@@ -85,10 +83,7 @@ def _refuse_many(archive: Path, members: list[tuple[str, int]], limit: int) -> N
             raise _refused(archive, name, "is there more than once")
     total = sum(size for _, size in members)
     if total > limit:
-        raise DataError(
-            f"{archive} holds files of {total} bytes, {limit} at most were expected. Delete it, "
-            "and fetch the set from another source."
-        )
+        raise damaged(f"{archive} holds files of {total} bytes, {limit} at most were expected")
 
 
 def _refused(archive: Path, member: str, why: str) -> DataError:

@@ -16,7 +16,7 @@ from .archives import read_members
 from .catalog import Entry, Fetched, Source
 from .decoding import decode_images
 from .drawing import Draw, Drawn, enlarge, to_uint8
-from .errors import DataError
+from .errors import damaged
 from .forms import PARTS, Dataset, Split, pack
 
 CLASSES = ("RBC", "WBC", "Platelets")
@@ -27,7 +27,6 @@ PHANTOMS = (96, 24, 40)
 _COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 _FILE = "BCCD_Dataset-d272fb14.zip"
 _MANIFEST = "manifest:f030cf27cd33ce0f4e1920243c5a65713adaec6148ded04bf49afcf507aa09b4"
-_REMEDY = "Delete the archive and load the data set again, or use another source."
 
 ENTRY = Entry(
     name="bccd",
@@ -87,9 +86,9 @@ def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tu
             splits[name.stem] = tuple(sorted(content.decode("ascii", "replace").split()))
     listed = [name for split in PARTS for name in splits.get(split, ())]
     if sorted(listed) != sorted(photos) or photos.keys() != boxes.keys() or not listed:
-        raise DataError(
+        raise damaged(
             f"{path}: {len(photos)} photographs, {len(boxes)} annotations and {len(listed)} names "
-            f"in the lists of the splits do not match. {_REMEDY}"
+            "in the lists of the splits do not match"
         )
     return photos, boxes, {split: splits[split] for split in PARTS}
 
@@ -109,25 +108,22 @@ def parse(content: bytes, name: str) -> Tensor:
     try:
         root = fromstring(content, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as e:
-        raise DataError(f"{name} is not a harmless XML file ({e!r}). {_REMEDY}") from e
-    rows = []
+        raise damaged(f"{name} is not a harmless XML file ({e!r})") from e
+    rows, corners = [], ("xmin", "ymin", "xmax", "ymax")
     for thing in root.iter("object"):
         try:
-            row = [float(CLASSES.index(thing.findtext("name", "")))]
-            row += [
-                float(thing.findtext(f"bndbox/{k}", "")) for k in ("xmin", "ymin", "xmax", "ymax")
-            ]
+            kind = CLASSES.index(thing.findtext("name", ""))
+            x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{k}", "")) for k in corners)
         except ValueError as e:
-            raise DataError(f"{name} holds an object that is not a box ({e}). {_REMEDY}") from e
-        _, x1, y1, x2, y2 = row
+            raise damaged(f"{name} holds an object that is not a box ({e})") from e
         if not (0 <= x1 <= x2 <= WIDTH and 0 <= y1 <= y2 <= HEIGHT):
-            raise DataError(
-                f"{name} holds the box {row[1:]}, expected x1 <= x2 <= {WIDTH} and "
-                f"y1 <= y2 <= {HEIGHT}. {_REMEDY}"
+            raise damaged(
+                f"{name} holds the box {[x1, y1, x2, y2]}, expected x1 <= x2 <= {WIDTH} and "
+                f"y1 <= y2 <= {HEIGHT}"
             )
-        rows.append(row)
+        rows.append((kind, x1, y1, x2, y2))
     if len(rows) > MAX_BOXES:
-        raise DataError(f"{name} holds {len(rows)} boxes, expected {MAX_BOXES} at most. {_REMEDY}")
+        raise damaged(f"{name} holds {len(rows)} boxes, expected {MAX_BOXES} at most")
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
 
@@ -196,10 +192,9 @@ def smears(n: int, size: int | tuple[int, int] = 64, seed: int = 0) -> tuple[Ten
         distance = ((y - cy) / ry) ** 2 + (((x - cx) / rx) ** 2 + away)
         owner[distance < nearest] = i
         nearest = torch.minimum(nearest, distance)
-        rows[:, i, 0] = torch.where(there, kind, -1).flatten()
         edges = ((cx - rx, width), (cy - ry, height), (cx + rx, width), (cy + ry, height))
-        for j, (edge, limit) in enumerate(edges):
-            rows[:, i, 1 + j] = (edge.clamp(0, limit) * there).flatten()
+        corners = [edge.clamp(0, limit) * there for edge, limit in edges]
+        rows[:, i] = torch.stack([torch.where(there, kind, -1), *corners], 1).flatten(1)
     absent = (rows[:, :, :1] < 0).to(torch.uint8).argsort(dim=1, stable=True)
     boxes = pad(list(rows.take_along_dim(absent, dim=1)))
 
@@ -212,11 +207,8 @@ def smears(n: int, size: int | tuple[int, int] = 64, seed: int = 0) -> tuple[Ten
     stains = torch.tensor([[-25.0, -75, -65], [-30, -40, -5], [-80, -110, -40]])  # by kind
     dye = torch.tensor([-90.0, -100, -35])
     shade = 8 * draw.noise(4, height, width) + 5 * draw.grain(height, width)
-    images = torch.stack(
-        [
-            to_uint8(paper + shade + body * stains[:, c][kind_of] + nucleus * dye[c])
-            for c, paper in enumerate((225, 205, 205))
-        ],
-        dim=1,
-    )
-    return images, boxes
+    channels = [
+        paper + shade + body * stains[:, c][kind_of] + nucleus * dye[c]
+        for c, paper in enumerate((225, 205, 205))
+    ]
+    return to_uint8(torch.stack(channels, dim=1)), boxes

@@ -3,12 +3,13 @@
 import io
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import DataError
+from .errors import DataError, damaged
 
 
 def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str = "RGB") -> Tensor:
@@ -44,17 +45,13 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
                 width, height = image.size
                 if (height, width) != size:
-                    raise DataError(
-                        f"{name} has {height} x {width} pixels, expected {size[0]} x {size[1]}. "
-                        "Delete the data set's archive and load the set again."
+                    raise damaged(
+                        f"{name} has {height} x {width} pixels, expected {size[0]} x {size[1]}"
                     )
                 _keeps_its_values(name, image, mode)
                 pixels = np.array(image.convert(mode))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
-            raise DataError(
-                f"{name} is not a readable image ({e}). Delete the data set's archive "
-                "and load the set again."
-            ) from e
+            raise damaged(f"{name} is not a readable image ({e})") from e
         out[i] = pixels.reshape(*size, channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(4) as pool:  # decoding releases Python's lock
@@ -63,7 +60,7 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
     return torch.from_numpy(out)
 
 
-def _keeps_its_values(name: str, image, mode: str) -> None:
+def _keeps_its_values(name: str, image: Any, mode: str) -> None:
     """Refuse what a conversion to `mode` would clip, recolour or lay bare."""
     bands, deep = image.getbands(), image.mode.startswith(("I", "F"))
     palette = image.mode == "P" and mode == "L"

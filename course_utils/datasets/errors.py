@@ -15,6 +15,12 @@ class Unreachable(DataError):
     """No source of a data set answered. Unless COURSE_DATA=real, a phantom takes its place."""
 
 
+def damaged(said: str) -> DataError:
+    """What is wrong with an archive or a file in it, and what to do about it."""
+    remedy = "Delete the archive and load the data set again, or use another source."
+    return DataError(f"{said}. {remedy}")
+
+
 @contextlib.contextmanager
 def disk(path: Path) -> Iterator[None]:
     """An OSError in here is one of this machine, not of a source: in words that say what to do."""

@@ -259,10 +259,9 @@ def _try(part: Place) -> None:
 
 
 def _is_file(path: Path) -> bool:
-    try:
+    with contextlib.suppress(OSError):
         return path.is_file()
-    except OSError:
-        return False
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -32,7 +32,7 @@ import torch
 from .archives import read_members
 from .catalog import Entry, Fetched, Source
 from .drawing import Draw, as_phantom
-from .errors import DataError
+from .errors import damaged
 from .forms import Dataset, Split, pack
 
 CLASSES = ("background", "anterior", "posterior")
@@ -101,8 +101,7 @@ def load(fetched: Fetched, fold: int = 0) -> Dataset:
 
 def read_cases(path: Path) -> dict[str, Case]:
     """The labelled cases as stored, by sorted name."""
-    images: dict[str, Any] = {}
-    labels: dict[str, np.ndarray] = {}
+    images, labels = dict[str, Any](), dict[str, np.ndarray]()
     for member, content in read_members(path, ENTRY.members, ENTRY.unpacked).items():
         name = Path(member).name.removesuffix(".nii.gz")
         volume, spacing = read_volume(content, f"{path}: {member}")
@@ -110,22 +109,20 @@ def read_cases(path: Path) -> dict[str, Case]:
             images[name] = volume, spacing
         else:
             if not (volume == volume.round()).all() or not 0 <= volume.min() <= volume.max() <= 2:
-                raise DataError(
+                raise damaged(
                     f"{path}: the labels of {name} reach from {volume.min()} to {volume.max()}, "
-                    "expected 0, 1 and 2. Delete the archive and load the data set again."
+                    "expected 0, 1 and 2"
                 )
             labels[name] = volume.astype(np.uint8)
     if not images or images.keys() != labels.keys():
-        raise DataError(
-            f"{path}: {len(images)} images and {len(labels)} label files that should pair up. "
-            "Delete the archive and load the data set again."
+        raise damaged(
+            f"{path}: {len(images)} images and {len(labels)} label files that should pair up"
         )
     for name, (volume, _) in images.items():
         if volume.shape != labels[name].shape:
-            raise DataError(
+            raise damaged(
                 f"{path}: {name} has an image of {volume.shape} and labels of "
-                f"{labels[name].shape}, expected equal shapes. Delete the archive and load the "
-                "data set again."
+                f"{labels[name].shape}, expected equal shapes"
             )
     return {name: (v, labels[name], spacing) for name, (v, spacing) in sorted(images.items())}
 
@@ -138,26 +135,20 @@ def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...
     """
     import nibabel as nib
 
-    remedy = "Delete the archive and load the data set again, or use another source."
-    broken: tuple[type[Exception], ...] = (
-        *(OSError, EOFError, ValueError, zlib.error, nib.filebasedimages.ImageFileError),
-        *(nib.wrapstruct.WrapStructError, nib.spatialimages.HeaderDataError),
-    )
     try:
         image = nib.Nifti1Image.from_bytes(_unpacked(content))
         # What the header says comes first: it decides how much memory the voxels take.
         shape, kind = image.shape, image.get_data_dtype().kind
         if len(shape) != 3 or any(n > room for n, room in zip(shape, SIZE, strict=True)):
-            raise DataError(f"{name} has shape {shape}, expected at most {SIZE}. {remedy}")
+            raise ValueError(f"its shape is {shape}, expected at most {SIZE}")
         if kind not in "uif":
             raise ValueError(f"its voxels are {image.get_data_dtype()}, not numbers")
         volume = np.asarray(image.dataobj)
-    except broken as e:
+    except Exception as e:  # a damaged header raises almost anything
         why = " ".join(str(e).split())
-        raise DataError(f"{name} is not a readable NIfTI volume ({why}). {remedy}") from e
-    bad = int((~np.isfinite(volume)).sum())
-    if bad:
-        raise DataError(f"{name} holds {bad} voxels that are NaN or infinite. {remedy}")
+        raise damaged(f"{name} is not a readable NIfTI volume ({why})") from e
+    if bad := int((~np.isfinite(volume)).sum()):
+        raise damaged(f"{name} holds {bad} voxels that are NaN or infinite")
     return volume, tuple(float(mm) for mm in image.header.get_zooms()[:3])
 
 
@@ -231,13 +222,11 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
 def count_persons(splits: dict[str, Split]) -> tuple[str, ...]:
     """How many cases of val and test have a partner, a case of the same person, in train."""
     known = splits["train"].extra["person"]
-    lines = []
-    for name in ("val", "test"):
-        shared = int(torch.isin(splits[name].extra["person"], known).sum())
-        lines.append(
-            f"{name}: {shared} of {len(splits[name])} cases have their partner case in train"
-        )
-    return tuple(lines)
+    shared = {k: int(torch.isin(splits[k].extra["person"], known).sum()) for k in ("val", "test")}
+    return tuple(
+        f"{name}: {n} of {len(splits[name])} cases have their partner case in train"
+        for name, n in shared.items()
+    )
 
 
 def phantom(seed: int = 0, fold: int = 0) -> Dataset:

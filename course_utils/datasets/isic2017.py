@@ -187,10 +187,8 @@ def _decode(names: list[str], cases: Mapping[str, Case]) -> Split:
     x = decode_images({f"{name}.jpg": cases[name].photo for name in names}, SIZE)
     masks = decode_images({f"{name} mask": cases[name].mask for name in names}, SIZE, "L")
     rows = [cases[name].row for name in names]
-    age = [
-        math.nan if r["age_approximate"] == "unknown" else float(r["age_approximate"]) for r in rows
-    ]
-    extra = {"age": torch.tensor(age)}
+    ages = [float(row["age_approximate"].replace("unknown", "nan")) for row in rows]
+    extra = {"age": torch.tensor(ages)}
     for diagnosis in ("melanoma", "seborrheic_keratosis"):
         extra[diagnosis] = torch.tensor([int(float(row[diagnosis])) for row in rows])
     return Split(x, masks[:, 0].gt(127).to(torch.uint8), tuple(names), extra)

@@ -15,7 +15,7 @@ from . import drawing
 from .archives import read_members
 from .catalog import Entry, Fetched, Source
 from .drawing import Draw, Drawn, grid, to_uint8
-from .errors import DataError
+from .errors import DataError, damaged
 from .forms import PARTS, Dataset, Split, pack
 from .similarity import duplicates, repeats
 
@@ -81,16 +81,13 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name in PARTS:
             images, labels = (_array(files[f"{name}_{kind}.npy"]) for kind in ("images", "labels"))
             arrays[name] = images, labels.reshape(-1)
+            if images.dtype != np.uint8 or images.shape != (labels.size, 28, 28):
+                raise ValueError(
+                    f"{name}_images is {images.dtype} {images.shape}, expected uint8 "
+                    f"({labels.size}, 28, 28)"
+                )
     except (DataError, ValueError, KeyError, EOFError) as e:
-        raise DataError(
-            f"{path} is not the PneumoniaMNIST archive ({e}). Delete it and load the set again."
-        ) from e
-    for name, (images, labels) in arrays.items():
-        if images.dtype != np.uint8 or images.shape != (len(labels), 28, 28):
-            raise DataError(
-                f"{path}: {name}_images is {images.dtype} {images.shape}, expected uint8 "
-                f"({len(labels)}, 28, 28). Delete the file and load the set again."
-            )
+        raise damaged(f"{path} is not the PneumoniaMNIST archive ({e})") from e
     return arrays
 
 
