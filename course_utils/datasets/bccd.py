@@ -208,7 +208,7 @@ def smears(n: int, size: int | tuple[int, int] = 64, seed: int = 0) -> tuple[Ten
     dye = torch.tensor([-90.0, -100, -35])
     shade = 8 * draw.noise(4, height, width) + 5 * draw.grain(height, width)
     channels = [
-        paper + shade + body * stains[:, c][kind_of] + nucleus * dye[c]
+        to_uint8(paper + shade + body * stains[:, c][kind_of] + nucleus * dye[c])
         for c, paper in enumerate((225, 205, 205))
     ]
-    return to_uint8(torch.stack(channels, dim=1)), boxes
+    return torch.stack(channels, dim=1), boxes
