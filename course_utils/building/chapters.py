@@ -175,9 +175,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def about(notebook: NotebookNode) -> dict[str, Any]:
+def about(notebook: NotebookNode | None) -> dict[str, Any]:
     """What the course has written into a notebook's metadata: its version, how it was run."""
-    return notebook.metadata.get("course", {})
+    return notebook.metadata.get("course", {}) if notebook else {}
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
