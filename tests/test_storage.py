@@ -202,7 +202,7 @@ def test_words_fit_the_place(tmp_path, monkeypatch):
 
 
 def test_a_package_that_is_missing_is_no_traceback(monkeypatch, capsys):
-    def broken(_):
+    def broken():
         raise ImportError("libtorch.so: cannot open")
 
     monkeypatch.setattr(cli, "_progress", broken)

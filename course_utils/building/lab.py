@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 
 from .. import storage
-from ..runtime import ROOT
+from ..runtime import ROOT, profile
 from .chapters import NOTEBOOKS, about, code_cells, names, read, save
 from .execute import SHOWN
 
@@ -92,6 +92,7 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
     """
     from jupyter_core.paths import jupyter_runtime_dir
 
+    profile()  # a wrong word is told here, not in each notebook
     print(*copy_notebooks(mine), sep="\n")
     storage.try_writing(Path(jupyter_runtime_dir()))  # JupyterLab would fail there without a word
     first = mine / f"{names()[0]}.ipynb"
