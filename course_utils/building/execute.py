@@ -26,8 +26,14 @@ FIGURE = "application/vnd.course.figure+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _PROGRESS = re.compile(r"\d%\|.*\||\d(it/s|s/it)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PATH = re.compile(r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*")
-_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]{6,}")
+_PATH = re.compile(
+    r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*|" + re.escape(str(ROOT))
+)
+_UNWANTED = {
+    "a progress bar": _PROGRESS,
+    "a path of this machine": _PATH,
+    "an address in memory (end with `;`)": re.compile(r"\bat 0x[0-9A-Fa-f]{6,}"),
+}
 
 
 class Failure(NamedTuple):
@@ -178,10 +184,6 @@ def flaws(notebook: NotebookNode) -> list[str]:
                 found.append(f"{where}: stderr: {text.strip()[:300]}")
             if _WIDGET in output.get("data", {}):
                 found.append(f"{where}: a widget, which stored notebooks do not show")
-            if _PROGRESS.search(text):
-                found.append(f"{where}: a progress bar")
-            if path := _PATH.search(text) or re.search(re.escape(str(ROOT)), text):
-                found.append(f"{where}: a path of this machine: {path.group()}")
-            if address := _ADDRESS.search(text):
-                found.append(f"{where}: an address in memory, {address.group()}: end with `;`")
+            hits = ((what, sign.search(text)) for what, sign in _UNWANTED.items())
+            found += [f"{where}: {what}: {hit.group()}" for what, hit in hits if hit]
     return found

@@ -7,15 +7,16 @@ Right behind the number, or the number word, the SOURCE text holds a comment tha
           - mean(hippocampus, attention, dice_anterior) -->
     4.5<!-- output("mean logit of the ill") -->
 
-It is Python in which unknown words are texts, so only names with blanks need quotes. The names: the
-methods of `Sources`, `abs`, `min`, `max` and `round`. `course results --readme` renews what went
-stale, a test compares, and readers never see the comments: the builder takes them out.
+It is Python in which unknown words are texts, so only names with blanks need quotes. `NAMES` lists
+the functions. `course results --readme` renews what went stale, a test compares, and readers never
+see the comments: the builder takes them out.
 """
 
 import math
 import operator
 import re
 import statistics
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -48,90 +49,98 @@ class Estimate(float):
         return Estimate(-float(self), self.half)
 
 
-class Sources(dict):
-    """What a comment can name: the public methods; any other word is a text."""
+def _values(experiment: str, arm: str, metric: str) -> dict[int, float]:
+    """Seed to value; from a single view of each image once all runs have that."""
+    return ledger.values(experiment, arm, ledger.single_view(experiment, metric))
 
-    def __init__(self, chapter: str = "") -> None:
-        """`chapter`: the number of the text's own chapter, whose stored outputs `output` reads."""
-        super().__init__(abs=abs, min=min, max=max, round=round)
-        self.update((name, getattr(self, name)) for name in NAMES)
-        self.chapter = chapter
+
+def _pairs(experiment: str, arm: str, metric: str, against: str = "control") -> list[float]:
+    """Differences of two arms over the seeds that they share."""
+    return ledger.paired(experiment, arm, against, ledger.single_view(experiment, metric))
+
+
+def mean(experiment: str, arm: str, metric: str) -> Estimate:
+    """Mean over the recorded seeds, with its interval."""
+    return Estimate(*ledger.mean_interval(_values(experiment, arm, metric).values()))
+
+
+def paired(*arms: str) -> Estimate:
+    """Mean difference of two arms (as `_pairs`), with its interval."""
+    return Estimate(*ledger.mean_interval(_pairs(*arms)))
+
+
+def could_show(*arms: str) -> float:
+    """The smallest difference that these pairs would have shown."""
+    return ledger.could_show(_pairs(*arms))
+
+
+def gap(experiment: str, arm: str, metric: str, other: str, *against: str) -> Estimate:
+    """By how much the difference in one metric is above that in another, with its interval."""
+    both = (_pairs(experiment, arm, name, *against) for name in (metric, other))
+    return Estimate(*ledger.mean_interval([a - b for a, b in zip(*both, strict=True)]))
+
+
+def seed(experiment: str, arm: str, number: int, metric: str) -> float:
+    """One recorded run."""
+    return _values(experiment, arm, metric)[number]
+
+
+def correlation(experiment: str, arm: str, metric: str, against: str = "control") -> float:
+    """Of two arms over the seeds that they share."""
+    ours, theirs = (_values(experiment, name, metric) for name in (arm, against))
+    shared = set(ours) & set(theirs)
+    return statistics.correlation([ours[s] for s in shared], [theirs[s] for s in shared])
+
+
+def unpaired(experiment: str, arm: str, metric: str, against: str = "control") -> float:
+    """Half width of the interval of a difference as if the arms had no seed in common."""
+    return math.hypot(*(mean(experiment, name, metric).half for name in (arm, against)))
+
+
+def published(dataset: str, system: str, metric: str) -> float:
+    """A score of `results/published.csv`; the beginning of a system's name will do."""
+    table = ledger.published(dataset)
+    (found,) = table.loc[table["system"].str.startswith(system), metric]
+    return float(found)
+
+
+def measured(experiment: str, metric: str, key: str = "metrics") -> float:
+    """What the stored weights score; with "cases", half the interval over test cases."""
+    if key == "metrics":
+        return ledger.measured(experiment)[key][metric]
+    low, high = ledger.measured(experiment)[key][ledger.single_view(experiment, metric)]
+    return (high - low) / 2
+
+
+def output(own: str, words: str = "", chapter: str = "") -> list[float]:
+    """The numbers of the stored notebook's printed lines that hold the words.
+
+    `own` is the text's own chapter, which is read where no other is named.
+    """
+    (path,) = (ROOT / "notebooks").glob(f"{chapter or own}_*.ipynb")
+    return [
+        float(number.replace(",", "")) / (100 if percent else 1)
+        for line in _printed(path)
+        if words in line
+        for number, percent in re.findall(rf"({_NUMBER})(%?)", line.replace(words, " ", 1))
+    ]
+
+
+NAMES = {
+    function.__name__: function
+    for function in (
+        *(mean, paired, gap, seed, could_show, correlation, unpaired, published, measured, output),
+        *(abs, min, max, round),
+    )
+}
+_LOOSE = re.compile(rf"<!-- [^>]*\b(?:{'|'.join(NAMES)})\(.*?-->", re.DOTALL)
+
+
+class _Words(dict):
+    """What a comment can name; any other word is a text."""
 
     def __missing__(self, word: str) -> str:
         return word
-
-    @staticmethod
-    def _values(experiment: str, arm: str, metric: str) -> dict[int, float]:
-        """Seed to value; from a single view of each image once all runs have that."""
-        return ledger.values(experiment, arm, ledger.single_view(experiment, metric))
-
-    @staticmethod
-    def _pairs(experiment: str, arm: str, metric: str, against: str) -> list[float]:
-        return ledger.paired(experiment, arm, against, ledger.single_view(experiment, metric))
-
-    def mean(self, experiment: str, arm: str, metric: str) -> Estimate:
-        """Mean over the recorded seeds, with its interval."""
-        return Estimate(*ledger.mean_interval(self._values(experiment, arm, metric).values()))
-
-    def paired(self, experiment: str, arm: str, metric: str, against: str = "control") -> Estimate:
-        """Mean difference of two arms over the seeds that they share, with its interval."""
-        return Estimate(*ledger.mean_interval(self._pairs(experiment, arm, metric, against)))
-
-    def gap(
-        self, experiment: str, arm: str, metric: str, other: str, against: str = "control"
-    ) -> Estimate:
-        """By how much the difference in one metric is above that in another, with its interval."""
-        both = (self._pairs(experiment, arm, name, against) for name in (metric, other))
-        return Estimate(*ledger.mean_interval([a - b for a, b in zip(*both, strict=True)]))
-
-    def seed(self, experiment: str, arm: str, number: int, metric: str) -> float:
-        """One recorded run."""
-        return self._values(experiment, arm, metric)[number]
-
-    def could_show(self, experiment: str, arm: str, metric: str, against: str = "control") -> float:
-        """The smallest difference that these pairs would have shown."""
-        return ledger.could_show(self._pairs(experiment, arm, metric, against))
-
-    def correlation(
-        self, experiment: str, arm: str, metric: str, against: str = "control"
-    ) -> float:
-        """Of two arms over the seeds that they share."""
-        ours, theirs = (self._values(experiment, name, metric) for name in (arm, against))
-        shared = set(ours) & set(theirs)
-        return statistics.correlation([ours[s] for s in shared], [theirs[s] for s in shared])
-
-    def unpaired(self, experiment: str, arm: str, metric: str, against: str = "control") -> float:
-        """Half width of the interval of a difference as if the arms had no seed in common."""
-        return math.hypot(*(self.mean(experiment, name, metric).half for name in (arm, against)))
-
-    @staticmethod
-    def published(dataset: str, system: str, metric: str) -> float:
-        """A score of `results/published.csv`; the beginning of a system's name will do."""
-        table = ledger.published(dataset)
-        (found,) = table.loc[table["system"].str.startswith(system), metric]
-        return float(found)
-
-    @staticmethod
-    def measured(experiment: str, metric: str, key: str = "metrics") -> float:
-        """What the stored weights score; with "cases", half the interval over test cases."""
-        if key == "metrics":
-            return ledger.measured(experiment)[key][metric]
-        low, high = ledger.measured(experiment)[key][ledger.single_view(experiment, metric)]
-        return (high - low) / 2
-
-    def output(self, words: str = "", chapter: str | None = None) -> list[float]:
-        """The numbers of the stored notebook's printed lines that hold the words."""
-        (path,) = (ROOT / "notebooks").glob(f"{chapter or self.chapter}_*.ipynb")
-        return [
-            float(number.replace(",", "")) / (100 if percent else 1)
-            for line in _printed(path)
-            if words in line
-            for number, percent in re.findall(rf"({_NUMBER})(%?)", line.replace(words, " ", 1))
-        ]
-
-
-NAMES = [name for name in vars(Sources) if not name.startswith("_")]
-_LOOSE = re.compile(rf"<!-- [^>]*\b(?:{'|'.join(NAMES)})\(.*?-->", re.DOTALL)
 
 
 def _printed(path: Path) -> list[str]:
@@ -154,13 +163,13 @@ def renewed(text: str, chapter: str = "") -> tuple[str, list[str]]:
 
     A number keeps the decimals and the signs that it shows. What cannot be computed stays.
     """
-    sources, problems = Sources(chapter), []
+    names, problems = _Words(NAMES, output=partial(output, chapter)), []
 
     def renew(found: re.Match) -> str:
         before = text.count("\n", 0, found.start())
         line = f"line {before + 1}"
         try:
-            value = eval(f"({found['code']})", {"__builtins__": {}}, sources)  # our own texts
+            value = eval(f"({found['code']})", {"__builtins__": {}}, names)  # our own texts
             right = _like(found["shown"], value)
         except Exception as problem:  # whatever a mistyped comment raises
             said = f"{type(problem).__name__}: {problem}"
