@@ -46,7 +46,8 @@ _BADGE = (
 )
 _URLS = re.compile(r'^(?:# )?\[project\.urls\](\r?\n)(?:# )?Repository = "[^"\n]*"', re.M)
 _PLACED = re.compile(r"^\{exercise\}`([\w.]+)`$", re.M)
-_RESTORE = "Run `course notebooks`, or get the stored one: git checkout -- notebooks/{}"
+RESTORE = "Run `course notebooks`, or get the stored one: git checkout -- notebooks/{}"
+"""What to do about a damaged notebook, with its file name."""
 
 
 def names(chapters: list[str] | None = None, folder: Path = NOTEBOOKS) -> list[str]:
@@ -247,7 +248,7 @@ def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
     if not path.exists():
         return [f"{name}: there is no {path.name}. Run `course notebooks`."]
     try:
-        expected, stored = assemble(name, folder), read(path, _RESTORE.format(path.name))
+        expected, stored = assemble(name, folder), read(path, RESTORE.format(path.name))
     except storage.Damaged as problem:
         return [str(problem)]
     ours, theirs = _facts(expected), _facts(stored)
