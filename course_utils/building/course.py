@@ -93,11 +93,9 @@ def _make_page(name: str, out: Path, folder: Path) -> bool:
     try:
         pages.page(_stored(out, name), out / f"{name}.html", folder)
     except Exception as problem:  # a page is made by libraries, from whatever a cell has shown
-        why = (
-            storage.in_words(problem)
-            if isinstance(problem, OSError)
-            else f"{type(problem).__name__}: {problem}"
-        )
+        why = f"{type(problem).__name__}: {problem}"
+        if isinstance(problem, OSError):
+            why = storage.in_words(problem)
         print(f"    {name}, its page cannot be made: {why}")
         print("    What was computed is kept; the same command makes the page without running it.")
         return False
