@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import shutil
 import socket
 import subprocess
@@ -10,14 +11,10 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import (
-    PackageNotFoundError,
-    distributions,
-    metadata,
-    requires,
-    version,
-)
+from importlib.metadata import PackageNotFoundError, distributions, metadata, requires, version
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
 
@@ -65,7 +62,7 @@ def check() -> bool:
         lines = _survived(look)
         for good, text in lines:
             print(f"[{'OK' if good else 'TO DO'}] {text}", flush=True)
-            fine = fine and good
+        fine = fine and all(good for good, _ in lines)
         if any(_ENDS in text for _, text in lines):
             break  # the checks that follow load it, too
     return fine
@@ -75,15 +72,10 @@ def _survived(look: Callable[[], Line | list[Line]]) -> list[Line]:
     """What a check has found. One that fails itself has found something to do."""
     try:
         found = look()
-    except OSError as problem:
-        found = False, f"{_title(look)}: {storage.in_words(problem)}"
     except Exception as problem:  # whatever is broken here: the other checks are to run
-        found = False, f"{_title(look)}: {_first_line(problem)}"
+        why = storage.in_words(problem) if isinstance(problem, OSError) else _first_line(problem)
+        found = False, f"{look.__name__.strip('_').capitalize()}: {why}"
     return found if isinstance(found, list) else [found]
-
-
-def _title(look: Callable) -> str:
-    return look.__name__.strip("_").capitalize()
 
 
 def _first_line(problem: BaseException) -> str:
@@ -108,11 +100,11 @@ def _install() -> Line:
     found = list(distributions(name=NAME))
     if not found:
         return False, f"Course: it is not installed in {sys.prefix}. {anew}"
-    sources = [json.loads(text) for one in found if (text := one.read_text("direct_url.json"))]
-    source = next((one for one in sources if one.get("dir_info", {}).get("editable")), None)
-    if source is None:
+    facts = [json.loads(text) for one in found if (text := one.read_text("direct_url.json"))]
+    urls = [one["url"] for one in facts if one.get("dir_info", {}).get("editable")]
+    if not urls:
         return False, f"Course: a copy is installed, not this folder. {anew}"
-    where = Path(url2pathname(urlparse(source["url"]).path))
+    where = Path(url2pathname(urlparse(urls[0]).path))
     if where.resolve() != runtime.ROOT:
         return False, f"Course: this Python was set up for {where}, not {runtime.ROOT}. {anew}"
     return True, "Course: installed from this folder"
@@ -122,7 +114,7 @@ def _profile() -> Line:
     return True, f"Profile: {runtime.profile()}"
 
 
-def _requirements() -> list:
+def _requirements() -> list[Any]:
     """The packages that pyproject.toml asks for on this machine."""
     from packaging.requirements import Requirement
 
@@ -130,23 +122,29 @@ def _requirements() -> list:
     return [n for n in needs if not n.marker or n.marker.evaluate({"extra": ""})]
 
 
+def _version(name: str) -> str:
+    """The installed version of a package; an empty text if it is missing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
+
+
 def _packages() -> list[Line]:
     """Each package of pyproject.toml against its lowest version."""
-    found, wrong = [], []
+    right, wrong = 0, []
     for need in _requirements():
-        try:
-            have = version(need.name)
-        except PackageNotFoundError:
+        have = _version(need.name)
+        if not have:
             wrong.append((False, f"{need.name} is missing: run {runtime.SET_UP}"))
-            continue
-        if need.specifier.contains(have, prereleases=True):
-            found.append(need.name)
+        elif need.specifier.contains(have, prereleases=True):
+            right += 1
         else:
             wrong.append((False, f"{need.name} {have}: expected {need.specifier}"))
-    if not found:
+    if not right:
         return [*wrong, (False, "Packages: none is known. Run `make course`")]
-    torch = f"torch {version('torch')}, torchvision {version('torchvision')}"
-    return [*wrong, (True, f"{len(found)} packages have the right version, {torch}")]
+    both = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
+    return [*wrong, (True, f"{right} packages have the right version, {both}")]
 
 
 _MODULES = {
@@ -161,53 +159,36 @@ _MODULES = {
 _LOAD = """
 import importlib, sys
 for name in sys.argv[1:]:
-    print("loading", name, flush=True)
+    print("\\n@", name, "", flush=True)
     try:
         importlib.import_module(name)
+        said = "loads"
     except BaseException as problem:
-        print("failed", type(problem).__name__, str(problem).replace("\\n", " "), flush=True)
-    else:
-        print("loaded", name, flush=True)
+        said = f"{type(problem).__name__} {problem}".replace("\\n", " ")
+    print("\\n@", name, said, flush=True)
 """
 _ENDS = "ends Python"
 
 
 def _loading() -> list[Line]:
     """Load each package in a process of its own: one that does not fit a processor ends it."""
-    missing = [need.name for need in _requirements() if not _is_installed(need.name)]
-    names = [need.name for need in _requirements() if need.name not in missing]
+    names = [need.name for need in _requirements() if _version(need.name)]
     modules = {_MODULES.get(name, name.replace("-", "_")): name for name in names}
     command = [sys.executable, "-c", _LOAD, *modules]
     try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=LOAD_SECONDS
-        )
+        done = subprocess.run(command, stdout=PIPE, stderr=DEVNULL, timeout=LOAD_SECONDS)
         printed, ended = done.stdout, f"{_ENDS} (status {done.returncode})"
     except subprocess.TimeoutExpired as slow:
-        raw = slow.stdout or b""
-        printed = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-        ended = f"does not load within {LOAD_SECONDS} s"
-    lines, at, loaded = [], "", 0
+        printed, ended = slow.stdout or b"", f"does not load within {LOAD_SECONDS} s"
+    # The last word on each module: none where it was not reached, an empty one where it ended.
+    said = dict(re.findall(r"^@ (\S+) (.*?)\r?$", printed.decode(errors="replace"), re.M))
     again = "Install it again: python -m pip install --force-reinstall --no-deps"
-    for line in printed.splitlines():
-        kind, _, rest = line.partition(" ")
-        if kind == "loading":
-            at = modules.get(rest, rest)
-        elif kind == "loaded":
-            at, loaded = "", loaded + 1
-        elif kind == "failed":
-            lines.append((False, f"{at} does not load ({rest}). {again} {at}"))
-            at = ""
-    if at:
-        lines.append((False, f"{at} {ended} when it is loaded. {again} {at}"))
-    return lines or [(loaded > 0, f"{loaded} packages load")]
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return bool(version(name))
-    except PackageNotFoundError:
-        return False
+    lines: list[Line] = []
+    for module, name in modules.items():
+        if (words := said.get(module, "loads")) != "loads":
+            why = f"does not load ({words})" if words else f"{ended} when it is loaded"
+            lines.append((False, f"{name} {why}. {again} {name}"))
+    return lines or [(bool(said), f"{len(said)} packages load")]
 
 
 def _torchvision() -> Line:
@@ -239,23 +220,21 @@ def _device() -> Line:
             kind = lower.get(runtime.precision(where)[0])
             with torch.autocast(where.type, dtype=kind, enabled=kind is not None):
                 made = torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8, device=where), weight)
-            made.sum().backward()
-            found = float(weight.grad.sum())  # type: ignore[union-attr]
+            (slope,) = torch.autograd.grad(made.sum(), weight)
+            found = float(slope.sum())
             problem = "" if found == 9 * 36 else f"it computes {found:g} where 324 is right"
         except Exception as failure:  # drivers and libraries fail with errors of many kinds
             problem = _first_line(failure)
     if problem:
         return False, f"Device: {where.type} fails at a first operation ({problem}). {_mend(where)}"
-    unused = [
-        str(w.message) for w in said if "NVIDIA" in str(w.message) or "CUDA" in str(w.message)
-    ]
+    unused = [str(w.message) for w in said if re.search("NVIDIA|CUDA", str(w.message))]
     if unused:
         why = unused[0].splitlines()[0]
         return False, f"Device: {where.type}; the GPU is not used ({why}). {_mend('cuda')}"
     return True, f"Device: {where.type}, {name}; {_threads()}; a first operation is right"
 
 
-def _mend(where) -> str:
+def _mend(where: object) -> str:
     if str(where).startswith("cuda"):
         return (
             "Update the GPU's driver, or install the PyTorch that fits it "
@@ -288,7 +267,7 @@ def _named(words: str) -> str:
     return "; but ".join([f"{kind}: {Path(place).name}", *rest])
 
 
-def _data() -> list[tuple[bool, str]]:
+def _data() -> list[Line]:
     """Each data set: a file at hand, else whether its mirror or a publisher answers now."""
     from course_utils import datasets
     from course_utils.datasets import commands
@@ -297,12 +276,8 @@ def _data() -> list[tuple[bool, str]]:
     if mode == "phantom":
         return [(True, "Data: phantoms, as COURSE_DATA=phantom says")]
     remedy = (
-        "cannot be reached, a phantom would take its place. "
-        if mode == "auto"
-        else "cannot be reached. "
-    ) + (
-        "Connect to the internet, or set COURSE_DATA_MIRROR to a folder with the archives "
-        "(data/README.md)"
+        f"cannot be reached{', a phantom would take its place' * (mode == 'auto')}. Connect to the "
+        "internet, or set COURSE_DATA_MIRROR to a folder with the archives (data/README.md)"
     )
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(commands.in_reach, datasets.CATALOG))
@@ -341,15 +316,16 @@ def _places() -> dict[str, Path]:
 
 def _disk() -> list[Line]:
     """Free space on each disk that the course fills: folders may lie on several."""
-    disks: dict[int, tuple[Path, list[str]]] = {}
+    disks: dict[int, dict[str, Path]] = {}
     for name in ("data", "executed notebooks"):
         place = storage.nearest(_places()[name])
-        disks.setdefault(place.stat().st_dev, (place, []))[1].append(name)
+        disks.setdefault(place.stat().st_dev, {})[name] = place
     lines = []
-    for place, names in disks.values():
+    for places in disks.values():
+        place = next(iter(places.values()))
         free = shutil.disk_usage(place).free / 1e9
-        text = f"Disk for {' and '.join(names)}: {free:.1f} GB free"
         good = free >= NEEDED_GB
         remedy = f", expected {NEEDED_GB:g} GB: free some space on the disk of {place}"
-        lines.append((good, text if good else text + remedy))
+        text = f"Disk for {' and '.join(places)}: {free:.1f} GB free"
+        lines.append((good, text + remedy * (not good)))
     return lines

@@ -23,11 +23,6 @@ _ABOUT = (
     "import json, sys; from importlib.util import find_spec as has\n"
     "print(json.dumps([list(sys.version_info[:3]), sys.executable, bool(has('ensurepip'))]))"
 )
-_TORCH = (
-    "import json; from importlib.metadata import distributions\n"
-    "found = {d.metadata['Name']: d.version for d in distributions()}\n"
-    "print(json.dumps({n: found[n] for n in ('torch', 'torchvision') if n in found}))"
-)
 _CAUSES = {  # what pip says, and what to do; the first that fits counts
     "No space left": "The disk is full: delete files.",
     "name resolution|NewConnection|timed out": "Connect to the internet (Kaggle: in Settings).",
@@ -35,7 +30,7 @@ _CAUSES = {  # what pip says, and what to do; the first that fits counts
 }
 
 
-def main(words) -> int:
+def main(words: "list[str]") -> int:
     """Set up for learners, or with the word `test` for authors; the exit status is 0 or 1."""
     venv = ROOT / ".venv"
     python = venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -43,16 +38,13 @@ def main(words) -> int:
         _refuse_unfit_machine()
         found = _about([str(python)])
         if not found:
-            found = _choose()
-            if subprocess.call([found[1], "-m", "venv", "--clear", str(venv)]):
+            if subprocess.call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
                 raise SystemExit("Could not make .venv: the reason is above.")
-        elif not _fits(found):
-            raise SystemExit(
-                f"{NEEDED}; .venv holds Python {_number(found)}. Delete the folder .venv, then "
-                "type the same again."
-            )
         else:
-            print(f"{NEEDED}; .venv holds Python {_number(found)}.", flush=True)
+            said = f"{NEEDED}; .venv holds Python {_number(found)}."
+            if not _fits(found):
+                raise SystemExit(f"{said} Delete the folder .venv, then type the same again.")
+            print(said, flush=True)
         _install(str(python), venv, ["lab", "test"] if "test" in words else ["lab"])
     except KeyboardInterrupt:
         print("\nStopped. What is done is kept; the same words go on from here.")
@@ -60,7 +52,7 @@ def main(words) -> int:
     return 0
 
 
-def add_to_host():
+def add_to_host() -> None:
     """Install the course into the Python of Colab or Kaggle, which has most of it; says how far.
 
     The host's own torch, torchvision and numpy fit its GPU and each other: pip does not touch them.
@@ -69,24 +61,20 @@ def add_to_host():
 
     if not _fits([sys.version_info]):
         raise SystemExit(f"{NEEDED}; this host has {platform.python_version()}.")
+    held = [f"{name}=={version(name)}\n" for name in ("torch", "torchvision", "numpy")]
     with tempfile.TemporaryDirectory() as folder:
-        held = Path(folder, "held.txt")
-        names = ("torch", "torchvision", "numpy")
-        held.write_text("".join(f"{name}=={version(name)}\n" for name in names), "utf-8")
-        _pip(sys.executable, held, str(ROOT), "run this cell again.")
+        pins = Path(folder, "held.txt")
+        pins.write_text("".join(held), "utf-8")
+        _pip(sys.executable, pins, str(ROOT), "run this cell again.")
 
 
-def _pip(python, pins, course, again):
+def _pip(python: str, pins: Path, course: str, again: str) -> None:
     """Install the course; show how far pip is, and if it fails what it said and what that means."""
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
-    said = ""
+    pip += ["-c", str(pins), "-e", course]
+    said, pipe = "", subprocess.PIPE
     with subprocess.Popen(
-        [*pip, "-c", str(pins), "-e", course],
-        cwd=str(ROOT),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        universal_newlines=True,
-        errors="replace",
+        pip, cwd=str(ROOT), stdout=pipe, stderr=subprocess.STDOUT, errors="replace"
     ) as process:
         for line in process.stdout or ():
             said += line
@@ -97,7 +85,7 @@ def _pip(python, pins, course, again):
         raise SystemExit(f"{said[-2000:]}\n{[*why, 'pip failed.'][0]} Then {again}")
 
 
-def _refuse_unfit_machine():
+def _refuse_unfit_machine() -> None:
     """PyTorch has no packages for some machines, and pip would not say so in plain words."""
     arm = platform.machine().lower() in ("arm64", "aarch64")
     mac = sys.platform == "darwin" and (not arm or int(platform.mac_ver()[0].split(".")[0]) < 14)
@@ -109,33 +97,33 @@ def _refuse_unfit_machine():
         )
 
 
-def _about(command):
-    """[version, path, whether it can make environments] of a Python; None if it does not start."""
+def _about(command: "list[str]") -> "list":
+    """[version, path, whether it can make environments] of a Python; empty if it does not start."""
     try:
         said = subprocess.check_output([*command, "-c", _ABOUT], stderr=subprocess.DEVNULL)
         return json.loads(said.decode())
     except (OSError, ValueError, subprocess.CalledProcessError):
-        return None
+        return []
 
 
-def _fits(found):
-    return (3, OLDEST) <= tuple(found[0][:2]) < (3, AFTER)
+def _fits(found: "list") -> bool:
+    return (3, OLDEST) <= tuple(found[0]) < (3, AFTER)
 
 
-def _number(found):
+def _number(found: "list") -> str:
     return ".".join(map(str, found[0]))
 
 
-def _choose():
+def _choose() -> "list":
     """This Python if it will do, else another one of this machine; says which."""
     here = _about([sys.executable])
     print(f"{NEEDED}; found Python {_number(here)}, {here[1]}.", flush=True)
-    for minor in [None, *range(AFTER - 1, OLDEST - 1, -1)]:
-        other = ["py", f"-3.{minor}"] if os.name == "nt" else [f"python3.{minor}"]
-        found = here if minor is None else _about(other)
+    if _fits(here) and here[2]:
+        return here
+    for minor in range(AFTER - 1, OLDEST - 1, -1):
+        found = _about(["py", f"-3.{minor}"] if os.name == "nt" else [f"python3.{minor}"])
         if found and _fits(found) and found[2]:
-            if found is not here:
-                print(f"Taking Python {_number(found)} instead, {found[1]}.", flush=True)
+            print(f"Taking Python {_number(found)} instead, {found[1]}.", flush=True)
             return found
     if _fits(here):
         raise SystemExit(
@@ -143,13 +131,13 @@ def _choose():
             f"python3.{here[0][1]}-venv. Then type the same again."
         )
     raise SystemExit(
-        f"It is too {'old' if tuple(here[0][:2]) < (3, OLDEST) else 'new'}. Install one that fits "
+        f"It is too {'old' if here[0] < [3, OLDEST] else 'new'}. Install one that fits "
         "(https://www.python.org/downloads/), then type the same again. "
         "`make course PYTHON=/path/to/python` takes the Python that you name."
     )
 
 
-def _install(python, venv, extras):
+def _install(python: str, venv: Path, extras: "list[str]") -> None:
     """Install what pyproject.toml asks for, unless that was done, in this folder."""
     # A copy of the folder brings its .venv along, and that would run the code of the original.
     files = [(ROOT / name).read_bytes() for name in ("pyproject.toml", "constraints.txt")]
@@ -166,10 +154,11 @@ def _install(python, venv, extras):
     stamp.write_text("\n".join([*state, *extras]) + "\n", "utf-8")
 
 
-def _pins(python):
+def _pins(python: str) -> str:
     """The text of constraints.txt; but torch and torchvision from PyTorch's own page stay."""
     pins = (ROOT / "constraints.txt").read_text("utf-8")
-    have = json.loads(subprocess.check_output([python, "-c", _TORCH]).decode())
+    listed = subprocess.check_output([python, "-m", "pip", "list", "--format=freeze"]).decode()
+    have = dict(re.findall(r"^(torch|torchvision)==(\S+)", listed, re.M))
     if not any("+" in number for number in have.values()):  # +cpu, +cu126: from that page
         return pins
     if len(have) == 1:
@@ -177,15 +166,15 @@ def _pins(python):
             f".venv has {' '.join(have)} alone. Install torch and torchvision together, with the "
             "command from https://pytorch.org/get-started/locally/, then type the same again."
         )
-    for name, number in have.items():
-        if _two(number) < _two(re.findall(f'"{name}>=([0-9.]+)"', PROJECT)[0]):
-            return pins
+    oldest = dict(re.findall(r'"(\w+)>=([0-9.]+)"', PROJECT))
+    if any(_two(number) < _two(oldest[name]) for name, number in have.items()):
+        return pins
     print(f"Keeping torch {have['torch']} and torchvision {have['torchvision']}.", flush=True)
     others = [line for line in pins.splitlines() if line.split("==")[0] not in have]
     return "\n".join([*others, *map("==".join, have.items())]) + "\n"
 
 
-def _two(number):
+def _two(number: str) -> "list[int]":
     return [int(part) for part in re.findall(r"\d+", number)[:2]]
 
 

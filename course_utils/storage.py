@@ -42,23 +42,21 @@ def in_words(problem: OSError) -> str:
     if not isinstance(problem.filename, str):  # a stream: what is printed goes to a full disk
         return f"{what}. Free some space on the disk." if kind in _FULL else f"{what}."
     path = Path(problem.filename)
-    said = f"{path}: {what}."
-    if kind in _FULL:
-        return f"{said} Free some space on that disk{_or_elsewhere(path)}."
     if kind == "ENOENT" and path.is_relative_to(runtime.ROOT):
-        known = path.relative_to(runtime.ROOT).as_posix()
-        return f"{said} If it belongs to the course, `git checkout -- {known}` brings it back."
-    if kind not in _REFUSED:
-        return said
-    if path.is_dir() and kind == "EISDIR":
-        return f"{said} A folder is where a file is needed: move it away{_or_elsewhere(path)}."
-    for place in (path, *path.parents):
-        if place.is_file() and (place != path or kind == "EEXIST"):
-            return (
-                f"{said} {place} is a file where a folder is needed: move it away"
-                f"{_or_elsewhere(path)}."
-            )
-    return f"{said} Make {path.parent} a folder that you may write{_or_elsewhere(path)}."
+        back = f"`git checkout -- {path.relative_to(runtime.ROOT).as_posix()}` brings it back"
+        return f"{path}: {what}. If it belongs to the course, {back}."
+    files = (place for place in (path, *path.parents) if place.is_file())
+    in_the_way = next((place for place in files if place != path or kind == "EEXIST"), None)
+    remedy = f"Make {path.parent} a folder that you may write"
+    if kind in _FULL:
+        remedy = "Free some space on that disk"
+    elif kind not in _REFUSED:
+        return f"{path}: {what}."
+    elif path.is_dir() and kind == "EISDIR":
+        remedy = "A folder is where a file is needed: move it away"
+    elif in_the_way:
+        remedy = f"{in_the_way} is a file where a folder is needed: move it away"
+    return f"{path}: {what}. {remedy}{_or_elsewhere(path)}."
 
 
 def _or_elsewhere(path: Path) -> str:

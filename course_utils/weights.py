@@ -10,7 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from course_utils import experiments, ledger, runtime, storage
 from course_utils.datasets import load
@@ -34,7 +34,7 @@ def from_pretrained(name: str) -> nn.Module:
             network of another size.
     """
     experiment = experiments.get(name)
-    path = ledger.folder() / "weights" / f"{name}.safetensors"
+    path = _path(name)
     if not path.exists():
         stored = sorted(file.stem for file in path.parent.glob("*.safetensors"))
         raise ValueError(
@@ -43,7 +43,7 @@ def from_pretrained(name: str) -> nn.Module:
             "train and store them."
         )
     model = experiment.model(ARM, SEED, PROFILE)
-    tensors = _stored(name, path)
+    tensors = _stored(name)
     wanted = model.state_dict()
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
         raise ValueError(
@@ -54,13 +54,15 @@ def from_pretrained(name: str) -> nn.Module:
     return model.eval()
 
 
-def _stored(name: str, path: Path) -> dict:
-    tensors, _ = storage.load_tensors(
-        path,
-        f"Get the course's own: git checkout -- results/weights/{path.name}. "
-        f"Weights of your own: course weights {name}",
-    )
-    return tensors
+def _path(name: str) -> Path:
+    """The stored weights; beside them lie what was measured (.json) and the card (.md)."""
+    return ledger.folder() / "weights" / f"{name}.safetensors"
+
+
+def _stored(name: str) -> dict[str, Tensor]:
+    own = f"git checkout -- results/weights/{name}.safetensors"
+    remedy = f"Get the course's own: {own}. Weights of your own: course weights {name}"
+    return storage.load_tensors(_path(name), remedy)[0]
 
 
 def publish(name: str) -> None:
@@ -78,9 +80,8 @@ def publish(name: str) -> None:
     again = f"COURSE_RESULTS=build/again course experiment {name} --seeds 1 --arm {ARM}"
     tensors, _ = storage.load_tensors(source, f"Train them again, beside the ledger: {again}")
     halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    folder = ledger.folder() / "weights"
     about = {key: json.dumps(run[key]) for key in ("experiment", "arm", "seed", "data_sha256")}
-    storage.save_tensors(halves, folder / f"{name}.safetensors", about)
+    storage.save_tensors(halves, _path(name), about)
     measure(name)
 
 
@@ -97,21 +98,21 @@ def measure(name: str) -> None:
             f"The stored weights of {name!r} were recorded on other data than those that can be "
             f"reached now (source {data.source}), or their run is not in the ledger."
         )
-    options, folder = experiment.options(PROFILE), ledger.folder() / "weights"
+    options, path = experiment.options(PROFILE), _path(name)
     found = {
-        "sha256": hashlib.sha256((folder / f"{name}.safetensors").read_bytes()).hexdigest(),
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
         "precision": runtime.precision()[0],
         "metrics": experiment.report(model, data, **options),
         "cases": experiment.cases(model, data, **options),
     }
-    storage.write(folder / f"{name}.json", json.dumps(found, indent=1) + "\n")
-    storage.write(folder / f"{name}.md", card(name))
+    storage.write(path.with_suffix(".json"), json.dumps(found, indent=1) + "\n")
+    storage.write(path.with_suffix(".md"), card(name))
 
 
 def _run(name: str) -> dict:
     """The line of the ledger whose weights are kept; empty if there is none."""
     runs = ledger.select(name, profile=PROFILE)
-    return ([{}] + [run for run in runs if (run["arm"], run["seed"]) == (ARM, SEED)])[-1]
+    return next((run for run in reversed(runs) if (run["arm"], run["seed"]) == (ARM, SEED)), {})
 
 
 def card(name: str) -> str:
@@ -127,16 +128,13 @@ def card(name: str) -> str:
             f"A card of {name!r} needs its run in the ledger and a measured file: run "
             f"`course weights {name} --card`."
         )
-    stored = _stored(name, ledger.folder() / "weights" / f"{name}.safetensors")
-    numbers = sum(tensor.numel() for tensor in stored.values())
+    numbers = sum(tensor.numel() for tensor in _stored(name).values())
     data = CATALOG[run["dataset"]]
     settings = experiment.profiles[run["profile"]]
     aside = ("core_seconds", "best_epoch", "val_auroc", "val_threshold")  # not of the test set
-    intervals = measured["cases"]
+    intervals = {k: f"{low:.3f} to {high:.3f}" for k, (low, high) in measured["cases"].items()}
     on_test = "\n".join(
-        f"| {key} | {value:.4f} | "
-        + ("{:.3f} to {:.3f}".format(*intervals[key]) if key in intervals else "")
-        + " |"
+        f"| {key} | {value:.4f} | {intervals.get(key, '')} |"
         for key, value in measured["metrics"].items()
         if key not in aside
     )

@@ -1,5 +1,7 @@
 """The `course` command, as typed."""
 
+import inspect
+import pkgutil
 import subprocess
 import sys
 
@@ -27,6 +29,23 @@ def test_help_names_every_command_and_loads_nothing_heavy():
         assert word in done.stdout
     code = "import sys; from course_utils import cli; cli._parser(); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"
+
+
+@pytest.mark.parametrize(
+    ("words", "function"),
+    [
+        (["lab", "--no-browser"], "building.open_lab"),
+        (["experiment", "bccd", "--arm", "control"], "experiments.run_all"),
+        (["gpu"], "gpu.gpu"),
+        (["notebooks", "--all", "00"], "building.build"),
+        (["publish", "--none"], "building.publish"),
+    ],
+)
+def test_a_command_hands_its_words_to_its_function(words, function, monkeypatch):
+    handed, replaced = [], pkgutil.resolve_name(f"course_utils.{function}")
+    monkeypatch.setattr(f"course_utils.{function}", lambda **words: handed.append(words))
+    assert cli.main(words) == 0
+    assert inspect.signature(replaced).bind(**handed[0])
 
 
 def test_a_mistake_is_one_line_and_a_status(tmp_path):

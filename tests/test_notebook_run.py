@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 import nbformat
 import pytest
 from jupyter_client.kernelspec import KernelSpecManager
+from nbformat.v4 import new_output
 
 from course_utils.building import chapters, course, execute, lab, pages, run
 
@@ -370,7 +371,8 @@ def test_copies_are_made_once_and_never_overwritten(folder, tmp_path):
         "01_wrong.ipynb: copied to my_course/",
     ]
     own, stored = (nbformat.read(at / "00_good.ipynb", as_version=4) for at in (mine, folder))
-    assert own.cells == stored.cells and own.metadata.course == stored.metadata.course
+    assert [c.source for c in own.cells] == [c.source for c in stored.cells]
+    assert own.metadata.course == stored.metadata.course
     # As JupyterLab would write it, or each copy would be open as changed.
     assert own.metadata.language_info.version == sys.version.split()[0]
     spec = KernelSpecManager().get_kernel_spec("python3")
@@ -393,6 +395,23 @@ def test_copies_are_made_once_and_never_overwritten(folder, tmp_path):
     assert [(mine / f"{name}.ipynb").read_bytes() for name in ("00_good", "01_wrong")] == before
 
 
+def test_a_copy_does_not_show_the_answers(folder, tmp_path):
+    write(folder, c00_good=GOOD)
+    stored = chapters.assemble("00_good", folder)
+    for count, cell in enumerate(chapters.code_cells(stored), start=1):
+        cell.execution_count = count
+        cell.outputs = [new_output("stream", text="the answer is 42\n")]
+    chapters.save(stored, folder / "00_good.ipynb")
+    lab.copy_notebooks(tmp_path / "my_course", folder)
+    own = nbformat.read(tmp_path / "my_course" / "00_good.ipynb", as_version=4)
+    cells = chapters.code_cells(own)
+    assert [(c.outputs, c.execution_count) for c in cells] == [([], None)] * len(cells)
+    assert (
+        len(cells) == 3
+        and chapters.code_cells(chapters.read(folder / "00_good.ipynb", ""))[0].outputs
+    )
+
+
 def test_what_cannot_be_read_keeps_no_other_copy_away(folder, tmp_path):
     write(folder, c00_good=GOOD, c01_wrong=WRONG, c02_killed=KILLED)
     for name in ("00_good", "02_killed"):
@@ -410,12 +429,25 @@ def test_lab_serves_the_copies_on_this_machine_with_a_token(monkeypatch, tmp_pat
     commands = []
     monkeypatch.setattr(lab, "copy_notebooks", lambda mine: [])
     monkeypatch.setattr(lab, "_run", lambda command, environment: commands.append(command) or 0)
-    assert lab.open_lab() == 0 and lab.open_lab(open_browser=False) == 0
+    mine = tmp_path / "my_course"
+    mine.mkdir()
+    assert lab.open_lab(mine=mine) == 0 and lab.open_lab(False, mine) == 0
+    assert all("--LabApp.default_url=/lab/tree/my_course" in command for command in commands)
     for command in commands:
         assert command[:3] == [sys.executable, "-m", "jupyterlab"]
         assert "--ip=127.0.0.1" in command
         assert not any("token" in word or "password" in word for word in command)
     assert ["--no-browser" in command for command in commands] == [False, True]
+
+
+def test_lab_opens_the_first_chapter(monkeypatch, tmp_path):
+    commands = []
+    monkeypatch.setattr(lab, "copy_notebooks", lambda mine: [])
+    monkeypatch.setattr(lab, "_run", lambda command, environment: commands.append(command) or 0)
+    for name in ("00_start_here", "00_old", "01_medical_images"):
+        (tmp_path / f"{name}.ipynb").touch()
+    assert lab.open_lab(mine=tmp_path) == 0
+    assert f"--LabApp.default_url=/lab/tree/{tmp_path.name}/00_start_here.ipynb" in commands[0]
 
 
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
@@ -460,7 +492,8 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
     script = (
         "import sys; from pathlib import Path\n"
         "from course_utils import cli; from course_utils.building import lab\n"
-        "lab.copy_notebooks = lambda mine: mine.mkdir(exist_ok=True) or []\n"
+        "copy = lab.copy_notebooks\n"
+        "lab.copy_notebooks = lambda mine: copy(mine, lab.NOTEBOOKS)\n"
         f"lab.ROOT = Path({str(tmp_path)!r})\n"
         f"lab.open_lab.__defaults__ = (True, Path({str(tmp_path / 'my_course')!r}))\n"
         "sys.exit(cli.main(['lab', '--no-browser', '--profile', 'smoke']))"
@@ -490,7 +523,8 @@ def test_lab_really_starts_for_this_machine_only(tmp_path):
         for line in process.stderr:
             said.append(line)
             if found := re.search(
-                r"http://([\d.]+):(\d+)/lab/tree/my_course\?token=(\w{20,})", line
+                r"http://([\d.]+):(\d+)/lab/tree/my_course/00_start_here.ipynb\?token=(\w{20,})",
+                line,
             ):
                 break
         else:

@@ -1,5 +1,6 @@
 """Making `.venv`: which Python, what is installed, and that a copy runs its own code."""
 
+import ast
 import os
 import re
 import shutil
@@ -179,6 +180,15 @@ def test_an_environment_that_does_not_start_is_made_again(course):
     Path(python(course)).symlink_to(course / "gone")
     assert "found Python" in run(course)
     assert "tool==1" in has(course)
+
+
+def test_any_python_from_3_6_on_can_run_it_without_a_package():
+    tree = ast.parse((ROOT / "course_utils" / "set_up.py").read_text(), feature_version=(3, 6))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            assert {alias.name for alias in node.names} <= sys.stdlib_module_names
+        if isinstance(node, ast.ImportFrom):
+            assert node.module.split(".")[0] in sys.stdlib_module_names
 
 
 # Which Python ----------------------------------------------------------------------------------

@@ -16,9 +16,11 @@ import tomllib
 from collections import Counter
 from modulefinder import ModuleFinder
 from pathlib import Path
+from typing import Any
 
 import jupytext
 import nbformat
+from nbformat import NotebookNode
 
 from .. import storage
 from ..runtime import ROOT
@@ -30,14 +32,7 @@ EXERCISE = "exercise-"  # the tag `exercise-images.dice` marks the learner's cel
 # Written out, because what a kernel reports holds its exact Python version.
 _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-    "language_info": {
-        "codemirror_mode": {"name": "ipython", "version": 3},
-        "file_extension": ".py",
-        "mimetype": "text/x-python",
-        "name": "python",
-        "nbconvert_exporter": "python",
-        "pygments_lexer": "ipython3",
-    },
+    "language_info": {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"},
 }
 _FIRST_CELL = {
     "cellView": "form",  # folded on Colab
@@ -50,9 +45,9 @@ _BADGE = (
     "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
 )
 _URLS = re.compile(r'^(?:# )?\[project\.urls\](\r?\n)(?:# )?Repository = "[^"\n]*"', re.M)
-
-
-_RESTORE = "Run `course notebooks`, or get the stored one: git checkout -- notebooks/{}"
+_PLACED = re.compile(r"^\{exercise\}`([\w.]+)`$", re.M)
+RESTORE = "Run `course notebooks`, or get the stored one: git checkout -- notebooks/{}"
+"""What to do about a damaged notebook, with its file name."""
 
 
 def names(chapters: list[str] | None = None, folder: Path = NOTEBOOKS) -> list[str]:
@@ -74,48 +69,38 @@ def names(chapters: list[str] | None = None, folder: Path = NOTEBOOKS) -> list[s
 
 def address() -> str:
     """The public repository's address from pyproject.toml, or an empty text while there is none."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     return project.get("urls", {}).get("Repository", "").rstrip("/")
 
 
-def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
+def assemble(name: str, folder: Path = NOTEBOOKS) -> NotebookNode:
     """A chapter's notebook without outputs: its source, with ids and the folded first cell.
 
     Raises:
         ValueError: the source does not begin with a title, or a code cell cannot be read.
     """
     source = folder / "source" / f"{name}.md"
-    cells = jupytext.reads(source.read_text(encoding="utf-8"), fmt="md:myst").cells
-    if not cells or cells[0].cell_type != "markdown" or not cells[0].source.startswith("# "):
+    cells = jupytext.reads(numbers.plain(source.read_text("utf-8")), fmt="md:myst").cells
+    if [(cell.cell_type, cell.source[:2]) for cell in cells[:1]] != [("markdown", "# ")]:
         raise ValueError(f"{source} must begin with a title: a line `# Title`.")
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            cell.source = numbers.plain(cell.source)
-        elif "alt" in cell.metadata:
-            cell.metadata["alt"] = numbers.plain(cell.metadata["alt"])
     cells = [piece for cell in cells for piece in _with_exercises(cell)]
-    first = (folder / "source" / "first_cell.py").read_text(encoding="utf-8").strip()
+    first = (folder / "source" / "first_cell.py").read_text("utf-8").strip()
     cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
     # An id comes from the cell's text: moving a cell, or editing another one, keeps it.
     seen: Counter[str] = Counter()
     for cell in cells:
-        cell.id = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
-        seen[cell.id] += 1
-        if seen[cell.id] > 1:
-            cell.id += f"-{seen[cell.id]}"
+        name_of = hashlib.sha256(f"{cell.cell_type}\n{cell.source}".encode()).hexdigest()[:12]
+        seen[name_of] += 1
+        cell.id = name_of if seen[name_of] == 1 else f"{name_of}-{seen[name_of]}"
     # The version is that of the text: a public address does not make another version of it.
     version = digest([[cell.cell_type, cell.source] for cell in cells])
-    notebook = nbformat.v4.new_notebook(
-        cells=cells, metadata=_METADATA | {"course": {"version": version}}
-    )
+    metadata = _METADATA | {"course": {"version": version}}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     _fill_in(notebook, name, address())
     return notebook
 
 
-_PLACED = re.compile(r"^\{exercise\}`([\w.]+)`$", re.M)
-
-
-def _with_exercises(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def _with_exercises(cell: NotebookNode) -> list[NotebookNode]:
     """The cell itself; of text with lines {exercise}`name`, its pieces and three cells for each.
 
     These are the boxed question, the learner's cell and the check.
@@ -138,12 +123,11 @@ def _with_exercises(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return cells
 
 
-def _fill_in(notebook: nbformat.NotebookNode, name: str, url: str) -> None:
+def _fill_in(notebook: NotebookNode, name: str, url: str) -> None:
     """Put the public address into set-up cell and badge; an empty one takes both out again."""
     title, first = notebook.cells[:2]
-    first.source = re.sub(
-        r'^REPOSITORY = "[^"\n]*"', f'REPOSITORY = "{url}"', first.source, count=1, flags=re.M
-    )
+    line = re.compile(r'^REPOSITORY = "[^"\n]*"', re.M)
+    first.source = line.sub(f'REPOSITORY = "{url}"', first.source, count=1)
     title.source = re.sub(r"^\[!\[Open in Colab\].*\n\n", "", title.source, flags=re.M)
     if url.startswith(_GITHUB):  # Colab opens notebooks from there only
         badge = _BADGE.format(owner_and_name=url.removeprefix(_GITHUB), name=name)
@@ -165,12 +149,12 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     """
     name = (repository or "").removeprefix(_GITHUB).removesuffix("/").removesuffix(".git")
     good = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}", name)
-    if repository is not None and (not good or name == "OWNER/NAME"):
+    hidden, shown = ("# ", "OWNER/NAME") if repository is None else ("", name)
+    if not hidden and (not good or name == "OWNER/NAME"):
         raise ValueError(
             f"{repository!r} is not a repository on GitHub. Expected OWNER/NAME, as in "
             f"{_GITHUB}OWNER/NAME."
         )
-    hidden, shown = ("# ", "OWNER/NAME") if repository is None else ("", name)
     path = ROOT / "pyproject.toml"
     lines = rf'{hidden}[project.urls]\1{hidden}Repository = "{_GITHUB}{shown}"'
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
@@ -187,23 +171,28 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     return 0
 
 
-def digest(value) -> str:
+def digest(value: Any) -> str:
     """A short name for a JSON value: equal values have equal names."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
 
 
-def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+def about(notebook: NotebookNode | None) -> dict[str, Any]:
+    """What the course has written into a notebook's metadata: its version, how it was run."""
+    return notebook.metadata.get("course", {}) if notebook else {}
+
+
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
     """The code cells, in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def _sources(notebook: nbformat.NotebookNode) -> list[str]:
+def _sources(notebook: NotebookNode) -> list[str]:
     """The chapter's own code: without the set-up cell, which puts out one line on the machine."""
     cells = code_cells(notebook)
     return [cell.source for cell in cells if "first-cell" not in cell.metadata.get("tags", [])]
 
 
-def depends(notebook: nbformat.NotebookNode) -> str:
+def depends(notebook: NotebookNode) -> str:
     """A name for what the course puts into a notebook's outputs, beside the notebook's own cells.
 
     It covers the modules of `course_utils` that the cells import, directly or through another one,
@@ -240,17 +229,16 @@ def _acting(path: Path) -> str:
     """What of a file can change an output: of code all but docstrings and comments."""
     if path.suffix != ".py":
         return path.read_bytes().hex()
-    text = path.read_text(encoding="utf-8")
-    lines: list[str] = text.splitlines()
+    text = path.read_text("utf-8")
+    lines = text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(
-            node
-        ):
-            first, last = node.body[0].lineno - 1, node.body[0].end_lineno or 0
-            lines[first:last] = [""] * (last - first)
+        match node:
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first):  # a docstring
+                last = node.end_lineno or first
+                lines[first - 1 : last] = [""] * (last - first + 1)
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
@@ -260,28 +248,29 @@ def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
     if not path.exists():
         return [f"{name}: there is no {path.name}. Run `course notebooks`."]
     try:
-        expected, stored = assemble(name, folder), read(path, _RESTORE.format(path.name))
+        expected, stored = assemble(name, folder), read(path, RESTORE.format(path.name))
     except storage.Damaged as problem:
         return [str(problem)]
-    problems = []
-    if len(expected.cells) != len(stored.cells):
-        problems.append(
-            f"{name}: the source has {len(expected.cells)} cells, the notebook {len(stored.cells)}."
-        )
-    for number, (new, old) in enumerate(zip(expected.cells, stored.cells, strict=False), start=1):
-        for key in ("cell_type", "id", "source", "metadata"):
-            if new[key] != old.get(key):
-                problems.append(f"{name}, cell {number}: {key} differs from the source.")
-    if any(expected.metadata[key] != stored.metadata.get(key) for key in _METADATA):
-        problems.append(f"{name}: kernelspec or language_info is not the course's.")
-    if expected.metadata.course.version != stored.metadata.get("course", {}).get("version"):
-        problems.append(f"{name}: the notebook's version is not that of its source.")
-    if depends(expected) != stored.metadata.get("course", {}).get("depends"):
-        problems.append(f"{name}: the course's code, runs or published figures changed since.")
+    ours, theirs = _facts(expected), _facts(stored)
+    problems = [
+        f"{fact} differs from the source." for fact in ours if ours[fact] != theirs.get(fact)
+    ]
+    if depends(expected) != about(stored).get("depends"):
+        problems.append("the course's code, runs or published figures changed since.")
     counts = [cell.execution_count for cell in code_cells(stored)]
     if counts != list(range(1, len(counts) + 1)):
-        problems.append(f"{name}: the cells were not executed in order: {counts}.")
-    return [f"{problem} Run `course notebooks`." for problem in problems]
+        problems.append(f"the cells were not executed in order: {counts}.")
+    return [f"{name}: {problem} Run `course notebooks`." for problem in problems]
+
+
+def _facts(notebook: NotebookNode) -> dict[str, Any]:
+    """What a notebook and its source must have in common, by the words that name it."""
+    facts = {key: notebook.metadata.get(key) for key in _METADATA}
+    facts |= {"the number of cells": len(notebook.cells), "version": about(notebook).get("version")}
+    for number, cell in enumerate(notebook.cells, start=1):
+        for key in ("cell_type", "id", "source", "metadata"):
+            facts[f"cell {number}, {key},"] = cell.get(key)
+    return facts
 
 
 def build(chapters: list[str] | None = None, force: bool = False, folder: Path = NOTEBOOKS) -> int:
@@ -330,27 +319,24 @@ def build(chapters: list[str] | None = None, force: bool = False, folder: Path =
     return status
 
 
-def _keep_outputs(new: nbformat.NotebookNode, old: nbformat.NotebookNode) -> bool:
+def _keep_outputs(new: NotebookNode, old: NotebookNode) -> bool:
     """Take over the outputs of equal code; False where there is none."""
     fresh, kept = code_cells(new), code_cells(old)
-    if len(fresh) != len(kept) or _sources(new) != _sources(old):
-        return False
-    if new.metadata.course.depends != old.metadata.get("course", {}).get("depends"):
-        return False
-    if any(cell.execution_count is None for cell in kept):
+    same = _sources(new) == _sources(old) and about(new)["depends"] == about(old).get("depends")
+    if not same or len(fresh) != len(kept) or any(c.execution_count is None for c in kept):
         return False
     for cell, source in zip(fresh, kept, strict=True):
         cell.outputs, cell.execution_count = source.outputs, source.execution_count
     return True
 
 
-def save(notebook: nbformat.NotebookNode, path: Path) -> None:
+def save(notebook: NotebookNode, path: Path) -> None:
     """Write a notebook whole or not at all: an interrupted run leaves the file as it was."""
     with storage.whole(path) as part:
         nbformat.write(notebook, part)
 
 
-def read(path: Path, remedy: str) -> nbformat.NotebookNode:
+def read(path: Path, remedy: str) -> NotebookNode:
     """A notebook from its file.
 
     Raises:
@@ -358,7 +344,7 @@ def read(path: Path, remedy: str) -> nbformat.NotebookNode:
     """
     try:
         notebook = nbformat.read(path, as_version=4)
-        code_cells(notebook), notebook.metadata.get("course", {}).get("version")
+        code_cells(notebook), about(notebook).get("version")
     except OSError:
         raise
     except Exception as problem:  # nbformat's errors have no common base
@@ -366,7 +352,7 @@ def read(path: Path, remedy: str) -> nbformat.NotebookNode:
     return notebook
 
 
-def with_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+def with_solutions(notebook: NotebookNode) -> NotebookNode:
     """A copy whose exercise cells hold the solutions, for testing that each check accepts its own.
 
     A cell with the tag `exercise-NAME` gets the solution of the exercise NAME.
@@ -380,7 +366,7 @@ def with_solutions(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     return copy
 
 
-def exercise_names(cell: nbformat.NotebookNode) -> list[str]:
+def exercise_names(cell: NotebookNode) -> list[str]:
     """The exercises that a cell's tags name: none, or the one it leaves to the learner."""
     tags = cell.metadata.get("tags", [])
     return [tag.removeprefix(EXERCISE) for tag in tags if tag.startswith(EXERCISE)]

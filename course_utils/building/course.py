@@ -6,12 +6,14 @@ import sys
 import time
 from pathlib import Path
 
+from nbformat import NotebookNode
+
 from .. import storage
 from ..datasets import CATALOG, reachable
 from ..runtime import PROFILES, ROOT, device, versions
 from . import chapters as files
 from . import pages
-from .execute import FIGURE, Failure, execute, texts
+from .execute import FIGURE, Failure, execute, printed
 
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
@@ -47,16 +49,17 @@ def run(
     names = files.names(chapters, folder)
     notebooks = {name: files.assemble(name, folder) for name in names}
     marks = {name: _fingerprint(notebooks[name], profile) for name in names}
-    before = {name: _course(_stored(out, name)) for name in names}
+    before = {name: files.about(_stored(out, name)) for name in names}
     due = [name for name in names if before[name].get("fingerprint") != marks[name]]
     status = 0
     try:
         for number, name in enumerate(names, start=1):
             start = f"[{number}/{len(names)}] {name}"
-            if name in due:
-                left = sum(
-                    before[n].get("seconds", BUDGET[profile]) for n in due[due.index(name) + 1 :]
-                )
+            if name not in due:
+                print(f"{start}  up to date")
+            else:
+                later = due[due.index(name) + 1 :]
+                left = sum(before[other].get("seconds", BUDGET[profile]) for other in later)
                 notebook = notebooks[name]
                 failure = _run_one(notebook, profile, folder, start, left)
                 # Neither a failure nor a run on phantoms for want of data is ever up to date.
@@ -68,8 +71,6 @@ def run(
                 if failure:
                     print(f"    {name}, {failure}")
                     status = 1
-            else:
-                print(f"{start}  up to date")
             if not (out / f"{name}.html").exists() and not _make_page(name, out, folder):
                 status = 1
     except KeyboardInterrupt:
@@ -78,7 +79,8 @@ def run(
     except OSError as problem:  # to run the other chapters would be lost time
         print(f"\nStopped. {storage.in_words(problem)}\nThe same command goes on from here.")
         status = 1
-    print("\n" + _table([HEADER, *_rows(names, out)]))
+    line = ["-" * len(title) for title in HEADER]
+    print("\n" + _table([HEADER, line, *_rows(names, out)]))
     # The index shows every chapter run so far, also those that this call was not asked for.
     title = f"Attention in medical image analysis, profile {profile}"
     pages.index(title, HEADER, _rows(files.names(None, folder), out), out / "index.html")
@@ -100,7 +102,9 @@ def _make_page(name: str, out: Path, folder: Path) -> bool:
     return True
 
 
-def _run_one(notebook, profile: str, folder: Path, start: str, left: float) -> Failure | None:
+def _run_one(
+    notebook: NotebookNode, profile: str, folder: Path, start: str, left: float
+) -> Failure | None:
     """Run one chapter and print its line."""
     print(f"{start}  started {time.strftime('%H:%M:%S')}", end="", flush=True)
     watched = sys.stdout.isatty()
@@ -114,17 +118,18 @@ def _run_one(notebook, profile: str, folder: Path, start: str, left: float) -> F
     seconds = time.monotonic() - begin
     state = "FAILED" if failure else "ok"
     notebook.metadata.course.update(status=state, seconds=round(seconds, 1))
-    rest = f", about {_in_words(left)} left" if left else ""
+    rest = f"{left / 60:.0f} min" if left >= 90 else f"{left:.0f} s"
+    rest = f", about {rest} left" if left else ""
     line = f"  {state} in {seconds:.0f} s{rest}"
     print(f"\r{start}{line:<24}" if watched else line)  # over the line that counts cells
     return failure
 
 
-def _fingerprint(notebook, profile: str) -> str:
+def _fingerprint(notebook: NotebookNode, profile: str) -> str:
     """A name for everything that decides what a notebook puts out."""
     course = {k: v for k, v in os.environ.items() if k.startswith("COURSE_") and k not in _OWN}
     facts = [
-        notebook.metadata.course.version,
+        files.about(notebook)["version"],
         files.depends(notebook),
         profile,
         course,
@@ -136,31 +141,27 @@ def _fingerprint(notebook, profile: str) -> str:
     return files.digest(facts)
 
 
-def _did_without_data(notebook) -> bool:
+def _did_without_data(notebook: NotebookNode) -> bool:
     """Whether a data set could not be reached, so that `load` has announced a phantom instead."""
-    printed = "\n".join(t for c in files.code_cells(notebook) for o in c.outputs for t in texts(o))
+    said = "\n".join(map(printed, files.code_cells(notebook)))
     asked_for = os.environ.get("COURSE_DATA") == "phantom"
-    return not asked_for and re.search(r"^SYNTHETIC:", printed, re.MULTILINE) is not None
+    return not asked_for and re.search(r"^SYNTHETIC:", said, re.MULTILINE) is not None
 
 
-def _stored(out: Path, name: str):
+def _stored(out: Path, name: str) -> NotebookNode | None:
     """The executed notebook of an earlier run, or None; a damaged one is said and deleted."""
     path = out / f"{name}.ipynb"
+    if not path.exists():
+        return None
     try:
         notebook = files.read(path, "It is deleted, and made by running the chapter again.")
-        if not {"status", "seconds"} <= set(_course(notebook)):
+        if not {"status", "seconds"} <= set(files.about(notebook)):
             raise storage.Damaged(path, "no run of the course", "It is deleted, and made again.")
-    except FileNotFoundError:
-        return None
+        return notebook
     except storage.Damaged as problem:
         print(problem)
         path.unlink()
         return None
-    return notebook
-
-
-def _course(notebook) -> dict:
-    return notebook.metadata.get("course", {}) if notebook else {}
 
 
 def _rows(names: list[str], out: Path) -> list[list[str]]:
@@ -171,38 +172,22 @@ def _rows(names: list[str], out: Path) -> list[list[str]]:
         if notebook is None:
             rows.append([name, "not run", "", "", "", "", ""])
             continue
-        course = notebook.metadata.course
-        head = [name, course.status, f"{course.seconds:.0f}"]
-        figures = [
-            output.data[FIGURE]
-            for cell in files.code_cells(notebook)
-            for output in cell.outputs
-            if FIGURE in output.get("data", {})
+        course, cells = files.about(notebook), files.code_cells(notebook)
+        head = [name, course["status"], f"{course['seconds']:.0f}"]
+        shown = [
+            out.data for cell in cells for out in cell.outputs if FIGURE in out.get("data", {})
         ]
-        for f in figures:
-            live = f"{f['label']} {f['value']:.3f}"
-            rows.append([*head, f["source"], live, f["recorded"], f["published"] or "none"])
+        for figure in (data[FIGURE] for data in shown):
+            live = f"{figure['label']} {figure['value']:.3f}"
+            recorded = [figure["recorded"], figure["published"] or "none"]
+            rows.append([*head, figure["source"], live, *recorded])
             head = ["", "", ""]
-        if not figures:
-            rows.append([*head, _banner_source(notebook), "", "", ""])
+        if not shown:
+            source = re.search(r"data: (.*)", printed(cells[0]))  # the first cell's line
+            rows.append([*head, source[1] if source else "", "", "", ""])
     return rows
-
-
-def _banner_source(notebook) -> str:
-    """The data source that the first cell has printed."""
-    printed = "".join(text for out in files.code_cells(notebook)[0].outputs for text in texts(out))
-    found = re.search(r"data: (.*)", printed)
-    return found.group(1) if found else ""
-
-
-def _in_words(seconds: float) -> str:
-    return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _table(rows: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = [
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([lines[0], "-" * len(lines[0]), *lines[1:]])
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 
 from ..runtime import ROOT
 
@@ -24,8 +26,14 @@ FIGURE = "application/vnd.course.figure+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _PROGRESS = re.compile(r"\d%\|.*\||\d(it/s|s/it)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PATH = re.compile(r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*")
-_ADDRESS = re.compile(r"\bat 0x[0-9A-Fa-f]{6,}")
+_PATH = re.compile(
+    r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*|" + re.escape(str(ROOT))
+)
+_UNWANTED = {
+    "a progress bar": _PROGRESS,
+    "a path of this machine": _PATH,
+    "an address in memory (end with `;`)": re.compile(r"\bat 0x[0-9A-Fa-f]{6,}"),
+}
 
 
 class Failure(NamedTuple):
@@ -39,7 +47,12 @@ class Failure(NamedTuple):
         return f"code cell {self.cell} (`{self.line}`): {self.error}"
 
 
-def execute(notebook, folder: Path, variables: dict[str, str], on_cell=None) -> Failure | None:
+def execute(
+    notebook: NotebookNode,
+    folder: Path,
+    variables: dict[str, str],
+    on_cell: Callable[[int], None] = lambda index: None,
+) -> Failure | None:
     """Run the code cells in order, in place, and stop at the first error.
 
     The kernel is this Python, whichever kernels are installed, and runs in `folder`.
@@ -62,15 +75,14 @@ def execute(notebook, folder: Path, variables: dict[str, str], on_cell=None) -> 
     at = -1
     stopping: list[asyncio.Future] = []
 
-    def remember(cell, cell_index):
+    def remember(cell: NotebookNode, cell_index: int) -> None:
         nonlocal at
         at = cell_index
-        if on_cell:
-            on_cell(cell_index)
+        on_cell(cell_index)
 
-    def watch_for_ctrl_c(notebook):
+    def watch_for_ctrl_c(notebook: NotebookNode) -> None:
         # nbclient's own handler would make Ctrl-C look like a kernel that died.
-        def stop():
+        def stop() -> None:
             stopping.append(asyncio.ensure_future(manager.shutdown_kernel(now=True)))
 
         # Where there are no handlers (Windows), Ctrl-C raises KeyboardInterrupt by itself.
@@ -115,10 +127,14 @@ def execute(notebook, folder: Path, variables: dict[str, str], on_cell=None) -> 
         # nbclient leaves this behind when no kernel starts, and it would fail at exit.
         atexit.unregister(client._cleanup_kernel)
     number = sum(cell.cell_type == "code" for cell in notebook.cells[: at + 1])
-    return Failure(number, notebook.cells[at].source.strip().splitlines()[0], error)
+    return Failure(number, _first_line(notebook.cells[at]), error)
 
 
-def texts(output) -> list[str]:
+def _first_line(cell: NotebookNode) -> str:
+    return cell.source.strip().split("\n")[0]
+
+
+def texts(output: NotebookNode) -> list[str]:
     """The readable parts of an output: printed text, text forms of displayed data, a traceback."""
     if output.output_type == "stream":
         return [output.text]
@@ -127,7 +143,12 @@ def texts(output) -> list[str]:
     return [str(value) for kind, value in output.data.items() if not kind.startswith("image/")]
 
 
-def drop_passing(notebook) -> None:
+def printed(cell: NotebookNode) -> str:
+    """All that a code cell has put out, as text."""
+    return "\n".join(text for output in cell.outputs for text in texts(output))
+
+
+def drop_passing(notebook: NotebookNode) -> None:
     """Remove what means nothing once stored: widgets, progress bars, the kernel's time stamps."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
@@ -136,14 +157,14 @@ def drop_passing(notebook) -> None:
             cell.outputs = [out for out in cell.outputs if not _is_passing(out)]
 
 
-def _is_passing(output) -> bool:
+def _is_passing(output: NotebookNode) -> bool:
     if output.output_type == "stream":
         lines = [line for line in output.text.splitlines() if line.strip()]
         return bool(lines) and all(_PROGRESS.search(line) for line in lines)
     return _WIDGET in output.get("data", {})
 
 
-def flaws(notebook) -> list[str]:
+def flaws(notebook: NotebookNode) -> list[str]:
     """What must not stand in stored outputs, each with its cell.
 
     These are errors, warnings (anything on stderr), progress bars, widgets, paths of this machine,
@@ -154,7 +175,7 @@ def flaws(notebook) -> list[str]:
         found.append("the notebook's metadata hold widget state")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for number, cell in enumerate(code, start=1):
-        where = f"code cell {number} (`{cell.source.strip().splitlines()[0]}`)"
+        where = f"code cell {number} (`{_first_line(cell)}`)"
         for output in cell.outputs:
             text = "\n".join(texts(output))
             if output.output_type == "error":
@@ -163,10 +184,6 @@ def flaws(notebook) -> list[str]:
                 found.append(f"{where}: stderr: {text.strip()[:300]}")
             if _WIDGET in output.get("data", {}):
                 found.append(f"{where}: a widget, which stored notebooks do not show")
-            if _PROGRESS.search(text):
-                found.append(f"{where}: a progress bar")
-            if path := _PATH.search(text) or re.search(re.escape(str(ROOT)), text):
-                found.append(f"{where}: a path of this machine: {path.group()}")
-            if address := _ADDRESS.search(text):
-                found.append(f"{where}: an address in memory, {address.group()}: end with `;`")
+            hits = ((what, sign.search(text)) for what, sign in _UNWANTED.items())
+            found += [f"{where}: {what}: {hit.group()}" for what, hit in hits if hit]
     return found

@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 
 from .. import storage
-from ..runtime import ROOT
-from .chapters import NOTEBOOKS, read, save
+from ..runtime import ROOT, profile
+from .chapters import NOTEBOOKS, about, code_cells, names, read, save
 from .execute import SHOWN
 
 _NO_NEWS = {
@@ -30,6 +30,8 @@ _ALONE = (
 def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) -> list[str]:
     """Copy the notebooks that are not there yet; a file that is there is never written to.
 
+    A copy has no outputs: below an exercise they would show the answer.
+
     Returns:
         A sentence for each copied notebook, and for each own copy that is older than the course's.
     """
@@ -42,9 +44,11 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
             ours = read(path, f"Get the course's own: git checkout -- notebooks/{path.name}")
             if not own.exists():
                 ours.metadata.update(_kernel())
+                for cell in code_cells(ours):
+                    cell.outputs, cell.execution_count = [], None
                 save(ours, own)  # whole or not at all: a copy that broke off would be kept for ever
                 said.append(f"{path.name}: copied to {mine.name}/")
-            elif _version(_read_own(own, afresh)) != _version(ours):
+            elif about(_read_own(own, afresh)).get("version") != about(ours).get("version"):
                 said.append(
                     f"{path.name}: the course has another version; yours is kept. To get the new "
                     f"one, {afresh}"
@@ -61,7 +65,7 @@ def _read_own(path: Path, afresh: str) -> nbformat.NotebookNode:
         raise storage.Damaged(path, problem.strerror, f"To begin afresh, {afresh}") from problem
 
 
-def _kernel() -> dict:
+def _kernel() -> dict[str, dict]:
     """What JupyterLab writes into a notebook when it opens it with this Python.
 
     A copy that holds it already is not shown as changed before anybody has touched it.
@@ -74,13 +78,10 @@ def _kernel() -> dict:
     return {"kernelspec": named, "language_info": IPythonKernel.language_info}
 
 
-def _version(notebook: nbformat.NotebookNode) -> str:
-    """The version of the text that a notebook was made from."""
-    return notebook.metadata.get("course", {}).get("version", "")
-
-
 def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
     """Start JupyterLab on the copies in `my_course/`, for this machine only, with its usual token.
+
+    The first chapter is opened.
 
     Args:
         open_browser: False only prints the address.
@@ -91,14 +92,17 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
     """
     from jupyter_core.paths import jupyter_runtime_dir
 
+    profile()  # a wrong word is told here, not in each notebook
     print(*copy_notebooks(mine), sep="\n")
     storage.try_writing(Path(jupyter_runtime_dir()))  # JupyterLab would fail there without a word
+    first = mine / f"{names()[0]}.ipynb"
+    shown = first if first.exists() else mine
     command = [
         *(sys.executable, "-m", "jupyterlab"),
         "--ip=127.0.0.1",
         f"--ServerApp.root_dir={ROOT}",
         f"--FileContentsManager.preferred_dir={mine}",
-        f"--LabApp.default_url=/lab/tree/{mine.name}",
+        f"--LabApp.default_url=/lab/tree/{shown.relative_to(mine.parent).as_posix()}",
         *_ALONE,
         "--KernelSpecManager.kernel_dirs=[]",  # the kernel is this Python, as in `course run`
     ]
@@ -109,9 +113,9 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
     before = signal.signal(signal.SIGTERM, _stop)
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            defaults = Path(scratch, "labconfig", "default_setting_overrides.json")
-            defaults.parent.mkdir()
-            defaults.write_text(json.dumps(_NO_NEWS), encoding="utf-8")
+            storage.write(
+                Path(scratch, "labconfig", "default_setting_overrides.json"), json.dumps(_NO_NEWS)
+            )
             paths = [scratch, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
             environment = os.environ | SHOWN | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
             return _run(command, environment)
@@ -121,7 +125,7 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
         signal.signal(signal.SIGTERM, before)
 
 
-def _stop(*_) -> None:
+def _stop(*_: object) -> None:
     raise SystemExit(128 + signal.SIGTERM)
 
 

@@ -7,49 +7,32 @@ Right behind the number, or the number word, the SOURCE text holds a comment tha
           - mean(hippocampus, attention, dice_anterior) -->
     4.5<!-- output("mean logit of the ill") -->
 
-It is Python in which unknown words are texts, so only names with blanks need quotes. The names: the
-methods of `Sources`, `abs`, `min`, `max` and `round`. `course results --readme` renews what went
-stale, a test compares, and readers never see the comments: the builder takes them out.
+It is Python in which unknown words are texts, so only names with blanks need quotes. `NAMES` lists
+the functions. `course results --readme` renews what went stale, a test compares, and readers never
+see the comments: the builder takes them out.
 """
 
 import math
 import operator
 import re
 import statistics
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
 from .. import ledger, storage
 from ..runtime import ROOT
 
-WORDS = [
-    "none",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-]
+WORDS = re.findall(r"\w+", "none one two three four five six seven eight nine ten eleven twelve")
 _NUMBER = r"[+-]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
 TIE = re.compile(
     rf"(?P<shown>(?<![\w.]){_NUMBER}(?: ± {_NUMBER})?%?|\b(?i:{'|'.join(WORDS)}))"
     r"<!-- (?P<code>.*?) -->",
     re.DOTALL,
 )
-NAMES = (
-    "mean", "paired", "gap", "seed", "could_show", "correlation", "unpaired", "published",
-    "measured", "output",
-)  # fmt: skip
-_LOOSE = re.compile(rf"<!-- [^>]*\b(?:{'|'.join(NAMES)})\(.*?-->", re.DOTALL)
 
 
 class Estimate(float):
@@ -57,95 +40,107 @@ class Estimate(float):
 
     half: float
 
-    def __new__(cls, numbers):
-        mean, half = ledger.mean_interval(numbers)
+    def __new__(cls, mean: float, half: float) -> "Estimate":
         made = super().__new__(cls, mean)
         made.half = half
         return made
 
-    def __neg__(self):
-        made = float.__new__(Estimate, -float(self))
-        made.half = self.half
-        return made
+    def __neg__(self) -> "Estimate":
+        return Estimate(-float(self), self.half)
 
 
-class Sources(dict):
+def _values(experiment: str, arm: str, metric: str) -> dict[int, float]:
+    """Seed to value; from a single view of each image once all runs have that."""
+    return ledger.values(experiment, arm, ledger.single_view(experiment, metric))
+
+
+def _pairs(experiment: str, arm: str, metric: str, against: str = "control") -> list[float]:
+    """Differences of two arms over the seeds that they share."""
+    return ledger.paired(experiment, arm, against, ledger.single_view(experiment, metric))
+
+
+def mean(experiment: str, arm: str, metric: str) -> Estimate:
+    """Mean over the recorded seeds, with its interval."""
+    return Estimate(*ledger.mean_interval(_values(experiment, arm, metric).values()))
+
+
+def paired(*arms: str) -> Estimate:
+    """Mean difference of two arms (as `_pairs`), with its interval."""
+    return Estimate(*ledger.mean_interval(_pairs(*arms)))
+
+
+def could_show(*arms: str) -> float:
+    """The smallest difference that these pairs would have shown."""
+    return ledger.could_show(_pairs(*arms))
+
+
+def gap(experiment: str, arm: str, metric: str, other: str, *against: str) -> Estimate:
+    """By how much the difference in one metric is above that in another, with its interval."""
+    both = (_pairs(experiment, arm, name, *against) for name in (metric, other))
+    return Estimate(*ledger.mean_interval([a - b for a, b in zip(*both, strict=True)]))
+
+
+def seed(experiment: str, arm: str, number: int, metric: str) -> float:
+    """One recorded run."""
+    return _values(experiment, arm, metric)[number]
+
+
+def correlation(experiment: str, arm: str, metric: str, against: str = "control") -> float:
+    """Of two arms over the seeds that they share."""
+    ours, theirs = (_values(experiment, name, metric) for name in (arm, against))
+    shared = set(ours) & set(theirs)
+    return statistics.correlation([ours[s] for s in shared], [theirs[s] for s in shared])
+
+
+def unpaired(experiment: str, arm: str, metric: str, against: str = "control") -> float:
+    """Half width of the interval of a difference as if the arms had no seed in common."""
+    return math.hypot(*(mean(experiment, name, metric).half for name in (arm, against)))
+
+
+def published(dataset: str, system: str, metric: str) -> float:
+    """A score of `results/published.csv`; the beginning of a system's name will do."""
+    table = ledger.published(dataset)
+    (found,) = table.loc[table["system"].str.startswith(system), metric]
+    return float(found)
+
+
+def measured(experiment: str, metric: str, key: str = "metrics") -> float:
+    """What the stored weights score; with "cases", half the interval over test cases."""
+    if key == "metrics":
+        return ledger.measured(experiment)[key][metric]
+    low, high = ledger.measured(experiment)[key][ledger.single_view(experiment, metric)]
+    return (high - low) / 2
+
+
+def output(own: str, words: str = "", chapter: str = "") -> list[float]:
+    """The numbers of the stored notebook's printed lines that hold the words.
+
+    `own` is the text's own chapter, which is read where no other is named.
+    """
+    (path,) = (ROOT / "notebooks").glob(f"{chapter or own}_*.ipynb")
+    return [
+        float(number.replace(",", "")) / (100 if percent else 1)
+        for line in _printed(path)
+        if words in line
+        for number, percent in re.findall(rf"({_NUMBER})(%?)", line.replace(words, " ", 1))
+    ]
+
+
+NAMES = {
+    function.__name__: function
+    for function in (
+        *(mean, paired, gap, seed, could_show, correlation, unpaired, published, measured, output),
+        *(abs, min, max, round),
+    )
+}
+_LOOSE = re.compile(rf"<!-- [^>]*\b(?:{'|'.join(NAMES)})\(.*?-->", re.DOTALL)
+
+
+class _Words(dict):
     """What a comment can name; any other word is a text."""
 
-    def __init__(self, chapter: str = ""):
-        """`chapter`: the number of the text's own chapter, whose stored outputs `output` reads."""
-        super().__init__(abs=abs, min=min, max=max, round=round)
-        self.update((name, getattr(self, name)) for name in NAMES)
-        self.chapter = chapter
-
-    def __missing__(self, word):
+    def __missing__(self, word: str) -> str:
         return word
-
-    @staticmethod
-    def _values(experiment, arm, metric):
-        """Seed to value; from a single view of each image once all runs have that."""
-        return ledger.values(experiment, arm, ledger.single_view(experiment, metric))
-
-    @staticmethod
-    def _pairs(experiment, arm, metric, against):
-        return ledger.paired(experiment, arm, against, ledger.single_view(experiment, metric))
-
-    def mean(self, experiment, arm, metric):
-        """Mean over the recorded seeds, with its interval."""
-        return Estimate(self._values(experiment, arm, metric).values())
-
-    def paired(self, experiment, arm, metric, against="control"):
-        """Mean difference of two arms over the seeds that they share, with its interval."""
-        return Estimate(self._pairs(experiment, arm, metric, against))
-
-    def gap(self, experiment, arm, metric, other, against="control"):
-        """By how much the difference in one metric is above that in another, with its interval."""
-        both = (self._pairs(experiment, arm, name, against) for name in (metric, other))
-        return Estimate([a - b for a, b in zip(*both, strict=True)])
-
-    def seed(self, experiment, arm, number, metric):
-        """One recorded run."""
-        return self._values(experiment, arm, metric)[number]
-
-    def could_show(self, experiment, arm, metric, against="control"):
-        """The smallest difference that these pairs would have shown."""
-        return ledger.could_show(self._pairs(experiment, arm, metric, against))
-
-    def correlation(self, experiment, arm, metric, against="control"):
-        """Of two arms over the seeds that they share."""
-        ours, theirs = (self._values(experiment, name, metric) for name in (arm, against))
-        return statistics.correlation(
-            *zip(*((ours[s], theirs[s]) for s in set(ours) & set(theirs)), strict=True)
-        )
-
-    def unpaired(self, experiment, arm, metric, against="control"):
-        """Half width of the interval of a difference as if the arms had no seed in common."""
-        return math.hypot(*(self.mean(experiment, name, metric).half for name in (arm, against)))
-
-    @staticmethod
-    def published(dataset, system, metric):
-        """A score of `results/published.csv`; the beginning of a system's name will do."""
-        table = ledger.published(dataset)
-        (found,) = table.loc[table["system"].str.startswith(system), metric]
-        return float(found)
-
-    @staticmethod
-    def measured(experiment, metric, key="metrics"):
-        """What the stored weights score; with "cases", half the interval over test cases."""
-        if key == "metrics":
-            return ledger.measured(experiment)[key][metric]
-        low, high = ledger.measured(experiment)[key][ledger.single_view(experiment, metric)]
-        return (high - low) / 2
-
-    def output(self, words="", chapter=None):
-        """The numbers of the stored notebook's printed lines that hold the words."""
-        (path,) = (ROOT / "notebooks").glob(f"{chapter or self.chapter}_*.ipynb")
-        return [
-            float(number.replace(",", "")) / (100 if percent else 1)
-            for line in _printed(path)
-            if words in line
-            for number, percent in re.findall(rf"({_NUMBER})(%?)", line.replace(words, " ", 1))
-        ]
 
 
 def _printed(path: Path) -> list[str]:
@@ -168,30 +163,28 @@ def renewed(text: str, chapter: str = "") -> tuple[str, list[str]]:
 
     A number keeps the decimals and the signs that it shows. What cannot be computed stays.
     """
-    sources, problems = Sources(chapter), []
+    names, problems = _Words(NAMES, output=partial(output, chapter)), []
 
     def renew(found: re.Match) -> str:
-        line = text.count("\n", 0, found.start()) + 1
+        before = text.count("\n", 0, found.start())
+        line = f"line {before + 1}"
         try:
-            value = eval(f"({found['code']})", {"__builtins__": {}}, sources)  # our own texts
+            value = eval(f"({found['code']})", {"__builtins__": {}}, names)  # our own texts
             right = _like(found["shown"], value)
         except Exception as problem:  # whatever a mistyped comment raises
             said = f"{type(problem).__name__}: {problem}"
-            problems.append(f"line {line}: {found['code']!r} cannot be computed ({said})")
+            problems.append(f"{line}: {found['code']!r} cannot be computed ({said})")
             return found[0]
         if right != found["shown"]:
-            problems.append(
-                f"line {line}: {found['shown']!r} should be {right!r} ({found['code']})"
-            )
+            problems.append(f"{line}: {found['shown']!r} should be {right!r} ({found['code']})")
         return f"{right}<!-- {found['code']} -->"
 
     new = TIE.sub(renew, text)
-    for loose in _LOOSE.finditer(TIE.sub("", text)):
-        problems.append(f"no number stands right before {loose[0]!r}")
-    return new, problems
+    loose = _LOOSE.findall(TIE.sub("", text))
+    return new, problems + [f"no number stands right before {words!r}" for words in loose]
 
 
-def _like(shown: str, value) -> str:
+def _like(shown: str, value: Any) -> str:
     """The value as it would be written where `shown` stands."""
     if isinstance(value, list):  # numbers of an output: one of them, or nothing to choose from
         fits = [v for v in value if _like(shown, v) == shown]
@@ -229,13 +222,10 @@ def check(renew: bool = False) -> list[str]:
     from .. import weights
     from . import tables
 
-    makers = {
-        ROOT / "README.md": tables.readme,
-        ROOT / "results" / "README.md": tables.all_metrics,
-    }
+    makers = {"README.md": tables.readme, "results/README.md": tables.all_metrics}
     found = []
     for path in texts():
-        text = path.read_text(encoding="utf-8")
+        text, name = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
         problems: list[str] = []
         if path.parent.name == "weights":
             try:
@@ -244,9 +234,9 @@ def check(renew: bool = False) -> list[str]:
                 made, problems = text, [str(problem)]
         else:
             text, problems = renewed(text, path.name[:2])
-            made = makers.get(path, str)(text)
+            made = makers.get(name, str)(text)
         problems += _differences(text, made)
-        found += [f"{path.relative_to(ROOT)}, {problem}" for problem in problems]
+        found += [f"{name}, {problem}" for problem in problems]
         if renew and problems:
             storage.write(path, made)
     return found
