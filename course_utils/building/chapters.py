@@ -22,7 +22,7 @@ import nbformat
 
 from .. import storage
 from ..runtime import ROOT
-from . import execute, numbers
+from . import execute, numbers, sections
 
 NOTEBOOKS = ROOT / "notebooks"
 EXERCISE = "exercise-"  # the tag `exercise-images.dice` marks the learner's cell of `images.dice`
@@ -94,6 +94,7 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> nbformat.NotebookNode:
         elif "alt" in cell.metadata:
             cell.metadata["alt"] = numbers.plain(cell.metadata["alt"])
     cells = [piece for cell in cells for piece in _with_exercises(cell)]
+    sections.prepare(cells)
     first = (folder / "source" / "first_cell.py").read_text(encoding="utf-8").strip()
     cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
     # An id comes from the cell's text: moving a cell, or editing another one, keeps it.
@@ -126,7 +127,7 @@ def _with_exercises(cell: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
         return [cell]
     words, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     text, *placed = _PLACED.split(cell.source)
-    cells = [words(text.strip())] if text.strip() else []
+    cells = [words(text.strip(), metadata=cell.metadata)] if text.strip() else []
     for name, rest in zip(placed[::2], placed[1::2], strict=True):
         ex = exercise(name)
         lines = [f"**Exercise: {ex.title}**", "", *ex.question.split("\n")]
