@@ -13,7 +13,7 @@ from nbformat import NotebookNode
 
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # on Colab, in JupyterLab
 WORDS, LINES = 150, 25  # read in a minute
-EXERCISE, EQUATION = 5, 0.5  # minutes
+EXERCISE, EQUATION, CELL = 5, 0.5, 0.2  # minutes; a cell is run, and its output looked at
 
 
 def prepare(cells: list[NotebookNode]) -> None:
@@ -31,8 +31,8 @@ def prepare(cells: list[NotebookNode]) -> None:
 def minutes(cells: list[NotebookNode]) -> list[tuple[str, int, bool]]:
     """Title, estimated minutes and whether it is optional, of each section.
 
-    Words, lines of code in sight, equations and exercises take what the constants above say; to
-    that come the minutes of training that the source states.
+    Words, cells with their lines in sight, equations and exercises take what the constants above
+    say; to that come the minutes of training that the source states.
     """
     found, title, optional, taken = [], "", False, 0.0
     for cell in cells:
@@ -51,7 +51,8 @@ def _reading(cell: NotebookNode) -> float:
         if any(tag.startswith("exercise-") for tag in tags):
             return EXERCISE
         folded = cell.metadata.get("jupyter", {}).get("source_hidden")
-        return 0 if folded else len([line for line in cell.source.splitlines() if line]) / LINES
+        lines = 0 if folded else len([line for line in cell.source.splitlines() if line])
+        return CELL + lines / LINES
     equations = cell.source.count("$$") // 2
     prose = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|<[^>]+>", " ", cell.source, flags=re.S)
     return len(re.findall(r"[A-Za-z][A-Za-z'-]*", prose)) / WORDS + equations * EQUATION
