@@ -84,6 +84,7 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> NotebookNode:
     if [(cell.cell_type, cell.source[:2]) for cell in cells[:1]] != [("markdown", "# ")]:
         raise ValueError(f"{source} must begin with a title: a line `# Title`.")
     cells = [piece for cell in cells for piece in _with_exercises(cell)]
+    sections.prepare(cells)
     first = (folder / "source" / "first_cell.py").read_text("utf-8").strip()
     cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
     # An id comes from the cell's text: moving a cell, or editing another one, keeps it.

@@ -1,0 +1,73 @@
+"""What a source says of its sections: what is optional, what is folded; and how long they take.
+
+    +++ {"optional": true}      before a heading: the section is optional, and collapsed
+    +++ {"training": 2}         so many minutes of it are spent waiting for a training
+    :tags: [hide-input]         of a code cell that only draws or formats: folded
+
+The line {minutes} below the title becomes the list of sections with their estimated minutes.
+"""
+
+import re
+
+from nbformat import NotebookNode
+
+FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # on Colab, in JupyterLab
+WORDS, LINES = 150, 25  # read in a minute
+EXERCISE, EQUATION, CELL = 5, 0.5, 0.2  # minutes; a cell is run, and its output looked at
+
+
+def prepare(cells: list[NotebookNode]) -> None:
+    """Fold and collapse what is marked, and write the list of minutes into the first cell."""
+    for cell in cells:
+        if "hide-input" in cell.metadata.get("tags", []):
+            cell.metadata.update(FOLDED)
+        if cell.metadata.get("optional"):
+            cell.metadata["jp-MarkdownHeadingCollapsed"] = True  # in JupyterLab
+            cell.metadata["collapsed"] = True  # on Colab
+    if "{minutes}" in cells[0].source:
+        cells[0].source = cells[0].source.replace("{minutes}", _list(minutes(cells)))
+
+
+def minutes(cells: list[NotebookNode]) -> list[tuple[str, int, bool]]:
+    """Title, estimated minutes and whether it is optional, of each section.
+
+    Words, cells with their lines in sight, equations and exercises take what the constants above
+    say; to that come the minutes of training that the source states.
+    """
+    found, title, optional, taken = [], "", False, 0.0
+    for cell in cells:
+        heading = re.match(r"## (?:Optional: )?(.*)", cell.source)
+        if cell.cell_type == "markdown" and heading:
+            found.append((title, taken, optional))
+            title, optional = heading[1], cell.metadata.get("optional", False)
+            taken = cell.metadata.get("training", 0)
+        taken += _reading(cell)
+    return [(t, max(round(n), 1), o) for t, n, o in [*found, (title, taken, optional)] if t]
+
+
+def _reading(cell: NotebookNode) -> float:
+    tags = cell.metadata.get("tags", [])
+    if cell.cell_type == "code":
+        if any(tag.startswith("exercise-") for tag in tags):
+            return EXERCISE
+        folded = cell.metadata.get("jupyter", {}).get("source_hidden")
+        lines = 0 if folded else len([line for line in cell.source.splitlines() if line])
+        return CELL + lines / LINES
+    equations = cell.source.count("$$") // 2
+    prose = re.sub(r"\$\$.*?\$\$|\$[^$\n]+\$|\]\([^)]*\)|<[^>]+>", " ", cell.source, flags=re.S)
+    return len(re.findall(r"[A-Za-z][A-Za-z'-]*", prose)) / WORDS + equations * EQUATION
+
+
+def _list(sections: list[tuple[str, int, bool]]) -> str:
+    """For instance "**Estimated 15 minutes:** Squeeze 5 · Scale 10. *Optional, 12 more:* ECA 12."""
+    parts = [s for s in sections if s[0] not in ("Summary", "References")]
+    words = []
+    for wanted, name in (
+        (False, "**Estimated {} minutes:** {}."),
+        (True, "*Optional, {} more:* {}."),
+    ):
+        listed = [(title, n) for title, n, optional in parts if optional == wanted]
+        if listed:
+            text = " · ".join(f"{title.rstrip('.')} {n}" for title, n in listed)
+            words.append(name.format(sum(n for _, n in listed), text))
+    return " ".join(words)
