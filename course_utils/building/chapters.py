@@ -24,7 +24,7 @@ from nbformat import NotebookNode
 
 from .. import storage
 from ..runtime import ROOT
-from . import execute, numbers
+from . import execute, numbers, sections
 
 NOTEBOOKS = ROOT / "notebooks"
 EXERCISE = "exercise-"  # the tag `exercise-images.dice` marks the learner's cell of `images.dice`
@@ -112,7 +112,7 @@ def _with_exercises(cell: NotebookNode) -> list[NotebookNode]:
         return [cell]
     words, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     text, *placed = _PLACED.split(cell.source)
-    cells = [words(text.strip())] if text.strip() else []
+    cells = [words(text.strip(), metadata=cell.metadata)] if text.strip() else []
     for name, rest in zip(placed[::2], placed[1::2], strict=True):
         ex = exercise(name)
         lines = [f"**Exercise: {ex.title}**", "", *ex.question.split("\n")]
