@@ -193,7 +193,7 @@ def test_the_decoder_of_the_exercise_is_that_of_the_course():
     fine = model.down[0](x)
     coarse = model.down[1](F.max_pool2d(fine, 2))
     merged = solution("decoder_step")(coarse, fine, model.up[0], model.merge[0])
-    torch.testing.assert_close(model.heads[0](merged), model(x))
+    torch.testing.assert_close(model.head(merged), model(x))
 
 
 def test_every_inner_pixel_gets_equally_many_stamps_only_where_the_stride_divides_the_kernel():

@@ -10,7 +10,7 @@ from torch import nn
 from course_utils.attention import ECA, SqueezeExcitation
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, marked_if_cut_off
+from .trial import Trial, as_function, built
 
 
 def _spread(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
@@ -22,23 +22,6 @@ def _spread(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
 def _features(rng: torch.Generator) -> Inputs:
     shapes = ((1, 2, 4, 4), (1, 3, 2, 5), (3, 4, 3, 3), (2, 5, 4, 1), (4, 1, 3, 6), (5, 4, 5, 5))
     return [(_spread(shape, rng),) for shape in shapes]
-
-
-def _run_module(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """Calls a module built from (channels, reduction). What cannot learn comes back marked."""
-
-    def run(channels: int, reduction: int, training: bool, x: torch.Tensor) -> Any:
-        module = trial.module(candidate, channels, reduction, train=training)
-        return marked_if_cut_off(module, x)
-
-    return run
-
-
-def _run_eca(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    def run(channels: int, kernel_size: int, training: bool, x: torch.Tensor) -> Any:
-        return _run_module(candidate, trial)(channels, kernel_size, training, x)
-
-    return run
 
 
 def _in_both_modes(cases: tuple[tuple[int, ...], ...], rng: torch.Generator) -> Inputs:
@@ -130,11 +113,11 @@ def _run_block(candidate: Any, trial: Trial) -> Callable[..., Any]:
 
 EXERCISES = {
     "channel.squeeze": Setup(_features),
-    "channel.SEGate": Setup(_module_inputs, prepare=_run_module),
+    "channel.SEGate": Setup(_module_inputs, prepare=built),
     "channel.se_parameters": Setup(),
     "channel.gated_block": Setup(_blocks, prepare=_run_block),
-    "channel.MeanMaxGate": Setup(_module_inputs, prepare=_run_module),
+    "channel.MeanMaxGate": Setup(_module_inputs, prepare=built),
     "channel.eca_kernel": Setup(_wide_features, prepare=_whole_number),
-    "channel.ECAGate": Setup(_eca_inputs, prepare=_run_eca),
+    "channel.ECAGate": Setup(_eca_inputs, prepare=built),
     "channel.reweigh": Setup(_reweigh_inputs),
 }

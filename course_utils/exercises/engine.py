@@ -6,9 +6,11 @@ compared with a stored one.
 """
 
 import contextlib
+import itertools
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -79,11 +81,12 @@ class Exercise:
         self.is_value = setup.inputs is None
         self.prepare = as_value if self.is_value else setup.prepare
         self._hints_given = 0
+        self._done: dict[tuple[str, int], Outcome] = {}
 
     def __repr__(self) -> str:
         return f"Exercise {self.name}: {self.title}\n{feedback.wrapped(self.question)}"
 
-    @property
+    @cached_property
     def slips(self) -> dict[str, tuple[Any, str]]:
         """The answers that the text lists as slips, made of their code."""
         names = texts.names() | {self.reference.__name__: self.reference}
@@ -99,6 +102,19 @@ class Exercise:
             return [()]
         seed = zlib.crc32(self.name.encode()) if seed is None else seed
         return self.setup.inputs(torch.Generator().manual_seed(seed))
+
+    @cached_property
+    def tried(self) -> Inputs:
+        """The inputs of all checks."""
+        return self.inputs()
+
+    def done(self, number: int, slip: str = "") -> Outcome:
+        """What the solution, or a slip, does on one of the inputs: worked out once."""
+        key = slip, number
+        if key not in self._done:
+            answer = self.slips[slip][0] if slip else self.reference
+            self._done[key] = attempt(self.prepare, answer, self.tried[number])
+        return self._done[key]
 
     def check(self, candidate: Any) -> Result:
         """Judges an answer, shows what to say about it, and remembers a solved exercise.
@@ -145,119 +161,97 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
     if candidate is ... or candidate is None:
         return NOT_ANSWERED
     if not exercise.is_value and (problem := feedback.not_callable(exercise.reference, candidate)):
-        return NOT_ANSWERED if feedback.is_empty(candidate) else Result(False, *problem)
-    inputs = exercise.inputs()
-    expected = [attempt(exercise.prepare, exercise.reference, x) for x in inputs]
-    if any(wanted.error for wanted in expected):
-        raise RuntimeError("the course's own solution fails on this machine") from next(
-            wanted.error for wanted in expected if wanted.error
-        )
+        return NOT_ANSWERED if feedback.is_empty(candidate) else _not_yet(*problem)
+    inputs = exercise.tried
+    expected = [exercise.done(number) for number in range(len(inputs))]
+    for error in filter(None, (wanted.error for wanted in expected)):
+        raise RuntimeError("the course's own solution fails on this machine") from error
     found: list[Outcome] = []
     try:
         with captured(printed):
-            limited(lambda: _try_all(exercise, candidate, inputs, found), SECONDS)
+            trials = (attempt(exercise.prepare, candidate, given) for given in inputs)
+            limited(lambda: found.extend(trials), SECONDS)
     except OutOfTime:
         where = feedback.inputs_text(exercise, inputs[min(len(found), len(inputs) - 1)])
         text = (
             f"Stopped after {SECONDS:g} s. Is there a loop whose condition never becomes false, or "
             "one over single pixels where a tensor operation would do?"
         )
-        return Result(False, "endless-loop", f"Not yet. {text}{where}")
+        return _not_yet("endless-loop", text + where)
     tries = [[outcome] for outcome in found]  # of a module, in every order of its weights
-    right = _right(exercise, tries, expected)
+    right = list(_right(exercise, tries))
     if not all(right):
         if feedback.unanswered(candidate, found):
             return NOT_ANSWERED
         with captured(Printed()), contextlib.suppress(OutOfTime):
-            limited(lambda: _try_orders(exercise, candidate, inputs, tries, expected), SECONDS)
-        right = _right(exercise, tries, expected)
+            limited(lambda: _try_orders(exercise, candidate, tries), SECONDS)
+        right = list(_right(exercise, tries))
     if all(right):
         on = f", on all {len(inputs)} inputs" if len(inputs) > 1 else ""
         return Result(True, None, f"Right{on}. {exercise.why}")
     if exercise.is_value:
-        return Result(False, *_wrong_value(exercise, found[0], expected[0]))
-    first = right.index(False)
-    where = feedback.inputs_text(exercise, inputs[first])
+        return _not_yet(*_wrong_value(exercise, found[0], expected[0]))
     with captured(Printed()):
-        known = _known_slip(exercise, inputs, tries)
-    got, wanted = found[first], expected[first]
+        known = next((slip for slip in exercise.slips if all(_right(exercise, tries, slip))), None)
     if known is None:
-        if nothing := feedback.nothing_returned(exercise, inputs, found, expected):
-            return Result(False, *nothing)
-        if problem := feedback.module_problem(exercise, candidate, got, wanted):
-            return Result(False, problem[0], f"Not yet. {problem[1]}{where}")
-        return Result(False, *feedback.unforeseen(exercise, inputs, found, expected, right))
-    end = f"\n{feedback.error_text(got.error)}" if got.error else ""
-    return Result(False, known[0], f"Not yet. {known[1]}{end}")
+        return _not_yet(*feedback.unforeseen(exercise, candidate, found, expected, right))
+    error = found[right.index(False)].error
+    end = f"\n{feedback.error_text(error)}" if error else ""
+    return _not_yet(known, exercise.slips[known][1] + end)
 
 
-def _try_all(exercise: Exercise, candidate: Any, inputs: Inputs, into: list[Outcome]) -> None:
-    for arguments in inputs:
-        into.append(attempt(exercise.prepare, candidate, arguments))
+def _not_yet(mistake: str, text: str) -> Result:
+    return Result(False, mistake, f"Not yet. {text}")
 
 
-def _try_orders(
-    exercise: Exercise,
-    candidate: Any,
-    inputs: Inputs,
-    tries: list[list[Outcome]],
-    expected: list[Outcome],
-) -> None:
+def _try_orders(exercise: Exercise, candidate: Any, tries: list[list[Outcome]]) -> None:
     """Adds what a module does when its weights of one shape are dealt out in other orders.
 
     Nothing where there is one order only, or where the parameters are not the reference's.
     """
-    for arguments, outcomes, wanted in zip(inputs, tries, expected, strict=True):
-        shapes = sorted(shape for shape, _ in outcomes[0].parameters)
-        if shapes == sorted(shape for shape, _ in wanted.parameters):
-            for order in range(1, orders(shapes)):
-                outcomes.append(attempt(exercise.prepare, candidate, arguments, order))
+    for number, outcomes in enumerate(tries):
+        pair = outcomes[0], exercise.done(number)
+        has, wants = (sorted(shape for shape, _ in x.parameters) for x in pair)
+        for order in range(1, orders(has) if has == wants else 1):
+            outcomes.append(attempt(exercise.prepare, candidate, exercise.tried[number], order))
 
 
-def _right(exercise: Exercise, tries: list[list[Outcome]], expected: list[Outcome]) -> list[bool]:
-    """For each input, whether an answer did what is wanted, in any order of its weights."""
-    tolerance = exercise.setup.tolerance
-    pairs = zip(tries, expected, strict=True)
-    return [any(agree(outcome, wanted, tolerance) for outcome in one) for one, wanted in pairs]
-
-
-def _known_slip(
-    exercise: Exercise, inputs: Inputs, tries: list[list[Outcome]]
-) -> tuple[str, str] | None:
-    """Id and sentence of the slip that does what the answer does, on every input."""
-    for key, (slip, sentence) in exercise.slips.items():
-        for arguments, outcomes in zip(inputs, tries, strict=True):
-            made = attempt(exercise.prepare, slip, arguments)
-            if not _right(exercise, [outcomes], [made])[0]:
-                break
-        else:
-            return key, sentence
-    return None
+def _right(exercise: Exercise, tries: list[list[Outcome]], slip: str = "") -> Iterator[bool]:
+    """For each input, whether an answer does what the solution or a slip does, in any order."""
+    for number, outcomes in enumerate(tries):
+        made = exercise.done(number, slip)
+        yield any(agree(outcome, made, exercise.setup.tolerance) for outcome in outcomes)
 
 
 def _wrong_value(exercise: Exercise, found: Outcome, expected: Outcome) -> tuple[str, str]:
     """An id and a message for a wrong value; of a tuple, part by part."""
     tolerance = exercise.setup.tolerance
-    got, wanted = found.value, expected.value
-    slips = {
-        key: (attempt(as_value, slip, ()), text) for key, (slip, text) in exercise.slips.items()
-    }
-    parts = all(isinstance(x, list | tuple) for x in (got, wanted)) and len(got) == len(wanted)
-    gots, wants = (got, wanted) if parts else ([got], [wanted])
-    right = [difference(a, b, tolerance) is None for a, b in zip(gots, wants, strict=True)]
-    which = feedback.parts_text(right) if parts else ""
-    for key, (made, sentence) in slips.items():
-        if agree(found, made, tolerance):
-            return key, f"Not yet. {sentence}{which}"
-    for key, (made, sentence) in slips.items() if parts else ():
-        theirs = made.value
-        if isinstance(theirs, list | tuple) and len(theirs) == len(wants):
-            # A slip speaks for the parts that it has wrong, whatever the others are.
-            own = [i for i, (a, b) in enumerate(zip(theirs, wants, strict=True)) if a != b]
-            if own and all(difference(gots[i], theirs[i], tolerance) is None for i in own):
-                return key, f"Not yet. {sentence}{which}"
-    problem = difference(got, wanted, tolerance) if found.error is None else None
+    slips = {key: exercise.done(0, key) for key in exercise.slips}
+    right = _same(found.value, expected.value, tolerance)
+    which = feedback.parts_text(right)
+
+    def explains(slip: Outcome) -> bool:
+        """A slip speaks for the parts that it has wrong, whatever the others are."""
+        theirs, ours = (
+            _same(slip.value, expected.value, 0),
+            _same(found.value, slip.value, tolerance),
+        )
+        own = [same for is_right, same in zip(theirs, ours, strict=False) if not is_right]
+        return bool(own) and all(own)
+
+    exact = (key for key, slip in slips.items() if agree(found, slip, tolerance))
+    partly = (key for key, slip in slips.items() if right and explains(slip))
+    if known := next(itertools.chain(exact, partly), None):
+        return known, exercise.slips[known][1] + which
+    problem = difference(found.value, expected.value, tolerance) if found.error is None else None
     if problem is None or problem[0] not in ("wrong-value", "nan"):
-        return feedback.unforeseen(exercise, [()], [found], [expected], [False])
-    text = exercise.text.otherwise or f"{feedback.describe(got)} is not the answer."
-    return problem[0], f"Not yet. {text}{which}"  # the right one is not given away
+        return feedback.unforeseen(exercise, None, [found], [expected], [False])
+    text = exercise.text.otherwise or f"{feedback.describe(found.value)} is not the answer."
+    return problem[0], text + which  # the right one is not given away
+
+
+def _same(a: Any, b: Any, tolerance: float) -> list[bool]:
+    """Which parts of two tuples agree; empty if one is no tuple, or has more parts."""
+    if not all(isinstance(x, list | tuple) for x in (a, b)) or len(a) != len(b):
+        return []
+    return [difference(x, y, tolerance) is None for x, y in zip(a, b, strict=True)]

@@ -20,7 +20,7 @@ from .comparing import describe, difference
 from .trial import NotAModule, Outcome, Trial, is_of_torch, text_of
 
 if TYPE_CHECKING:
-    from .engine import Exercise, Inputs, Result
+    from .engine import Exercise, Result
 
 Problem = tuple[str, str]
 """A mistake's id and a message."""
@@ -115,7 +115,7 @@ _EMPTY_BODIES = (_bare.__code__.co_code, _documented.__code__.co_code)
 
 def _holds_ellipsis(value: Any) -> bool:
     if isinstance(value, dict):
-        return any(_holds_ellipsis(item) for item in value.values())
+        value = list(value.values())
     return value is ... or (isinstance(value, list | tuple) and any(map(_holds_ellipsis, value)))
 
 
@@ -133,46 +133,44 @@ def not_callable(reference: Any, candidate: Any) -> Problem | None:
     name = reference.__name__
     kind = "class" if isinstance(reference, type) else "function"
     if not callable(candidate):
+        text = f"The answer is {describe(candidate)}, expected a {kind}. Give the {kind} itself, "
         return (
             "not-a-function",
-            f"Not yet. The answer is {describe(candidate)}, expected a {kind}. Give the {kind} "
-            f"itself, without parentheses: check({name}), not check({name}(...)).",
+            f"{text}without parentheses: check({name}), not check({name}(...)).",
         )
     if isinstance(candidate, types.FunctionType):
         return _misfit(candidate, reference, "function")
     if isinstance(candidate, nn.Module) and not is_of_torch(candidate):
         candidate = type(candidate)  # an instance stands for its class
-    if kind == "class" and isinstance(candidate, type):
-        if not issubclass(candidate, nn.Module):
-            return (
-                "not-a-module",
-                f"Not yet. Your class is no nn.Module. Begin it with `class {name}(nn.Module):`.",
-            )
-        return _misfit(candidate, reference, "class") or _misfit(
-            candidate.forward, getattr(reference, "forward", None), "`forward`"
-        )
-    return None
+    if kind == "function" or not isinstance(candidate, type):
+        return None
+    if not issubclass(candidate, nn.Module):
+        text = f"Your class is no nn.Module. Begin it with `class {name}(nn.Module):`."
+        return "not-a-module", text
+    return _misfit(candidate, reference, "class") or _misfit(
+        candidate.forward, getattr(reference, "forward", None), "`forward`"
+    )
 
 
 def _misfit(candidate: Any, reference: Any, what: str) -> Problem | None:
     """The mistake if `candidate` cannot take the arguments that `reference` has."""
     try:
-        has = inspect.signature(candidate)
-        parameters = inspect.signature(reference).parameters.values()
+        has, wanted = inspect.signature(candidate), _needed(reference)
     except (TypeError, ValueError):  # not every class or builtin tells
         return None
-    # What the reference takes if it likes (`norm=None`) need not be in the question.
-    wanted = [
-        p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty
-    ]
     try:
         has.bind(*wanted)
     except TypeError:
-        return (
-            "wrong-arguments",
-            f"Not yet. Your {what} takes {has}, expected ({', '.join(wanted)}).",
-        )
+        return "wrong-arguments", f"Your {what} takes {has}, expected ({', '.join(wanted)})."
     return None
+
+
+def _needed(function: Any) -> list[str]:
+    """The names of its arguments, without what it takes if one likes (`norm=None`)."""
+    parameters = inspect.signature(function).parameters.values()
+    return [
+        p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty
+    ]
 
 
 # When no slip fits -----------------------------------------------------------------------------
@@ -180,105 +178,86 @@ def _misfit(candidate: Any, reference: Any, what: str) -> Problem | None:
 
 def unforeseen(
     exercise: "Exercise",
-    inputs: "Inputs",
+    candidate: Any,
     found: list[Outcome],
     expected: list[Outcome],
     right: list[bool],
 ) -> Problem:
     """An id and a message for what is wrong on the first input that goes wrong."""
-    first = right.index(False)
-    got, wanted = found[first], expected[first]
-    where = inputs_text(exercise, inputs[first])
-    if isinstance(got.error, SystemExit):
-        return "called-exit", "Not yet. Your code called exit, which would end the kernel."
-    if isinstance(got.error, NotAModule):
-        return "not-a-module", f"Not yet. {text_of(got.error)}"
-    if got.error is not None:
-        mistake, text = "raised", error_text(got.error)
-    elif got.changed and got.changed != wanted.changed:
-        position, what = got.changed
-        names = _argument_names(exercise)
-        argument = f"`{names[position]}`" if position < len(names) else "an argument"
-        mistake = "input-changed-in-place"
-        text = f"Your code changes the {what} of {argument}. The caller still needs it as it was"
-        if isinstance(inputs[first][position], nn.Module):
-            text += "."
-        elif isinstance(inputs[first][position], torch.Tensor):
-            text += (
-                ": compute a new tensor (no assignment into a slice, no `+=`, no method whose name "
-                "ends in an underscore)."
-            )
-        else:
-            text += ": copy it first."
-    else:
-        problem = _difference(exercise, got, wanted) or ("wrong-value", "the result is wrong.")
-        mistake, text = problem[0], problem[1][0].upper() + problem[1][1:]
-        if mistake == "nan":
-            text += " NaN comes from 0 / 0, or from inf / inf after the exp of a large number."
-    other = exercise.text.otherwise if mistake == "wrong-value" else ""
-    other += " " if other else ""
-    return mistake, f"Not yet. {other}{_so_far(inputs, right)}{text}{where}"
-
-
-def _so_far(inputs: "Inputs", right: list[bool]) -> str:
-    """On how many inputs an answer is right, and what alone these have in common, if anything."""
-    if not any(right):
-        return ""
-    shapes = [
-        next((x.shape for x in given if isinstance(x, torch.Tensor) and x.dim() > 2), None)
-        for given in inputs
-    ]
-    if None not in shapes and min(right.count(True), right.count(False)) > 1:
-        said = [text for text, holds in _PATTERNS if [holds(shape) for shape in shapes] == right]  # type: ignore[arg-type]
-        if len(said) == 1:
-            return said[0]
-    return f"Right on {sum(right)} of {len(right)} inputs. The first that goes wrong: "
-
-
-_PATTERNS: tuple[tuple[str, Callable[[torch.Size], bool]], ...] = (
-    (
-        "Right where the first axis, the batch, has length 1, wrong elsewhere. ",
-        lambda shape: shape[0] == 1,
-    ),
-    (
-        "Wrong where the first axis, the batch, has length 1, right elsewhere. ",
-        lambda shape: shape[0] != 1,
-    ),
-    (
-        "Right where the last two axes are equally long, wrong elsewhere. ",
-        lambda shape: shape[-1] == shape[-2],
-    ),
-    (
-        "Right where the last two axes have even lengths, wrong elsewhere. ",
-        lambda shape: shape[-1] % 2 == shape[-2] % 2 == 0,
-    ),
-)
-
-
-def parts_text(right: list[bool]) -> str:
-    """Which of several numbers are right; empty if none is."""
-    names = ("first", "second", "third", "fourth", "fifth", "sixth")[: len(right)]
-    good = [name for name, is_right in zip(names, right, strict=False) if is_right]
-    if not good:
-        return ""
-    which = good[0] if len(good) == 1 else f"{', '.join(good[:-1])} and {good[-1]}"
-    return f" The {which} {'number is' if len(good) == 1 else 'numbers are'} right."
-
-
-def nothing_returned(
-    exercise: "Exercise", inputs: "Inputs", found: list[Outcome], expected: list[Outcome]
-) -> Problem | None:
-    """The message for an answer that returns None where a result is expected."""
-    for given, got, wanted in zip(inputs, found, expected, strict=True):
+    for given, got, wanted in zip(exercise.tried, found, expected, strict=True):
         if got.is_nothing() and not wanted.is_nothing():
             wish = wanted.returned[0] if wanted.returned else wanted.value
             problem = difference(None, wish, exercise.setup.tolerance)
             mistake, text = problem or ("returned-none", "the result is None.")
-            return mistake, f"Not yet. {text[0].upper()}{text[1:]}{inputs_text(exercise, given)}"
-    return None
+            return mistake, _sentence(text) + inputs_text(exercise, given)
+    first = right.index(False)
+    got, wanted, given = found[first], expected[first], exercise.tried[first]
+    where = inputs_text(exercise, given)
+    if problem := _module_problem(exercise, candidate, got, wanted):
+        return problem[0], problem[1] + where
+    if isinstance(got.error, SystemExit):
+        return "called-exit", "Your code called exit, which would end the kernel."
+    if isinstance(got.error, NotAModule):
+        return "not-a-module", text_of(got.error)
+    other = ""
+    if got.error is not None:
+        mistake, text = "raised", error_text(got.error)
+    elif got.changed and got.changed != wanted.changed:
+        mistake, text = "input-changed-in-place", _changed_text(exercise, given, *got.changed)
+    else:
+        mistake, text = _difference(exercise, got, wanted)
+        if mistake == "nan":
+            text += " NaN comes from 0 / 0, or from inf / inf after the exp of a large number."
+        if mistake == "wrong-value" and exercise.text.otherwise:
+            other = f"{exercise.text.otherwise} "
+    return mistake, f"{other}{_so_far(exercise, right)}{_sentence(text)}{where}"
 
 
-def _difference(exercise: "Exercise", found: Outcome, expected: Outcome) -> Problem | None:
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _changed_text(exercise: "Exercise", given: tuple[Any, ...], position: int, what: str) -> str:
+    names = _argument_names(exercise)
+    argument = f"`{names[position]}`" if position < len(names) else "an argument"
+    text = f"Your code changes the {what} of {argument}. The caller still needs it as it was."
+    if isinstance(given[position], torch.Tensor):
+        text += " Compute a new tensor: no assignment into a slice, no `+=`, no method whose name "
+        text += "ends in an underscore."
+    return text
+
+
+def _so_far(exercise: "Exercise", right: list[bool]) -> str:
+    """On how many inputs an answer is right, and what alone these have in common, if anything."""
+    if not any(right):
+        return ""
+    images = [
+        [x for x in xs if isinstance(x, torch.Tensor) and x.dim() > 2] for xs in exercise.tried
+    ]
+    if all(images) and min(right.count(True), right.count(False)) > 1:
+        shapes = [tensors[0].shape for tensors in images]
+        said = [text for text, holds in _PATTERNS.items() if [*map(holds, shapes)] == right]
+        if len(said) == 1:
+            return f"{said[0]}. "
+    return f"Right on {sum(right)} of {len(right)} inputs. The first that goes wrong: "
+
+
+_PATTERNS: dict[str, Callable[[torch.Size], bool]] = {
+    "Right for a batch of one, wrong for more": lambda shape: shape[0] == 1,
+    "Wrong for a batch of one, right for more": lambda shape: shape[0] != 1,
+    "Right only where the last two axes are equally long": lambda shape: shape[-1] == shape[-2],
+    "Right only for even height and width": lambda s: s[-1] % 2 == s[-2] % 2 == 0,
+}
+
+
+def parts_text(right: list[bool]) -> str:
+    """Which of several numbers are right; empty if none is."""
+    names = ("first", "second", "third", "fourth", "fifth", "sixth")
+    good = [name for name, is_right in zip(names, right, strict=False) if is_right]
+    return f" Right already: the {', the '.join(good)}." if good else ""
+
+
+def _difference(exercise: "Exercise", found: Outcome, expected: Outcome) -> Problem:
     """What differs in the result, without what the exercise has added to it for the check.
 
     A dictionary that the exercise puts together says in words what each part of it is.
@@ -290,7 +269,8 @@ def _difference(exercise: "Exercise", found: Outcome, expected: Outcome) -> Prob
         for value, returned in pairs
     )
     if not added:
-        return difference(found.value, expected.value, tolerance)
+        problem = difference(found.value, expected.value, tolerance)
+        return problem or ("wrong-value", "the result is wrong.")
     (value, returned), (_, wanted) = pairs
     if problem := difference(returned, wanted, tolerance):
         return problem
@@ -305,10 +285,19 @@ def _kind(value: Any) -> tuple[type, int]:
 
 def _argument_names(exercise: "Exercise") -> list[str]:
     """The names of the arguments with which a prepared answer is called."""
-    called = exercise.prepare(exercise.reference, Trial())
+    reference = exercise.reference
+    called = exercise.prepare(reference, Trial())
     called = called.forward if isinstance(called, nn.Module) else called
-    parameters = inspect.signature(called).parameters.values()
-    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if not _takes_any(called):
+        return _needed(called)
+    if isinstance(reference, type):  # made with some arguments, called with the others
+        return [*_needed(reference), "training", *_needed(reference.forward)[1:]]
+    return _needed(reference)
+
+
+def _takes_any(function: Any) -> bool:
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    return inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
@@ -324,60 +313,42 @@ def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
     return "\n  ".join(["\nThis was with", *parts])
 
 
-def module_problem(
+def _module_problem(
     exercise: "Exercise", candidate: Any, found: Outcome, expected: Outcome
 ) -> Problem | None:
     """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
-    parameters = inspect.signature(exercise.reference).parameters.values()
-    settings = [p.name for p in parameters if p.default is p.empty]
+    settings = _needed(exercise.reference)
     fixed = isinstance(candidate, nn.Module) and is_of_torch(candidate)
     if fixed and settings and expected.parameters:
+        text = "This module has fixed sizes. Give a class, or a function that builds the module "
         return (
             "instance-instead-of-class",
-            "This module has fixed sizes. Give a class, or a function that builds the module "
-            f"from ({', '.join(settings)}), without calling it.",
+            f"{text}from ({', '.join(settings)}), without calling it.",
         )
-    if found.error is not None:
-        return None
     has, wants = (Counter(shape for shape, _ in x.parameters) for x in (found, expected))
-    lacking, more = wants - has, has - wants
     own, asked = (Counter(s for s, bias in x.parameters if bias) for x in (found, expected))
-    if not lacking and not more:
+    lacking, more = wants - has, has - wants
+    if found.error is not None or has == wants:
         return None
+    mistake, advice = "other-parameters", ""
     if not more and lacking <= asked - own:
-        return (
-            "missing-bias",
-            f"{_biases(lacking)} missing, of shape {_shapes(lacking)}. Linear and convolutional "
-            "layers have one unless bias=False is given.",
-        )
-    if not lacking and more <= own - asked:
-        return (
-            "bias-too-many",
-            f"{_biases(more)} too many, of shape {_shapes(more)}. With bias=False a linear or "
-            "convolutional layer has none.",
-        )
-    turned = {shape[::-1] for shape in lacking} & set(more) - set(lacking)
-    if turned:
-        return (
-            "weights-turned",
-            f"Your matrix of shape {_shapes(Counter(turned))} is stored as (in, out). The check "
-            "sets weights as PyTorch's layers store them, (out, in): x @ W.T.",
-        )
-    parts = [f"not there: {_shapes(lacking)}"] if lacking else []
-    parts += [f"not expected: {_shapes(more)}"] if more else []
-    return (
-        "other-parameters",
+        mistake = "missing-bias"
+        advice = " Linear and convolutional layers have a bias unless bias=False is given."
+    elif not lacking and more <= own - asked:
+        mistake = "bias-too-many"
+        advice = " With bias=False a linear or convolutional layer has no bias."
+    elif {shape[::-1] for shape in lacking} & set(more) - set(lacking):
+        mistake = "weights-turned"
+        advice = " The check sets matrices as PyTorch's layers store them, (out, in): x @ W.T."
+    parts = [
+        f"{said}: {', '.join(str(shape or (1,)) for shape in sorted(counts.elements()))}"
+        for said, counts in (("not there", lacking), ("not expected", more))
+        if counts
+    ]
+    text = (
         "Your module's parameters do not have the expected shapes (axes of length one left out); "
-        f"{'; '.join(parts)}.",
     )
-
-
-def _biases(counts: Counter[tuple[int, ...]]) -> str:
-    return "A bias is" if counts.total() == 1 else "Biases are"
-
-
-def _shapes(counts: Counter[tuple[int, ...]]) -> str:
-    return ", ".join(str(shape or (1,)) for shape in sorted(counts.elements()))
+    return mistake, f"{text}{'; '.join(parts)}.{advice}"
 
 
 # Exceptions ------------------------------------------------------------------------------------

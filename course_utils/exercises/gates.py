@@ -1,13 +1,10 @@
 """Exercises of chapter 06: the attention gate in both its forms, and how two arms are compared."""
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import nn
 
 from .engine import Inputs, Setup
-from .trial import NotAModule, Trial, with_gradients
+from .trial import built
 
 
 def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
@@ -33,34 +30,6 @@ def _gates(rng: torch.Generator) -> Inputs:
         layers = (nn.Conv2d(c, hidden, 1), nn.Conv2d(c_g, hidden, 1), nn.Conv2d(hidden, 1, 1))
         cases.append((x, g, *(_filled(layer, rng) for layer in layers)))
     return cases
-
-
-def _grid_gate(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The module's result, with a mark beside it if more is there to learn than was asked for."""
-
-    def run(
-        channels: int,
-        gate_channels: int,
-        hidden: int,
-        training: bool,
-        x: torch.Tensor,
-        g: torch.Tensor,
-    ) -> Any:
-        module = trial.module(candidate, channels, gate_channels, hidden, train=training)
-        lists = [value for value in vars(module).values() if isinstance(value, list | tuple)]
-        layers = [layer for each in lists for layer in each if isinstance(layer, nn.Module)]
-        if not set(layers) <= set(module.modules()):
-            raise NotAModule(
-                "Layers in a plain list are no part of the module, so no optimizer trains them. "
-                "Give each a name of its own, or use `nn.ModuleList`."
-            )
-        found = with_gradients(module, x, g)
-        asked = hidden * (4 * channels + gate_channels + 2) + 1 + channels * (channels + 1)
-        if sum(p.numel() for p in module.parameters()) > asked:
-            return found, "the module holds more that learns than four convolutions"
-        return found
-
-    return run
 
 
 def _grid_inputs(rng: torch.Generator) -> Inputs:
@@ -131,7 +100,7 @@ def _cases(rng: torch.Generator) -> Inputs:
 EXERCISES = {
     "gates.gate_weights": Setup(_gates),
     "gates.lowest_weight": Setup(tolerance=0.005),
-    "gates.GridGate": Setup(_grid_inputs, prepare=_grid_gate),
+    "gates.GridGate": Setup(_grid_inputs, prepare=built),
     "gates.gated_step": Setup(_steps),
     "gates.gate_parameters": Setup(),
     "gates.paired_difference": Setup(_arms),

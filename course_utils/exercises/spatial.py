@@ -9,29 +9,12 @@ from torch import nn
 from course_utils.attention import SpatialAttention
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, marked_if_cut_off
+from .trial import Trial, as_function, built
 
 
 def _features(rng: torch.Generator) -> Inputs:
     shapes = ((1, 2, 3, 3), (2, 3, 4, 4), (3, 5, 6, 4), (2, 4, 5, 7), (1, 1, 4, 6), (4, 4, 4, 4))
     return [(2 * torch.randn(shape, generator=rng),) for shape in shapes]
-
-
-def _run_gate(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    def run(kernel_size: int, training: bool, x: torch.Tensor) -> Any:
-        return marked_if_cut_off(trial.module(candidate, kernel_size, train=training), x)
-
-    return run
-
-
-def _run_block(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    def run(
-        channels: int, reduction: int, kernel_size: int, training: bool, x: torch.Tensor
-    ) -> Any:
-        module = trial.module(candidate, channels, reduction, kernel_size, train=training)
-        return marked_if_cut_off(module, x)
-
-    return run
 
 
 def _in_both_modes(
@@ -148,11 +131,11 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
 
 EXERCISES = {
     "spatial.pool_channels": Setup(_features),
-    "spatial.CopiedGate": Setup(_gate_inputs, prepare=_run_gate),
+    "spatial.CopiedGate": Setup(_gate_inputs, prepare=built),
     "spatial.gate_parameters": Setup(tolerance=1e-3),
-    "spatial.SpatialGate": Setup(_gate_inputs, prepare=_run_gate),
+    "spatial.SpatialGate": Setup(_gate_inputs, prepare=built),
     "spatial.seen_in_both_orders": Setup(tolerance=1e-3),
-    "spatial.CBAMBlock": Setup(_block_inputs, prepare=_run_block),
+    "spatial.CBAMBlock": Setup(_block_inputs, prepare=built),
     "spatial.pointing_game": Setup(_maps_and_masks),
     "spatial.enrichment": Setup(_weights_and_masks),
     "spatial.intervene": Setup(_gates_and_changes, prepare=_leaving_the_gate),

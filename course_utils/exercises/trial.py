@@ -21,6 +21,9 @@ from .sandbox import OutOfTime, seed_all
 ORDERS = 24
 """How many orders of weights of one shape are tried: all of them for up to four weights."""
 
+LARGE = 50.0
+"""Beyond it the exponential of a feature may be infinite."""
+
 Shape = tuple[int, ...]
 
 
@@ -64,6 +67,13 @@ class Trial:
             module = copy.deepcopy(candidate)
         if not isinstance(module, nn.Module):
             raise NotAModule(f"The answer gives {describe(module)}, expected an nn.Module.")
+        lists = [value for value in vars(module).values() if isinstance(value, list | tuple)]
+        held = {x for values in lists for x in values if isinstance(x, nn.Module)}
+        if not held <= set(module.modules()):
+            raise NotAModule(
+                "Layers in a plain list are no part of the module, so no optimizer trains them. "
+                "Give each a name of its own, or use `nn.ModuleList`."
+            )
         if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
             raise NotAModule(
                 "A lazy layer has no shape before its first call, and the check sets the weights "
@@ -124,38 +134,54 @@ def _plain(item: Any) -> Any:
     return item.item() if single else item
 
 
-def marked_if_cut_off(module: nn.Module, x: torch.Tensor) -> Any:
-    """What the module makes of `x`, with a mark beside it if no gradient could come back.
+def built(candidate: Any, trial: Trial) -> Callable[..., Any]:
+    """`prepare` of a module: built from the arguments before its mode, called with those after it.
 
-    It sees other features first, so that nothing kept from them may be used.
+    Gradients are part of what comes back, but not for large features: there exp overflows in right
+    answers, too, which spoils the gradient alone.
     """
-    with torch.no_grad():
-        module(x + 1)
-    with torch.enable_grad():
-        output = module(x)
-    if isinstance(output, torch.Tensor) and not output.requires_grad:
-        return output, "no gradient gets through (detach, .data or no_grad)"
-    return output
+
+    def run(*given: Any) -> Any:
+        mode = [isinstance(x, bool) for x in given].index(True)
+        module, features = (
+            trial.module(candidate, *given[:mode], train=given[mode]),
+            given[mode + 1 :],
+        )
+        large = max(float(x.abs().max()) for x in features) > LARGE
+        return module(*features) if large else with_gradients(module, *features)
+
+    return run
+
+
+def differentiated(candidate: Any, trial: Trial) -> Callable[..., Any]:
+    """`prepare` of a loss: its value, and its gradient for the first argument."""
+    loss = as_function(candidate, trial)
+    return lambda first, *rest: with_gradients(lambda x: loss(x, *rest), first)
 
 
 def with_gradients(call: Callable[..., Any], *given: torch.Tensor) -> Any:
-    """What a call returns, and from a second one the gradients of its sum for the arguments."""
+    """What a call returns, and from a second one the gradients of its sum for the arguments.
+
+    A list of tensors is one sum. Where no gradient gets through, a sentence stands in its place.
+    """
     leaves = [x.detach().clone().requires_grad_() for x in given]
     found = call(*given)
     if not all(map(torch.equal, given, leaves)):  # changed in place: that is the mistake
         return found
-    with torch.enable_grad():
-        again = call(*(1 * leaf for leaf in leaves))
-    if not isinstance(again, torch.Tensor) or not again.requires_grad:
+    again = call(*(1 * leaf for leaf in leaves))
+    before, parts = (x if isinstance(x, list | tuple) else [x] for x in (found, again))
+    if not all(isinstance(x, torch.Tensor) for x in (*before, *parts)):
         return found
-    if not torch.allclose(found, again, equal_nan=True):
+    if not all(torch.allclose(a, b, equal_nan=True) for a, b in zip(before, parts, strict=True)):
         raise NotAModule(
             "Two calls with the same batch give different results. Does `forward` create "
             "layers? Their weights are new in each call and never trained: create them in "
             "`__init__`."
         )
-    gradients = torch.autograd.grad(again.sum(), leaves, allow_unused=True, materialize_grads=True)
-    return found, gradients
+    if not all(part.requires_grad for part in parts):
+        return found, "no gradient gets through (detach, .data or no_grad)"
+    total = sum(part.sum() for part in parts)
+    return found, torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
 
 
 def is_of_torch(module: nn.Module) -> bool:
@@ -175,6 +201,10 @@ class Outcome:
     changed: tuple[int, str] | None = None
     parameters: tuple[tuple[Shape, bool], ...] = ()
     returned: tuple[Any, ...] = ()
+
+    def learned(self) -> int:
+        """How many numbers the module learns."""
+        return sum(math.prod(shape) for shape, _ in self.parameters)
 
     def is_nothing(self) -> bool:
         """Whether the answer returned None, even if the exercise made something else of it."""
@@ -221,10 +251,11 @@ def _noted(candidate: Any, trial: Trial) -> Any:
 
 
 def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
-    """Whether two answers did the same: equal values and changes, or equal exceptions."""
+    """Whether `a` does what `b` does, value or exception, and learns no more numbers for it."""
     if a.error is not None or b.error is not None:
         return type(a.error) is type(b.error) and text_of(a.error) == text_of(b.error)
-    return a.changed == b.changed and difference(a.value, b.value, tolerance) is None
+    same = a.changed == b.changed and difference(a.value, b.value, tolerance) is None
+    return same and a.learned() <= b.learned()
 
 
 def orders(shapes: Iterable[Shape]) -> int:

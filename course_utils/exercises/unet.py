@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function
+from .trial import Trial, as_function, built, differentiated
 
 
 def _stamps(rng: torch.Generator) -> Inputs:
@@ -35,44 +35,9 @@ def _encoder_inputs(rng: torch.Generator) -> Inputs:
         (2, 5, True, (2, 6, 10)),
     )
     return [
-        (channels, width, torch.randn(n, channels, h, w, generator=rng), training)
+        (channels, width, training, torch.randn(n, channels, h, w, generator=rng))
         for channels, width, training, (n, h, w) in cases
     ]
-
-
-def _run_encoder(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """Calls a module in one of its modes. What could not be trained comes back marked."""
-
-    def run(channels: int, width: int, x: torch.Tensor, training: bool) -> Any:
-        module = trial.module(candidate, channels, width, train=training)
-        if _holds_unregistered(module):
-            return "a list holds layers that the module does not know"
-        with torch.enable_grad():
-            found = module(x.requires_grad_())
-        asked = width * (9 * channels + 90 * width + 7)  # three convolutions with biases
-        if sum(p.numel() for p in module.parameters()) > asked:
-            return found, "the module holds a layer that takes no part in them"
-        if isinstance(found, list | tuple) and any(_cut_off(item, x) for item in found):
-            return list(found), "no gradient gets through (detach, .data or no_grad)"
-        return found
-
-    return run
-
-
-def _holds_unregistered(module: nn.Module) -> bool:
-    """Whether a plain list or tuple holds layers that are not registered."""
-    known = set(module.modules())
-    held = [x for value in vars(module).values() if isinstance(value, list | tuple) for x in value]
-    return any(isinstance(x, nn.Module) and x not in known for x in held)
-
-
-def _cut_off(result: Any, x: torch.Tensor) -> bool:
-    """Whether `result` is a tensor from which no gradient leads back to `x`."""
-    if not isinstance(result, torch.Tensor):
-        return False
-    if not result.requires_grad:
-        return True
-    return torch.autograd.grad(result.sum(), x, retain_graph=True, allow_unused=True)[0] is None
 
 
 def _decoder_inputs(rng: torch.Generator) -> Inputs:
@@ -129,22 +94,6 @@ def _loss_inputs(rng: torch.Generator) -> Inputs:
     return cases
 
 
-def _run_loss(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The loss, and the gradient that it sends to the logits: None where there is none."""
-    loss_function = as_function(candidate, trial)
-
-    def run(logits: torch.Tensor, masks: torch.Tensor) -> Any:
-        with torch.enable_grad():
-            loss = loss_function(logits.requires_grad_(), masks)
-        if not isinstance(loss, torch.Tensor) or loss.ndim:
-            return loss
-        if not loss.requires_grad:
-            return loss, "no gradient"
-        return loss, torch.autograd.grad(loss, logits, allow_unused=True)[0]
-
-    return run
-
-
 def _stacks(rng: torch.Generator) -> Inputs:
     """Volumes that are found, missed, a false alarm, or with nothing there and nothing found."""
     cases = []
@@ -183,10 +132,10 @@ def _run_scores(candidate: Any, trial: Trial) -> Callable[..., Any]:
 EXERCISES = {
     "unet.block_parameters": Setup(),
     "unet.transposed_convolution": Setup(_stamps),
-    "unet.Encoder": Setup(_encoder_inputs, prepare=_run_encoder),
+    "unet.Encoder": Setup(_encoder_inputs, prepare=built),
     "unet.decoder_step": Setup(_decoder_inputs),
     "unet.receptive_field": Setup(),
     "unet.at_any_size": Setup(_sizes),
-    "unet.soft_dice_loss": Setup(_loss_inputs, prepare=_run_loss),
+    "unet.soft_dice_loss": Setup(_loss_inputs, prepare=differentiated),
     "unet.volume_dice": Setup(_stacks, prepare=_run_scores),
 }

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, with_gradients
+from .trial import Trial, as_function, differentiated
 
 
 def _four_numbers(rng: torch.Generator) -> Inputs:
@@ -17,7 +17,7 @@ def _four_numbers(rng: torch.Generator) -> Inputs:
         anchor = 10 + 90 * torch.rand(n, 2, generator=rng)
         cases.append((t, corner, stride, anchor))
     t[0, :2] = torch.tensor([100.0, -100])  # whose exponential is infinite
-    t[1:3, 2:] = torch.tensor([[3.8, 2.5], [-4.5, -2.5]])  # up to 45 times an anchor
+    t[1:3, 2:] = torch.tensor([[4.4, 2.5], [-4.5, -2.5]])  # up to 81 times an anchor
     return cases
 
 
@@ -95,16 +95,6 @@ def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
         order = torch.randperm(n, generator=rng)
         cases.append((logits[order], answers[order], overlap[order]))
     return cases
-
-
-def _run_term(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The term, and its gradient for the logits."""
-    call = as_function(candidate, trial)
-
-    def run(logits: torch.Tensor, answers: torch.Tensor, overlap: torch.Tensor) -> Any:
-        return with_gradients(lambda z: call(z, answers, overlap), logits)
-
-    return run
 
 
 def _crowds(rng: torch.Generator) -> Inputs:
@@ -186,7 +176,7 @@ EXERCISES = {
     "yolo.box_iou": Setup(_pairs_of_boxes),
     "yolo.answering": Setup(_boxes_and_anchors),
     "yolo.scores": Setup(_raw_rows),
-    "yolo.objectness_term": Setup(_predictions_of_an_image, prepare=_run_term),
+    "yolo.objectness_term": Setup(_predictions_of_an_image, prepare=differentiated),
     "yolo.nms": Setup(_crowds),
     "yolo.average_precision": Setup(_rankings),
     "yolo.flip": Setup(_images_and_boxes, prepare=_run_flip),
