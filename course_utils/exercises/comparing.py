@@ -3,6 +3,7 @@
 import copy
 import math
 import numbers
+import re
 from typing import Any
 
 import numpy as np
@@ -23,127 +24,97 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
     Args:
         where: which part of the result is compared, for the message; empty for the whole.
     """
-    where = where or "the result"
+    whole, where = not where, where or "the result"
+    if mistake := _wrong_kind(got, expected):
+        end = {"returned-none": " Is a `return` missing?", "numpy-instead-of-tensor": _NUMPY}
+        text = f"{where} is {describe(got)}, expected {_kind_name(expected)}."
+        return mistake, text + end.get(mistake, "")
     if isinstance(expected, torch.Tensor):
         return _tensor_difference(got, expected, tolerance, where)
-    if isinstance(expected, dict) and isinstance(got, dict):
-        if set(got) != set(expected):
+    if isinstance(expected, dict | list | tuple):
+        keys: Any = expected if isinstance(expected, dict) else range(len(expected))
+        if isinstance(expected, dict) and set(got) != set(expected):
             return "wrong-keys", f"{where} has the keys {list(got)}, expected {list(expected)}."
-        return _first(got, expected, expected, tolerance, where)
-    if isinstance(expected, list | tuple) and isinstance(got, list | tuple):
         if len(got) != len(expected):
             return "wrong-length", f"{where} has {len(got)} items, expected {len(expected)}."
-        return _first(got, expected, range(len(expected)), tolerance, where)
-    if (kind := _wrong_kind(got, expected)) is not None:
-        end = " Is a `return` missing?" if kind == "returned-none" else ""
-        return kind, f"{where} is {describe(got)}, expected {_kind_name(expected)}.{end}"
+        for key in keys:
+            part = f"'{key}'" if isinstance(key, str) else f"item {key}"
+            part = part if whole else f"{part} of {where}"
+            if found := difference(got[key], expected[key], tolerance, part):
+                return found
+        return None
     if isinstance(expected, str):
         same = got.strip().lower() == expected.strip().lower()
-    elif isinstance(expected, bool | bytes | set | frozenset | type(None)):
+    elif not _is_number(expected) or isinstance(expected, int):  # a count is right or wrong
         same = bool(got == expected)
     else:
-        if math.isnan(got) and not math.isnan(expected):
-            return "nan", f"{where} is NaN, expected {expected:.6g}."
-        if isinstance(expected, int):  # a count is right or wrong
-            same = got == expected
-        else:
-            same = math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
-        same |= math.isnan(got) and math.isnan(expected)
+        both = math.isnan(got) and math.isnan(expected)
+        same = both or math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
     if same:
         return None
-    return "wrong-value", f"{where} is {describe(got)}, expected {describe(expected)}."
+    mistake = "nan" if _is_number(got) and math.isnan(got) else "wrong-value"
+    return mistake, f"{where} is {describe(got)}, expected {describe(expected)}."
 
 
-def _first(got: Any, expected: Any, keys: Any, tolerance: float, where: str) -> Difference | None:
-    for key in keys:
-        part = f"'{key}'" if isinstance(key, str) else f"item {key}"
-        if where != "the result":
-            part = f"{part} of {where}"
-        if found := difference(got[key], expected[key], tolerance, part):
-            return found
-    return None
+_NUMPY = " NumPy leaves the graph that gradients need, and the GPU: stay in torch."
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real | np.number) and not isinstance(value, bool)
 
 
+def _kind(value: Any) -> str:
+    """What a value is, whatever its values: "number", "list" (or tuple), "tensor", "numpy", ..."""
+    for kind, types in _KINDS.items():
+        if isinstance(value, types):
+            return kind
+    return type(value).__name__
+
+
+_KINDS: dict[str, Any] = {
+    "bool": bool | np.bool_,
+    "number": numbers.Real | np.number,
+    "tensor": torch.Tensor,
+    "numpy": np.ndarray,
+    "list": list | tuple,
+    "set": set | frozenset,
+    "dict": dict,
+    "str": str,
+}
+
+
 def _wrong_kind(got: Any, expected: Any) -> str | None:
     """The id of the mistake if `got` is no value of the kind of `expected`, else None."""
-    if expected is None:
-        return None if got is None else "wrong-type"
+    has, wanted = _kind(got), _kind(expected)
+    if wanted == "tensor" and isinstance(got, np.generic):
+        has = "numpy"
+    if wanted == "tensor" and isinstance(got, bool | complex):
+        has = "number"
+    if has == wanted:
+        return None
     if got is None:
         return "returned-none"
-    if isinstance(expected, bool):
-        fits = isinstance(got, bool | np.bool_)
-    elif _is_number(expected):
-        fits = _is_number(got)
-    else:
-        kinds = (set, frozenset) if isinstance(expected, set | frozenset) else type(expected)
-        fits = isinstance(got, kinds)
-    if fits:
-        return None
-    wanted = _kind_name(expected).split()[-1]
-    if isinstance(got, torch.Tensor):
-        return f"tensor-instead-of-{wanted}"
-    if isinstance(got, np.ndarray):
-        return f"numpy-instead-of-{wanted}"
-    return "wrong-type"
+    telling = ("numpy", "number", "list") if wanted == "tensor" else ("numpy", "tensor")
+    return f"{has}-instead-of-{wanted}" if has in telling else "wrong-type"
 
 
 def _kind_name(expected: Any) -> str:
-    if expected is None:
-        return "None"
-    if isinstance(expected, bool):
-        return "True or False, a Python bool"
-    if _is_number(expected):
-        return "a plain Python number"
-    article = "an" if type(expected).__name__[0] in "aeiou" else "a"
-    return f"{article} {type(expected).__name__}"
+    if isinstance(expected, torch.Tensor):
+        return f"a torch tensor {_of_shape(expected)}"
+    names = {"NoneType": "None", "bool": "True or False, a Python bool"}
+    names |= {"number": "a plain Python number"}
+    name = type(expected).__name__
+    return names.get(_kind(expected), f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
 
 
 def _tensor_difference(
-    got: Any, expected: torch.Tensor, tolerance: float, where: str
-) -> Difference | None:
-    wanted = f"a torch tensor {_of_shape(expected)}"
-    if got is None:
-        return "returned-none", f"{where} is None, expected {wanted}. Is a `return` missing?"
-    if isinstance(got, np.ndarray | np.generic):
-        return (
-            "numpy-instead-of-tensor",
-            f"{where} is a NumPy array, expected {wanted}. NumPy leaves the graph that gradients "
-            "need, and the GPU: stay in torch.",
-        )
-    if isinstance(got, bool | int | float | complex):
-        return (
-            "number-instead-of-tensor",
-            f"{where} is the plain Python number {describe(got)}, expected {wanted}.",
-        )
-    if isinstance(got, list | tuple):
-        return (
-            "list-instead-of-tensor",
-            f"{where} is a {type(got).__name__} with {len(got)} item{'s' * (len(got) != 1)}, "
-            f"expected {wanted}.",
-        )
-    if not isinstance(got, torch.Tensor):
-        return "wrong-type", f"{where} is {describe(got)}, expected {wanted}."
-    if got.shape != expected.shape:
-        return (
-            "wrong-shape",
-            f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
-            f"{'' if expected.dim() else ', a tensor without axes'}.",
-        )
-    if _dtype_kind(got) != _dtype_kind(expected):
-        return (
-            "wrong-dtype",
-            f"{where} has dtype {_dtype(got)}, expected {_dtype(expected)}.",
-        )
-    return _value_difference(got, expected, tolerance, where)
-
-
-def _value_difference(
     got: torch.Tensor, expected: torch.Tensor, tolerance: float, where: str
 ) -> Difference | None:
+    if got.shape != expected.shape:
+        text = f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
+        return "wrong-shape", text + ("." if expected.dim() else ", a tensor without axes.")
+    if _dtype_kind(got) != _dtype_kind(expected):
+        return "wrong-dtype", f"{where} has dtype {_dtype(got)}, expected {_dtype(expected)}."
     if expected.is_floating_point() or expected.is_complex():
         wide = torch.complex128 if expected.is_complex() else torch.float64
         got, expected = got.to(wide), expected.to(wide)
@@ -154,14 +125,10 @@ def _value_difference(
         return None
     at = tuple(int(i) for i in (~same).nonzero()[0])
     place = f"{where} at {list(at)}" if at else where
-    number, total = int((~same).sum()), same.numel()
-    share = f" ({number} of {total} values differ)" if total > 1 else ""
-    if bool(torch.isnan(got[at])):
-        return "nan", f"{place} is NaN, expected {_number(expected[at])}{share}."
-    return (
-        "wrong-value",
-        f"{place} is {_number(got[at])}, expected {_number(expected[at])}{share}.",
-    )
+    share = f" ({int((~same).sum())} of {same.numel()} values differ)" if same.numel() > 1 else ""
+    mistake = "nan" if bool(torch.isnan(got[at])) else "wrong-value"
+    shown = describe(got[at].item()), describe(expected[at].item())
+    return mistake, f"{place} is {shown[0]}, expected {shown[1]}{share}."
 
 
 def _of_shape(tensor: torch.Tensor) -> str:
@@ -180,50 +147,40 @@ def _dtype_kind(tensor: torch.Tensor) -> str:
     return "bool" if tensor.dtype == torch.bool else "integer"
 
 
-def _number(value: torch.Tensor) -> str:
-    plain = value.item()
-    return f"{plain:.6g}" if isinstance(plain, float) else str(plain)
-
-
 def describe(value: Any, longest: int = 160) -> str:
     """A value in a few words: small tensors in full, large ones by shape and dtype."""
     try:
-        if isinstance(value, torch.Tensor):
-            values = _range(value) if value.numel() > 12 else _short(f" {value.tolist()}")
-            values = f": {_number(value)}" if value.dim() == 0 else values
-            article = "an" if _dtype(value).startswith("int") else "a"
-            text = f"{article} {_dtype(value)} tensor {_of_shape(value)}{values}"
-        elif isinstance(value, np.ndarray):
-            text = f"a {value.dtype} NumPy array of shape {value.shape}"
-        elif isinstance(value, float):
-            text = f"{value:.6g}"
-        elif isinstance(value, torch.nn.Module):
-            text = f"a module of class {type(value).__name__}"
-        elif value is None or isinstance(value, bool | int | str | list | tuple | dict | set):
-            text = repr(value)
-        elif _is_number(value):
-            text = f"{float(value):.6g}"
-        else:
-            text = f"an object of type {type(value).__name__}"
+        text = _described(value)
     except Exception:  # the repr of a learner's object may do anything
         text = f"an object of type {type(value).__name__}"
     return text if len(text) <= longest else text[: longest - 4] + " ..."
 
 
-def _range(value: torch.Tensor) -> str:
-    """The least and the greatest value: large ones overflow, and their shape does not show it."""
-    if value.dtype == torch.bool or value.is_complex():
-        return ""
-    return f", {_number(value.min())} to {_number(value.max())}"
-
-
-def _short(values: str) -> str:
-    """Values of a tensor without the digits that float32 does not have."""
-    if "." not in values:
-        return values
-    parts = values.replace("[", "[ ").replace("]", " ]").replace(",", " ,").split()
-    text = " ".join(f"{float(p):.5g}" if "." in p else p for p in parts)
-    return " " + text.replace("[ ", "[").replace(" ]", "]").replace(" ,", ",")
+def _described(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        article = "an" if _dtype(value).startswith("int") else "a"
+        text = f"{article} {_dtype(value)} tensor {_of_shape(value)}"
+        if value.numel() <= 12:
+            # without the digits that float32 does not have
+            values = re.sub(
+                r"\d+\.\d+(e-?\d+)?", lambda x: f"{float(x[0]):.6g}", f"{value.tolist()}"
+            )
+            return f"{text} {values}" if value.dim() else f"{text}: {values}"
+        if value.dtype == torch.bool or value.is_complex():
+            return text
+        # Large values overflow, and the shape does not show it.
+        return f"{text}, {describe(value.min().item())} to {describe(value.max().item())}"
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} NumPy array of shape {value.shape}"
+    if isinstance(value, torch.nn.Module):
+        return f"a module of class {type(value).__name__}"
+    if isinstance(value, list | tuple) and any(isinstance(x, torch.Tensor) for x in value):
+        return f"a {type(value).__name__} with {len(value)} item{'s' * (len(value) != 1)}"
+    if isinstance(value, bool | int | str | list | tuple | dict | set | None):
+        return repr(value)
+    return (
+        f"{float(value):.6g}" if _is_number(value) else f"an object of type {type(value).__name__}"
+    )
 
 
 def change(before: Any, after: Any) -> str | None:
@@ -231,24 +188,9 @@ def change(before: Any, after: Any) -> str | None:
     if isinstance(before, torch.nn.Module):
         if [m.training for m in before.modules()] != [m.training for m in after.modules()]:
             return "train/eval mode"
-        if not _equal(dict(before.state_dict()), dict(after.state_dict())):
-            return "weights or running statistics"
-        return None
-    return None if _equal(before, after) else "values"
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, torch.Tensor | np.ndarray):
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return False
-        return bool(((a == b) | ((a != a) & (b != b))).all())
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(_equal(a[k], b[k]) for k in a)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(_equal(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, int | float | str | set | None):
-        return a == b or (a != a and b != b)
-    return True  # objects without values of their own: functions, generators
+        states = dict(after.state_dict()), dict(before.state_dict())
+        return "weights or running statistics" if difference(*states, 0) else None
+    return "values" if difference(after, before, 0) else None
 
 
 def snapshot(value: Any) -> Any:

@@ -285,12 +285,12 @@ def _kind(value: Any) -> tuple[type, int]:
 
 def _argument_names(exercise: "Exercise") -> list[str]:
     """The names of the arguments with which a prepared answer is called."""
-    reference = exercise.reference
+    reference: Any = exercise.reference
     called = exercise.prepare(reference, Trial())
     called = called.forward if isinstance(called, nn.Module) else called
     if not _takes_any(called):
         return _needed(called)
-    if isinstance(reference, type):  # made with some arguments, called with the others
+    if isinstance(exercise.reference, type):  # made with some arguments, called with the others
         return [*_needed(reference), "training", *_needed(reference.forward)[1:]]
     return _needed(reference)
 

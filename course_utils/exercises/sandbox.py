@@ -2,16 +2,18 @@
 
 An endless Python loop is stopped, printed lines are kept to a handful, and seeds, threads, device,
 gradient mode and default dtype are afterwards what they were before. A single blocking call into
-native code cannot be stopped, nor a loop that catches everything with a bare `except:`.
+native code cannot be stopped, nor a loop with one bare `except:` inside another.
 """
 
 import contextlib
 import ctypes
 import io
 import random
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,25 @@ import torch
 
 
 class OutOfTime(BaseException):
-    """The time is up. Not an `Exception`, so `except Exception` in a loop does not catch it."""
+    """The time is up. Not an `Exception`, so `except Exception` in a loop does not catch it.
+
+    A bare `except:` does. So the next line, which is that of the `except`, raises it again, and now
+    it leaves the loop. Lines are traced from here on only: tracing is slow.
+    """
+
+    def __init__(self) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename != __file__:
+            frame.f_trace = _again
+            frame = frame.f_back
+        sys.settrace(_again)
+
+
+def _again(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
+    """A trace function. Python calls it no more once it has raised."""
+    if event == "line" and frame.f_code.co_filename != __file__:
+        raise OutOfTime
+    return _again
 
 
 def limited(work: Callable[[], None], seconds: float) -> None:
@@ -30,7 +50,7 @@ def limited(work: Callable[[], None], seconds: float) -> None:
     """
     learner = ctypes.c_ulong(threading.get_ident())
     raise_in_thread = ctypes.pythonapi.PyThreadState_SetAsyncExc
-    done = threading.Event()
+    done, tracing = threading.Event(), sys.gettrace()
 
     def watch() -> None:
         wait = seconds
@@ -46,6 +66,7 @@ def limited(work: Callable[[], None], seconds: float) -> None:
         stopped = False
         while not stopped:  # an OutOfTime that was under way can still arrive here
             try:
+                sys.settrace(tracing)
                 done.set()
                 watcher.join()
                 raise_in_thread(learner, None)
