@@ -1,9 +1,10 @@
 """The exercises of all chapters: solutions pass, slips name themselves, wrong answers are refused.
 
 Wrong answers that no slip lists stand in `tests/refused/`, as code in the form of a slip, a line or
-a block each.
+a block each. Right ones are the RIGHT of a chapter's test file.
 """
 
+import importlib
 import inspect
 import re
 from pathlib import Path
@@ -19,6 +20,14 @@ from course_utils.exercises.trial import attempt
 NAMES = list(exercises().index)
 REFUSED = Path(__file__).parent / "refused"
 LONGEST = {"question": 110, "sentence": 45, "hint": 60}  # words
+
+
+def right(name):
+    """Right answers to an exercise, written differently."""
+    chapter, topic = name.split(".")
+    found = importlib.import_module(f"test_exercises_{chapter}").RIGHT
+    assert {key.split(".")[-1] for key in found} <= {n.split(".")[1] for n in NAMES}
+    return {key.split(".")[-1]: answers for key, answers in found.items()}.get(topic, ())
 
 
 def refused(name):
@@ -41,6 +50,13 @@ def test_the_solution_passes_and_every_slip_names_itself(name):
         assert not result.passed, f"{slip} passes: a right answer, or inputs that do not show it"
         assert result.mistake == slip, f"{slip} cannot be told from {result.mistake}"
         assert sentence in result.message
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_right_answers_written_differently_pass(name):
+    for answer in right(name):
+        result = exercise(name).check(answer)
+        assert result.passed, (answer, result.message)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -151,12 +151,6 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize(("name", "answer"), [(n, a) for n in RIGHT for a in RIGHT[n]])
-def test_right_answers_written_differently_pass(name, answer):
-    result = exercise(f"spatial.{name}").check(answer)
-    assert result.passed, result.message
-
-
 # Inputs, and what the solutions rest on ----------------------------------------------------------
 
 
@@ -193,17 +187,6 @@ def test_values_are_what_running_it_gives():
     weighted = x * torch.tensor([0.5, 1]).view(1, 2, 1, 1)
     found = [p(v, 1)[0, 2, 2].item() for v in (weighted, x) for p in (torch.mean, torch.amax)]
     assert list(exercise("spatial.seen_in_both_orders").reference()) == found
-
-
-def test_one_shared_perceptron_and_the_sum_before_the_sigmoid():
-    cbam = CBAM(6, 2)
-    assert sum(p.numel() for p in cbam.channel.parameters()) == 2 * 6 * 3 + 3 + 6
-    x = torch.randn(2, 6, 5, 4)
-    judged = cbam.channel.mlp(x.mean((2, 3))) + cbam.channel.mlp(x.amax((2, 3)))
-    torch.testing.assert_close(cbam.channel.weights(x)[:, :, 0, 0], judged.sigmoid())
-    torch.testing.assert_close(cbam(x), cbam.spatial(cbam.channel(x)))
-    torch.testing.assert_close(cbam(x), x * cbam.weights(x))
-    assert not torch.allclose(cbam(x), cbam.channel(cbam.spatial(x)))
 
 
 # Facts that the chapter states --------------------------------------------------------------------

@@ -4,7 +4,6 @@ import math
 from itertools import pairwise
 
 import numpy as np
-import pytest
 import torch
 from einops import reduce
 from monai.losses import DiceLoss  # here: the import may take longer than an answer may
@@ -155,14 +154,6 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize(
-    ("topic", "answer"), [(topic, answer) for topic, answers in RIGHT.items() for answer in answers]
-)
-def test_right_answers_written_differently_pass(topic, answer):
-    result = exercise(f"unet.{topic}").check(answer)
-    assert result.passed, result.message
-
-
 def test_the_encoder_to_be_fixed_has_the_bug_that_is_named():
     ex, cell = exercise("unet.Encoder"), {"nn": nn}
     exec(ex.text.start, cell)
@@ -223,14 +214,6 @@ def test_the_loss_of_the_course_pools_over_the_batch():
     both, areas = ((p * t).sum((0, 2, 3))[1:], (p + t).sum((0, 2, 3))[1:])
     expected = 1 - ((2 * both + 1e-5) / (areas + 1e-5)).mean() + F.cross_entropy(logits, labels)
     torch.testing.assert_close(losses.dice_and_cross_entropy(labels)(logits, labels), expected)
-
-
-def test_empty_masks_as_the_chapter_says():
-    mask = torch.zeros(2, 6, 6)
-    mask[0, 2:4, 2:4] = 1
-    nothing = torch.zeros_like(mask)
-    assert metrics.dice(nothing, mask).tolist() == [0, 1]
-    assert metrics.hd95(nothing, mask).isnan().all()
 
 
 def test_published_figures_of_one_data_set_have_no_empty_columns():
