@@ -1,6 +1,5 @@
 """The machinery of the exercises: whatever an answer does, `check` survives and says why."""
 
-import functools
 import json
 import math
 import random
@@ -10,6 +9,7 @@ import time
 import warnings
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -22,7 +22,7 @@ from course_utils.exercises import engine, exercise, exercises, progress, soluti
 from course_utils.exercises.comparing import describe
 from course_utils.exercises.engine import Exercise, Setup
 from course_utils.exercises.texts import Text
-from course_utils.exercises.trial import Trial
+from course_utils.exercises.trial import Trial, built, differentiated
 
 
 @pytest.fixture
@@ -76,41 +76,6 @@ class SqueezeExcite(nn.Module):
         return x * weights[:, :, None, None]
 
 
-class SoftmaxExcite(SqueezeExcite):
-    def forward(self, x):
-        weights = self.up(self.down(x.mean((2, 3))).relu()).softmax(1)
-        return x * weights[:, :, None, None]
-
-
-class TwoPerceptrons(SqueezeExcite):
-    """A second perceptron, of the same shapes as the first one, where one is to be shared."""
-
-    def __init__(self, channels, reduction):
-        super().__init__(channels, reduction)
-        self.other = nn.Sequential(
-            nn.Linear(channels, channels // reduction),
-            nn.ReLU(),
-            nn.Linear(channels // reduction, channels),
-        )
-
-    def forward(self, x):
-        return x * self.other(x.mean((2, 3))).sigmoid()[:, :, None, None]
-
-
-class ConvolutionalExcite(nn.Module):
-    """Right, and written otherwise: 1x1 convolutions, other names, other order."""
-
-    def __init__(self, channels, reduction=16):
-        super().__init__()
-        excite = nn.Conv2d(channels // reduction, channels, 1)
-        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1))
-        self.squeeze = nn.Conv2d(channels, channels // reduction, 1)
-        self.gate.append(self.squeeze).append(nn.ReLU()).append(excite).append(nn.Sigmoid())
-
-    def forward(self, x):
-        return torch.einsum("nchw,ncij->nchw", x, self.gate(x))
-
-
 def _module_inputs(rng):
     return [
         (8, 2, True, torch.randn(1, 8, 3, 3, generator=rng)),
@@ -118,21 +83,7 @@ def _module_inputs(rng):
     ]
 
 
-def _run_module(candidate, trial):
-    def run(channels, reduction, train, x):
-        module = trial.module(candidate, channels, reduction, train=train)
-        output = module(x.requires_grad_())
-        gradient = torch.autograd.grad(output.sum(), x)[0] if output.requires_grad else None
-        return {"output": output, "gradient": gradient}
-
-    return run
-
-
-EXCITED = {
-    "softmax-for-sigmoid": (SoftmaxExcite, "The weights sum to one."),
-    "two-perceptrons": (TwoPerceptrons, "Two perceptrons where one is to be shared."),
-}
-EXCITE = Toy(SqueezeExcite, _module_inputs, EXCITED, prepare=_run_module)
+EXCITE = Toy(SqueezeExcite, _module_inputs, prepare=built)
 
 
 class Gate(nn.Module):
@@ -151,16 +102,9 @@ class Gate(nn.Module):
 def _gate_inputs(rng):
     sizes = ((1, 3, 5, 4, 3, 2), (4, 6, 4, 2, 2, 5), (2, 5, 5, 3, 4, 4))  # once as many in both
     return [
-        (x, g, f, torch.randn(n, x, h, w, generator=rng), torch.randn(n, g, h, w, generator=rng))
+        (x, g, f, True, *(torch.randn(n, c, h, w, generator=rng) for c in (x, g)))
         for n, x, g, f, h, w in sizes
     ]
-
-
-def _run_gate(candidate, trial):
-    def run(x_channels, g_channels, hidden, x, g):
-        return trial.module(candidate, x_channels, g_channels, hidden)(x, g)
-
-    return run
 
 
 class GateAddsToInput(Gate):
@@ -169,7 +113,7 @@ class GateAddsToInput(Gate):
 
 
 GATED = {"adds-to-input": (GateAddsToInput, "A gate multiplies.")}
-GATE = Toy(Gate, _gate_inputs, GATED, prepare=_run_gate)
+GATE = Toy(Gate, _gate_inputs, GATED, prepare=built)
 
 
 def answer():
@@ -200,7 +144,7 @@ def test_references_pass_and_known_mistakes_are_named():
 
 
 def test_modules_written_otherwise_pass():
-    for right in (ConvolutionalExcite, SqueezeExcite(8, 2), lambda c, r: SqueezeExcite(c, r)):
+    for right in (SqueezeExcite(8, 2), lambda c, r: SqueezeExcite(c, r)):
         assert EXCITE.check(right).passed
 
 
@@ -236,12 +180,7 @@ class GateOfParameters(nn.Module):
 
 
 def test_modules_may_be_built_in_another_way_and_order():
-    for right in (
-        GateOtherwise,
-        GateOtherwise(2, 2),
-        GateOfParameters,
-        lambda a, b, c: Gate(a, b, c),
-    ):
+    for right in (GateOtherwise, GateOtherwise(2, 2), GateOfParameters, partial(Gate)):
         result = GATE.check(right)
         assert result.passed, result.message
 
@@ -330,8 +269,8 @@ def test_what_the_reference_takes_if_it_likes_is_not_asked_for():
         def __init__(self, channels, reduction, norm=None):
             super().__init__(channels, reduction)
 
-    toy = Toy(Reference, _module_inputs, prepare=_run_module)
-    assert toy.check(SqueezeExcite).passed and toy.check(ConvolutionalExcite).passed
+    toy = Toy(Reference, _module_inputs, prepare=built)
+    assert toy.check(SqueezeExcite).passed
 
 
 def test_modules_get_weights_by_shape():
@@ -420,26 +359,10 @@ def test_answers_right_for_some_inputs_only(holds, said):
     assert said in message and "sizes do not fit" in message
 
 
-def _with_gradient(candidate, trial):
-    """The loss and its gradient, as one tuple; a mark where there is none."""
-
-    def run(x):
-        with torch.enable_grad():
-            leaf = x.clone().requires_grad_()
-            loss = candidate(leaf)
-            if not isinstance(loss, torch.Tensor):
-                return loss
-            if not loss.requires_grad:
-                return loss.detach(), "no gradient"
-            return loss.detach(), torch.autograd.grad(loss.sum(), leaf)[0]
-
-    return run
-
-
 LOSS = Toy(
     lambda x: x.square().mean(),
     lambda rng: [(torch.randn(n, 3, 4, generator=rng),) for n in (1, 2, 3)],
-    prepare=_with_gradient,
+    prepare=differentiated,
 )
 
 
@@ -449,11 +372,7 @@ LOSS = Toy(
         (lambda x: x.square().mean().item(), "number-instead-of-tensor", "torch tensor without"),
         (lambda x: x.square().sum(), "wrong-value", "The result is"),
         (lambda x: x.square(), "wrong-shape", "The result has shape (1, 3, 4), expected ()"),
-        (
-            lambda x: [x.square().mean()],
-            "list-instead-of-tensor",
-            "The result is a list with 1 item",
-        ),
+        (lambda x: [x.square().mean()], "list-instead-of-tensor", "is a list with 1 item"),
         (lambda x: x.detach().square().mean(), "right-values-only", "are right, but no gradient"),
         (lambda x: (x * x.detach()).mean(), "right-values-only", "such as their gradient"),
         (lambda x: print(end=""), "returned-none", "The result is None, expected a torch tensor"),
@@ -772,11 +691,7 @@ def test_weights_stored_the_other_way_round_are_explained():
         def forward(self, x):
             return x @ self.weight + self.bias
 
-    toy = Toy(
-        nn.Linear,
-        lambda rng: [(2, 3, torch.rand(4, 2, generator=rng))],
-        prepare=lambda candidate, trial: lambda a, b, x: trial.module(candidate, a, b)(x),
-    )
+    toy = Toy(nn.Linear, lambda rng: [(2, 3, True, torch.rand(4, 2))], prepare=built)
     result = toy.check(Turned)
     assert result.mistake == "weights-turned" and "(out, in)" in result.message
 
@@ -884,7 +799,7 @@ def _odd_objects():
     objects = [object(), Evil(), Liar(), Pretender(), MagicMock(), torch, ValueError("x"), iter([])]
     classes = [object, int, type, dict, Evil, nn.Module, nn.Linear, nn.Identity, MODULE_STUBS[0]]
     modules = [nn.Module(), nn.Linear(1, 1), nn.Sequential(), nn.LazyLinear(3)]
-    calls = [print, len, sum, functools.partial(int, "3"), torch.cat, (x for x in range(3)).send]
+    calls = [print, len, sum, partial(int, "3"), torch.cat, (x for x in range(3)).send]
     calls += [lambda: 1, lambda *a: a, lambda *a: a[0], lambda *a, **k: Evil(), lambda a, b=1: a]
     odd = [NotImplemented, *tensors, *arrays, *numbers, *texts, *containers]
     return [*odd, *objects, *classes, *modules, *calls]
@@ -894,11 +809,7 @@ def _odd_objects():
 def test_no_object_makes_check_raise(capsys):
     generator = random.Random(0)
     odd = _odd_objects()
-    shipped = [
-        exercise("images.dice"),
-        exercise("start.accuracy"),
-        exercise("images.iou_from_dice"),
-    ]
+    shipped = [exercise(name) for name in ("images.dice", "start.accuracy", "images.iou_from_dice")]
     for i, thing in enumerate(odd):
         toys = [SCALE, EXCITE, GATE, VALUE, WORD, generator.choice(shipped)]
         for toy in toys:

@@ -127,13 +127,9 @@ RIGHT = {
             net=lambda c, r: nn.ModuleDict({"z": nn.Linear(c, units(c, r))}),
         ),
     ],
-    "channel.se_parameters": [
-        [2304, 108],
-        (2 * 96**2 / 8, 12 + 96),
-        torch.tensor([2304, 108]),
-    ],
+    "channel.se_parameters": [[2304, 108], (2 * 96**2 / 8, 12 + 96), torch.tensor([2304, 108])],
     "channel.gated_block": [
-        lambda x, branch, gate, shortcut: (shortcut(x) + gate(branch(x))).clamp(min=0),
+        lambda x, branch, gate, shortcut: (shortcut(x) + gate(branch(x))).clamp(min=0)
     ],
     "channel.MeanMaxGate": [
         module(

@@ -169,12 +169,7 @@ RIGHT = {
         softmax_by_logsumexp,
         softmax_by_loop,
     ],
-    "multi_head": [
-        heads_by_chunks,
-        heads_by_einops,
-        heads_by_multihead_attention,
-        heads_by_einsum,
-    ],
+    "multi_head": [heads_by_chunks, heads_by_einops, heads_by_multihead_attention, heads_by_einsum],
     "with_places": [places_by_loop, places_by_einops],
     "pixel_attention": [pixels_by_loop, pixels_by_permute],
     "weights_megabytes": [314.7, 315, 8 * 3136**2 * 4 / 1e6, torch.tensor(314.703872)],

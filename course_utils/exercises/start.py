@@ -25,10 +25,7 @@ def _small_network() -> nn.Sequential:
 
 def _batches(rng: torch.Generator) -> Inputs:
     return [
-        (
-            torch.randn(n, 1, height, width, generator=rng),
-            _some_labels(n, rng).float()[:, None],
-        )
+        (torch.randn(n, 1, height, width, generator=rng), _some_labels(n, rng).float()[:, None])
         for n, height, width in ((1, 3, 4), (5, 4, 7), (8, 5, 5), (3, 9, 2))
     ]
 

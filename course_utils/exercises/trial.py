@@ -111,27 +111,19 @@ def as_function(candidate: Any, trial: Trial) -> Callable[..., Any]:
 
 def as_value(candidate: Any, trial: Trial) -> Callable[[], Any]:
     """`prepare` of an exercise that asks for a value: a tensor or NumPy number is one as well."""
+    return lambda: _plain(candidate() if callable(candidate) else candidate)
 
-    def value() -> Any:
-        answer = candidate() if callable(candidate) else candidate
-        size = answer.numel() if isinstance(answer, torch.Tensor) else getattr(answer, "size", 0)
-        if isinstance(answer, torch.Tensor | np.ndarray | np.generic) and size < 1000:
-            answer = answer.item() if size == 1 else answer.tolist()
-        if isinstance(answer, list | tuple):
-            items = [_plain(item) for item in answer]
-            answer = tuple(items) if isinstance(answer, tuple) else items
-        if isinstance(answer, list | tuple) and any(isinstance(x, list | tuple) for x in answer):
-            # Pairs within a pair are as good as four numbers in a row.
-            answer = [y for x in answer for y in (x if isinstance(x, list | tuple) else [x])]
+
+def _plain(answer: Any) -> Any:
+    """Without tensors and arrays; pairs within a pair are as good as four numbers in a row."""
+    size = answer.numel() if isinstance(answer, torch.Tensor) else getattr(answer, "size", 0)
+    if isinstance(answer, torch.Tensor | np.ndarray | np.generic) and size < 1000:
+        answer = answer.item() if size == 1 else answer.tolist()
+    if not isinstance(answer, list | tuple):
         return answer
-
-    return value
-
-
-def _plain(item: Any) -> Any:
-    """The number in a tensor or NumPy number; anything else as it is."""
-    single = isinstance(item, np.generic) or (isinstance(item, torch.Tensor) and item.numel() == 1)
-    return item.item() if single else item
+    parts = [x if isinstance(x, list | tuple) else [x] for x in map(_plain, answer)]
+    flat = itertools.chain.from_iterable(parts)
+    return tuple(flat) if isinstance(answer, tuple) else list(flat)
 
 
 def built(candidate: Any, trial: Trial) -> Callable[..., Any]:
