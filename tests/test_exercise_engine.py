@@ -162,25 +162,8 @@ class GateOtherwise(nn.Module):
         return skip * self.last(self.skip(last[0]) + self.signal["map"](last[1])).movedim(-1, 1)
 
 
-class GateOfParameters(nn.Module):
-    """Right: matrices and vectors of the learner's own."""
-
-    def __init__(self, x_channels, g_channels, hidden):
-        super().__init__()
-        self.offset = nn.Parameter(torch.zeros(1, hidden, 1, 1))
-        self.out = nn.Parameter(torch.zeros(hidden))
-        self.c = nn.Parameter(torch.zeros(()))
-        self.g = nn.Parameter(torch.zeros(hidden, g_channels))
-        self.x = nn.Parameter(torch.zeros(hidden, x_channels))
-
-    def forward(self, x, g):
-        sums = [torch.einsum("fc,nchw->nfhw", m, t) for m, t in ((self.x, x), (self.g, g))]
-        hidden = (sum(sums) + self.offset).relu()
-        return x * (torch.einsum("f,nfhw->nhw", self.out, hidden) + self.c).sigmoid()[:, None]
-
-
 def test_modules_may_be_built_in_another_way_and_order():
-    for right in (GateOtherwise, GateOtherwise(2, 2), GateOfParameters, partial(Gate)):
+    for right in (GateOtherwise, GateOtherwise(2, 2), partial(Gate)):
         result = GATE.check(right)
         assert result.passed, result.message
 
@@ -679,21 +662,6 @@ def test_device_and_inference_mode_are_pinned_and_restored():
         assert torch.get_default_device().type == "meta"
     finally:
         torch.set_default_device(None)
-
-
-def test_weights_stored_the_other_way_round_are_explained():
-    class Turned(nn.Module):
-        def __init__(self, in_features, out_features):
-            super().__init__()
-            self.weight = nn.Parameter(torch.zeros(in_features, out_features))
-            self.bias = nn.Parameter(torch.zeros(out_features))
-
-        def forward(self, x):
-            return x @ self.weight + self.bias
-
-    toy = Toy(nn.Linear, lambda rng: [(2, 3, True, torch.rand(4, 2))], prepare=built)
-    result = toy.check(Turned)
-    assert result.mistake == "weights-turned" and "(out, in)" in result.message
 
 
 def test_state_is_restored_even_on_failure():

@@ -61,25 +61,6 @@ class GridOfSequentials(nn.Module):
         return self.w_out(alpha.expand_as(x) * x)
 
 
-class GridOfLinears(nn.Module):
-    """1x1 convolutions as linear layers over the channels, the 2x2 one of squares cut out."""
-
-    def __init__(self, channels, gate_channels, hidden):
-        super().__init__()
-        self.w_x = nn.Conv2d(channels, hidden, 2, 2, bias=False)
-        self.w_g, self.psi = nn.Linear(gate_channels, hidden), nn.Linear(hidden, 1)
-        self.out = nn.Linear(channels, channels)
-
-    def forward(self, x, g):
-        skip = self.w_x(x[:, :, : x.shape[2] // 2 * 2, : x.shape[3] // 2 * 2])
-        asked = F.interpolate(
-            self.w_g(g.movedim(1, 3)).movedim(3, 1), skip.shape[2:], mode="bilinear"
-        )
-        small = self.psi((skip + asked).relu().movedim(1, 3)).movedim(3, 1).sigmoid()
-        alpha = F.interpolate(small, x.shape[2:], mode="bilinear")
-        return self.out((x * alpha).movedim(1, 3)).movedim(3, 1)
-
-
 class GridListedTwice(GridOfSequentials):
     def __init__(self, channels, gate_channels, hidden):
         super().__init__(channels, gate_channels, hidden)
@@ -153,7 +134,6 @@ RIGHT = {
         GridOfSequentials(4, 8, 2),  # a module of a learner's class is built again for each size
         GridListedTwice,
         GridWithBiasAtTheSkip,
-        GridOfLinears,
         partial(AttentionGate, authors=True),
     ],
     "gates.gated_step": [step_by_weights, step_by_filling, StepModule],

@@ -114,13 +114,6 @@ def error_by_edges(probabilities, labels, bins):
     return total
 
 
-def error_by_bucketize(probabilities, labels, bins):
-    edges = torch.linspace(0, 1, bins + 1)[1:-1]
-    place = torch.bucketize(probabilities.float(), edges, right=True)
-    gap = [(probabilities - labels)[place == k].sum().abs().item() for k in range(bins)]
-    return sum(gap) / len(labels)
-
-
 def temperature_by_softplus(logits, labels, candidates):
     signed = torch.where(labels == 1, logits, -logits)
     costs = F.softplus(-signed[:, None] / candidates).mean(0)
@@ -138,7 +131,7 @@ RIGHT = {
     "senet.threshold_for_sensitivity": [threshold_by_rank, threshold_by_roc, threshold_by_while],
     "senet.honest_accuracy": [honest_by_loop, honest_by_matrix],
     "senet.calibration_error": [
-        error_by_numpy, error_by_edges, error_by_bucketize, metrics.calibration_error,
+        error_by_numpy, error_by_edges, metrics.calibration_error,
     ],
     "senet.after_shift": [0.18, 2 / 11, 0.182, torch.tensor(0.1818), np.float64(0.18)],
     "senet.best_temperature": [temperature_by_softplus, temperature_by_hand],

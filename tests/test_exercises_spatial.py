@@ -58,14 +58,6 @@ class PaddedByHand(nn.Module):
         return 1 / (1 + torch.exp(-F.conv2d(padded, self.kernel, self.bias)))
 
 
-class Unfolded(PaddedByHand):
-    def forward(self, x):
-        size = 2 * self.reach + 1
-        patches = F.unfold(pooled_einops(x), size, padding=self.reach)  # (N, 2 k k, H W)
-        logits = torch.einsum("k,nkp->np", self.kernel.flatten(), patches) + self.bias
-        return logits.sigmoid().unflatten(1, x.shape[2:])[:, None]
-
-
 def gate_of(weights):
     class Gate(weights):
         def forward(self, x):
@@ -137,7 +129,7 @@ def intervene_through_a_method_put_back(gate, x, change):
 
 
 FOUR = (2.5, 4.0, 4.5, 8.0)
-GATES = (SameGate, PaddedByHand, Unfolded)
+GATES = (SameGate, PaddedByHand)
 RIGHT = {
     "pool_channels": (pooled_einops, pooled_einsum, pooled_in_parts, PoolModule, PoolModule()),
     "CopiedGate": (*GATES, SameGate(3)),

@@ -20,12 +20,6 @@ def gate_by_convolution(x, weight, bias):
     return x * F.conv2d(x, weight[None, :, None, None], bias[None]).sigmoid()
 
 
-def gate_with_a_module(x, weight, bias):
-    layer = nn.Conv2d(len(weight), 1, 1)
-    layer.load_state_dict({"weight": weight[None, :, None, None], "bias": bias[None]})
-    return layer(x).sigmoid() * x
-
-
 def gate_channels_last(x, weight, bias):
     last = x.movedim(1, -1)
     weights = 1 / (1 + torch.exp(-(last @ weight + bias)))
@@ -41,12 +35,6 @@ class GateModule(nn.Module):
 def attention_by_einsum(query, key, value):
     scores = torch.einsum("...ld,...sd->...ls", query, key) / math.sqrt(key.shape[-1])
     return torch.einsum("...ls,...se->...le", scores.softmax(-1), value)
-
-
-def attention_scaled_first(query, key, value):
-    query = query * query.size(-1) ** -0.5
-    weights = torch.softmax(torch.matmul(query, key.transpose(-2, -1)), dim=-1)
-    return torch.matmul(weights, value)
 
 
 def attention_by_loop(query, key, value):
@@ -95,12 +83,6 @@ def heads_by_multihead_attention(query, key, value, heads):
     return layer(query, key, value, need_weights=False)[0]
 
 
-def heads_by_einsum(query, key, value, heads):
-    query, key, value = (x.unflatten(-1, (heads, -1)) for x in (query, key, value))
-    weights = torch.einsum("nlhd,nshd->nhls", query, key) / math.sqrt(query.shape[-1])
-    return torch.einsum("nhls,nshd->nlhd", weights.softmax(-1), value).flatten(2)
-
-
 def places_by_loop(x):
     n, c, height, width = x.shape
     tokens = torch.zeros(n, height * width, c + 2)
@@ -110,16 +92,6 @@ def places_by_loop(x):
         token[c] = 2 * row / (height - 1) - 1 if height > 1 else 0
         token[c + 1] = 2 * column / (width - 1) - 1 if width > 1 else 0
     return tokens
-
-
-def places_by_einops(x):
-    def scaled(length):
-        return (torch.arange(length) - (length - 1) / 2) / max((length - 1) / 2, 0.5)
-
-    n, _, h, w = x.shape
-    rows = einops.repeat(scaled(h), "h -> n (h w) 1", n=n, w=w)
-    columns = einops.repeat(scaled(w), "w -> n (h w) 1", n=n, h=h)
-    return torch.cat([einops.rearrange(x, "n c h w -> n (h w) c"), rows, columns], -1)
 
 
 def pixels_by_loop(x):
@@ -155,10 +127,9 @@ def state_by_numpy(weights):
 
 
 RIGHT = {
-    "gate": [gate_by_convolution, gate_with_a_module, gate_channels_last, GateModule],
+    "gate": [gate_by_convolution, gate_channels_last, GateModule],
     "dot_product_attention": [
         attention_by_einsum,
-        attention_scaled_first,
         attention_by_loop,
         AttentionModule,
         AttentionModule(),
@@ -169,8 +140,8 @@ RIGHT = {
         softmax_by_logsumexp,
         softmax_by_loop,
     ],
-    "multi_head": [heads_by_chunks, heads_by_einops, heads_by_multihead_attention, heads_by_einsum],
-    "with_places": [places_by_loop, places_by_einops],
+    "multi_head": [heads_by_chunks, heads_by_einops, heads_by_multihead_attention],
+    "with_places": [places_by_loop],
     "pixel_attention": [pixels_by_loop, pixels_by_permute],
     "weights_megabytes": [314.7, 315, 8 * 3136**2 * 4 / 1e6, torch.tensor(314.703872)],
     "gradient_ratio": [5507, 5506.6, 5500, Fraction(11013, 2), np.float32(5506.5)],

@@ -26,15 +26,6 @@ def stamps_by_torch(x, kernel, stride):
     return F.conv_transpose2d(x[None, None], kernel[None, None], stride=stride)[0, 0]
 
 
-def stamps_by_convolution(x, kernel, stride):
-    """Zeros between the pixels, then a convolution with the flipped kernel."""
-    (h, w), (a, b) = x.shape, kernel.shape
-    spread = torch.zeros((h - 1) * stride + 1, (w - 1) * stride + 1)
-    spread[::stride, ::stride] = x
-    padded = F.pad(spread, (b - 1, b - 1, a - 1, a - 1))
-    return F.conv2d(padded[None, None], kernel.flip(0, 1)[None, None])[0, 0]
-
-
 class EncoderOfBlocks(nn.Module):
     def __init__(self, channels, width):
         super().__init__()
@@ -144,7 +135,7 @@ def volumes_by_the_course(prediction, truth, depths):
 
 RIGHT = {
     "block_parameters": [[3456.0, 64], torch.tensor([3456, 64]), np.array([3456, 64])],
-    "transposed_convolution": [stamps_by_torch, stamps_by_convolution],
+    "transposed_convolution": [stamps_by_torch],
     "Encoder": [EncoderOfBlocks, EncoderWalkingASequential, encoder_factory],
     "decoder_step": [decoder_by_repeating],
     "receptive_field": [46, 46.0, torch.tensor(46), np.int64(46)],
