@@ -13,8 +13,6 @@ from torch.nn import functional as F
 from course_utils import ledger
 from course_utils.attention import AttentionGate
 from course_utils.exercises import exercise
-from course_utils.runtime import ROOT
-from course_utils.unet import UNet
 
 # Right answers written differently ---------------------------------------------------------------
 
@@ -184,39 +182,3 @@ def test_the_step_weights_the_skip_and_not_the_raised_map():
         same = ratio.mean(1, keepdim=True).expand_as(ratio)
         torch.testing.assert_close(ratio, same, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(raised, up(x))
-
-
-def test_what_the_gates_of_the_chapter_add():
-    def numbers(**gate):
-        unet = UNet(in_channels=3, outputs=3, width=16, levels=5, **gate)
-        return sum(p.numel() for p in unet.parameters())
-
-    plain = numbers(gate=None)
-    assert 0 < numbers(gate=AttentionGate) / plain - 1 < 0.02
-    authors = partial(AttentionGate, authors=True, norm=nn.BatchNorm2d)
-    assert numbers(gate=authors, gate_finest=False) / plain - 1 > 0.02
-
-
-def test_monais_unet_is_far_smaller_than_its_attention_unet():
-    from monai.networks import nets
-
-    shape = {"channels": (16, 32, 64, 128, 256), "strides": (2, 2, 2, 2)}
-    plain, gated = (
-        sum(p.numel() for p in kind(2, 3, 3, **shape).parameters())
-        for kind in (nets.UNet, nets.AttentionUnet)
-    )
-    assert gated > 2.5 * plain
-
-
-def test_published_pairs_are_complete_and_marked():
-    table = ledger.published("attention_unet")
-    assert len(table) == 5 and not table[["control", "attention"]].isna().any(axis=None)
-    assert (table["standing"] == "read there").all()
-    wins = table["transformer"] > table[["control", "attention"]].max(axis=1)
-    assert [system.split(",")[0] for system in table["system"][wins]] == ["Synapse", "BUSI"]
-    assert ledger.published("isic2017")["source"].str.contains("600 test images").all()
-
-
-def test_no_published_figure_is_from_memory():
-    text = (ROOT / "results" / "published.csv").read_text()
-    assert "unverified" not in text and "memory" not in text and "GPU-hours" not in text

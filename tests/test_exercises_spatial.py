@@ -10,9 +10,7 @@ from torch.nn import functional as F
 
 from course_utils import maps
 from course_utils.attention import CBAM, ChannelAttention, SpatialAttention
-from course_utils.datasets.isic2017 import lesions
 from course_utils.exercises import exercise, texts
-from course_utils.senet import ResidualBlock
 
 # Right answers written differently ---------------------------------------------------------------
 
@@ -179,42 +177,3 @@ def test_values_are_what_running_it_gives():
     weighted = x * torch.tensor([0.5, 1]).view(1, 2, 1, 1)
     found = [p(v, 1)[0, 2, 2].item() for v in (weighted, x) for p in (torch.mean, torch.amax)]
     assert list(exercise("spatial.seen_in_both_orders").reference()) == found
-
-
-# Facts that the chapter states --------------------------------------------------------------------
-
-
-def test_a_gate_before_the_addition_lets_the_shortcut_pass():
-    block = ResidualBlock(4, 4, attention=lambda channels: SpatialAttention(3)).eval()
-    block.attention.conv.bias.data.fill_(-50)
-    x = torch.rand(2, 4, 6, 6)
-    torch.testing.assert_close(block(x), x)
-    assert block.attention(block(x)).abs().max() < 1e-15
-
-
-def test_a_norm_puts_about_half_of_the_places_above_one_half():
-    for seed in range(8):
-        torch.manual_seed(seed)
-        gate = SpatialAttention(7, norm=nn.BatchNorm2d)
-        weights = gate.weights(F.relu(torch.randn(8, 16, 24, 24)))
-        assert 0.4 < (weights > 0.5).float().mean() < 0.6
-
-
-def test_the_map_does_not_depend_on_the_layers_behind_it():
-    net = nn.Sequential(nn.Conv2d(1, 4, 3), SpatialAttention(3), nn.Conv2d(4, 2, 3), nn.Flatten())
-    x = torch.rand(2, 1, 8, 8)
-    before, out = maps.attention_maps(net, x, SpatialAttention)["1"], net(x)
-    net[2].reset_parameters()
-    assert torch.equal(maps.attention_maps(net, x, SpatialAttention)["1"], before)
-    assert not torch.allclose(net(x), out)
-
-
-def test_twins_differ_in_the_lesion_only():
-    x, masks, y = lesions(40, 64, seed=4, prevalence=0.5)
-    twins, no_masks, no_labels = lesions(40, 64, seed=4, prevalence=0.0)
-    assert not no_labels.any() and not no_masks.any() and 5 < y.sum() < 35
-    assert torch.equal(x[y == 0], twins[y == 0]) and not masks[y == 0].any()
-    changed = (x.int() - twins.int()).abs()[:, 0]
-    assert (changed[y == 1][masks[y == 1] == 1] > 0).float().mean() > 0.9
-    near = F.max_pool2d(masks[:, None].float(), 9, 1, 4)[:, 0]
-    assert changed[near == 0].max() <= 1  # the soft border of the lesion, rounded

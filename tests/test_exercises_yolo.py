@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 from torchvision import ops
 
-from course_utils import ledger, metrics
+from course_utils import metrics
 from course_utils import yolo as detector
 from course_utils.exercises import exercise
 from course_utils.tasks import bccd
@@ -195,29 +195,3 @@ def test_values_to_predict_are_what_the_network_does():
     with torch.no_grad():
         shape = network(torch.zeros(1, 3, 96, 160)).shape[1:]
     assert tuple(shape) == exercise("yolo.predictions").reference()
-
-
-def test_most_anchors_of_all_boxes_together_serve_red_cells():
-    from course_utils.datasets import load
-
-    data = load("bccd")
-    if data.synthetic:
-        pytest.skip("the real set cannot be reached")
-    _, boxes = bccd.shrunk(data.train)
-    rows = boxes[boxes[:, :, 0] >= 0]
-    sizes, kind = rows[:, 3:] - rows[:, 1:3], rows[:, 0]
-    served = {}
-    for name, anchors in (
-        ("together", detector.kmeans_anchors(sizes, 9)),
-        ("by class", detector.anchors_by_class(boxes, (4, 3, 2))),
-    ):
-        nearest = detector.shape_iou(sizes, anchors).argmax(1)
-        served[name] = sum(kind[nearest == k].mode().values.item() == 0 for k in range(9))
-    assert served["together"] >= 7 > served["by class"]
-
-
-def test_published_figures_name_a_source_and_show_a_spread():
-    table = ledger.published("bccd")
-    assert (table["map50"] > 0.8).all() and table["source"].str.len().min() > 5
-    assert table.set_index("system")["map50"]["YOLOv7"] == 0.896
-    assert set(table["standing"]) == {"read there", "second hand"}
