@@ -84,7 +84,6 @@ def _reweigh_inputs(rng: torch.Generator) -> Inputs:
 
 def _blocks(rng: torch.Generator) -> Inputs:
     """Branches in either mode, a gate without `weights`, a shortcut that is `x` itself."""
-    inputs: Inputs = []
     shapes = ((1, 2, 4, 4), (2, 3, 5, 3), (3, 4, 3, 3), (2, 2, 6, 1), (4, 6, 2, 5))
     for i, shape in enumerate(shapes):
         c = shape[1]
@@ -94,8 +93,7 @@ def _blocks(rng: torch.Generator) -> Inputs:
         for parameter in nn.ModuleList((branch, gate, shortcut)).parameters():
             parameter.data = torch.randn(parameter.shape, generator=rng) / 3
             parameter.requires_grad = False
-        inputs.append((4 * _spread(shape, rng), branch, gate, shortcut))
-    return inputs
+        yield 4 * _spread(shape, rng), branch, gate, shortcut
 
 
 def _run_block(candidate: Any, trial: Trial) -> Callable[..., Any]:

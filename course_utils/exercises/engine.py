@@ -8,7 +8,7 @@ compared with a stored one.
 import contextlib
 import itertools
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,7 @@ from .trial import Outcome, Prepare, agree, as_function, as_value, attempt, orde
 SECONDS = 10.0
 """How long an answer may run, all inputs together."""
 
-Inputs = list[tuple[Any, ...]]
+Inputs = Iterable[tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,15 @@ class Exercise:
             for key, (code, sentence) in self.text.slips.items()
         }
 
-    def inputs(self, seed: int | None = None) -> Inputs:
+    def inputs(self, seed: int | None = None) -> list[tuple[Any, ...]]:
         """The tuples of arguments to try: always the same ones, unless a seed is given."""
         if self.setup.inputs is None:
             return [()]
         seed = zlib.crc32(self.name.encode()) if seed is None else seed
-        return self.setup.inputs(torch.Generator().manual_seed(seed))
+        return list(self.setup.inputs(torch.Generator().manual_seed(seed)))
 
     @cached_property
-    def tried(self) -> Inputs:
+    def tried(self) -> list[tuple[Any, ...]]:
         """The inputs of all checks."""
         return self.inputs()
 

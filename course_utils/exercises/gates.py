@@ -16,7 +16,6 @@ def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
 
 def _gates(rng: torch.Generator) -> Inputs:
     """Signals of half the size, rounded, smaller still, or equal; one logit beyond exp's range."""
-    cases = []
     for n, c, c_g, hidden, size, coarse, scale in (
         (1, 2, 3, 2, (4, 4), (2, 2), 1),
         (2, 3, 4, 2, (4, 6), (2, 3), 1),
@@ -28,12 +27,10 @@ def _gates(rng: torch.Generator) -> Inputs:
         x = scale * torch.randn(n, c, *size, generator=rng)
         g = scale * torch.randn(n, c_g, *coarse, generator=rng)
         layers = (nn.Conv2d(c, hidden, 1), nn.Conv2d(c_g, hidden, 1), nn.Conv2d(hidden, 1, 1))
-        cases.append((x, g, *(_filled(layer, rng) for layer in layers)))
-    return cases
+        yield x, g, *(_filled(layer, rng) for layer in layers)
 
 
 def _grid_inputs(rng: torch.Generator) -> Inputs:
-    cases = []
     for n, c, c_g, hidden, training, size, coarse in (
         (1, 2, 5, 3, True, (4, 4), (2, 2)),
         (2, 3, 6, 2, False, (4, 8), (2, 4)),
@@ -44,14 +41,12 @@ def _grid_inputs(rng: torch.Generator) -> Inputs:
     ):
         x = 2 * torch.randn(n, c, *size, generator=rng)
         g = 2 * torch.randn(n, c_g, *coarse, generator=rng)
-        cases.append((c, c_g, hidden, training, x, g))
-    return cases
+        yield c, c_g, hidden, training, x, g
 
 
 def _steps(rng: torch.Generator) -> Inputs:
     from course_utils.attention import AttentionGate
 
-    cases = []
     for n, c, size in (
         (1, 2, (2, 2)),
         (2, 3, (2, 3)),
@@ -62,13 +57,11 @@ def _steps(rng: torch.Generator) -> Inputs:
         x = 2 * torch.randn(n, 2 * c, *size, generator=rng)
         skip = 2 * torch.randn(n, c, *(2 * side for side in size), generator=rng)
         layers = nn.ConvTranspose2d(2 * c, c, 2, 2), AttentionGate(c, c), nn.Conv2d(2 * c, c, 1)
-        cases.append((x, skip, *(_filled(layer, rng) for layer in layers)))
-    return cases
+        yield x, skip, *(_filled(layer, rng) for layer in layers)
 
 
 def _arms(rng: torch.Generator) -> Inputs:
     """Gains, losses, a tie; runs missing in one arm, in the other, in both for the same seed."""
-    cases = []
     for seeds, gain, no_attention, no_control in (
         (3, 0.1, [], []),
         (5, -0.2, [], [1]),
@@ -83,8 +76,7 @@ def _arms(rng: torch.Generator) -> Inputs:
         if seeds == 3:
             attention[1] = control[1]
         attention[no_attention] = control[no_control] = float("nan")
-        cases.append((attention, control))
-    return cases
+        yield attention, control
 
 
 def _cases(rng: torch.Generator) -> Inputs:

@@ -7,7 +7,6 @@ from .engine import Inputs, Setup
 
 def _volume_batches(rng: torch.Generator) -> Inputs:
     """Heads in a black background: intensities on scales that differ from volume to volume."""
-    cases = []
     shapes = ((1, 1, 6, 9, 8), (4, 1, 7, 8, 11), (2, 1, 21, 20), (5, 1, 6, 10, 10))
     for i, shape in enumerate(shapes):
         size = (shape[0],) + (1,) * (len(shape) - 1)
@@ -20,27 +19,25 @@ def _volume_batches(rng: torch.Generator) -> Inputs:
         if shape[0] > 3:
             volumes[1] = 40.0 * head[1]  # constant inside
             volumes[2] = 0.0  # nothing inside
-        cases.append((volumes.short() if i % 2 else volumes,))
+        yield (volumes.short() if i % 2 else volumes,)
     small = torch.randn((3, 1, 7, 9, 8), generator=rng) / 20 + 0.01  # negative values, too
     small[1] = -small[1].abs()  # no voxel is above the background
-    cases.append((small * (torch.rand(small.shape, generator=rng) < 0.7),))
+    yield (small * (torch.rand(small.shape, generator=rng) < 0.7),)
     lonely = 5 * torch.rand((2, 1, 6, 5, 7), generator=rng) + 1
     lonely[1] = 0.0
     lonely[1, 0, 2, 3, 4] = 7.0  # a single voxel has no deviation over n - 1
-    cases.append((lonely,))
-    cases.append((torch.full((1, 1, 10, 10), 0.1),))  # its mean in float32 is not quite 0.1
+    yield (lonely,)
+    yield (torch.full((1, 1, 10, 10), 0.1),)  # its mean in float32 is not quite 0.1
     narrow = torch.zeros(2, 1, 8, 9)
     narrow[0, 0, :, 1:] = 1e-9 * (1 + 2 * torch.rand(8, 8, generator=rng))  # diffusion in m^2 / s
     # Nearly equal, but sum and mean of these 64 are exact in float32.
     narrow[1, 0, :, 1:] = 1000 + torch.randint(0, 3, (8, 8), generator=rng) / 256
-    cases.append((narrow,))
-    return cases
+    yield (narrow,)
 
 
 def _mask_pairs(rng: torch.Generator) -> Inputs:
     """Pairs of masks (N, ...), bool and uint8; the larger ones hold every kind of empty mask."""
     shapes = ((1, 2, 3), (3, 4), (1, 4, 4), (2, 3, 5, 4), (5, 5, 7), (5, 3, 4, 5), (4, 6, 6))
-    cases = []
     for i, shape in enumerate((*shapes, (2, 1, 8, 7, 9))):
         truth = torch.rand(shape, generator=rng) < 0.4
         flipped = torch.rand(shape, generator=rng) < 0.3
@@ -56,8 +53,7 @@ def _mask_pairs(rng: torch.Generator) -> Inputs:
         if len(shape) == 5:
             prediction[0] = truth[0] = True  # an overlap that uint8 cannot count
         dtype = torch.uint8 if i % 2 else torch.bool
-        cases.append((prediction.to(dtype), truth.to(dtype)))
-    return cases
+        yield prediction.to(dtype), truth.to(dtype)
 
 
 def _scores_and_labels(rng: torch.Generator) -> Inputs:
@@ -95,7 +91,6 @@ def _image_sets(rng: torch.Generator) -> Inputs:
 
     The values of training images are even, so that a changed pixel has a value that none has.
     """
-    cases = []
     sizes = ((7, 9, 3, 4), (12, 8, 5, 3), (1, 1, 4, 4), (9, 11, 7, 5), (30, 30, 28, 28))
     for n, m, height, width in sizes:
         train = 2 * torch.randint(1, 128, (n, height, width), generator=rng, dtype=torch.uint8)
@@ -116,8 +111,7 @@ def _image_sets(rng: torch.Generator) -> Inputs:
             train[6] = train[5]  # and one within the training set
             if n == m:  # so large that distances in float32 are not exact
                 test[8:] = train[8:] ^ (torch.arange(height * width).view(height, width) == 9)
-        cases.append((train, test))
-    return cases
+        yield train, test
 
 
 EXERCISES = {

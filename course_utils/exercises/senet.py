@@ -71,7 +71,6 @@ def _sensitivity_inputs(rng: torch.Generator) -> Inputs:
 
     So rounding a share to float32 or in a product decides nothing: it is not what is learned here.
     """
-    cases = []
     for positive, negative, wanted, dtype in (
         (1, 2, 0.5, torch.float32),
         (4, 3, 0.5, torch.float32),
@@ -92,8 +91,7 @@ def _sensitivity_inputs(rng: torch.Generator) -> Inputs:
         if wanted == 1:
             probabilities[:2] = torch.tensor([0.0, 1.0])
         order = torch.randperm(len(labels), generator=rng)
-        cases.append((probabilities[order].to(dtype), labels[order], wanted))
-    return cases
+        yield probabilities[order].to(dtype), labels[order], wanted
 
 
 def _val_and_test(rng: torch.Generator) -> Inputs:
@@ -102,7 +100,6 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
     Few positives on validation, or few negatives: there other scores want other thresholds than
     accuracy does. Test sets are large, so that another threshold gives another accuracy.
     """
-    cases = []
     for n, m, before, after in (
         (9, 8, 0.7, 0.3),
         (25, 150, 0.6, 0.35),
@@ -116,7 +113,7 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
             noise = 0.3 * torch.randn(size, generator=rng)
             p = (0.45 + gap * (labels - 0.5) + noise).clamp(0, 1)
             parts += [(p * 20).round() / 20, labels]
-        cases.append(tuple(parts))
+        yield tuple(parts)
     for val_p, val_labels, test_p, test_labels in (
         # Two thresholds are equally good on validation; no test image lies just below the lower.
         ([0.7, 0.1, 0.5, 0.2], [1, 0, 0, 1], [0.3, 0.4, 0.6, 0.9, 0.8], [0, 0, 0, 1, 1]),
@@ -132,8 +129,7 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
         ),
     ):
         parts = [torch.tensor(val_p), torch.tensor(val_labels)]
-        cases.append((*parts, torch.tensor(test_p), torch.tensor(test_labels)))
-    return cases
+        yield *parts, torch.tensor(test_p), torch.tensor(test_labels)
 
 
 def _said_and_found(rng: torch.Generator) -> Inputs:
@@ -141,7 +137,6 @@ def _said_and_found(rng: torch.Generator) -> Inputs:
 
     Beside 0 and 1, ends of bins occur only where they are exact floats.
     """
-    cases = []
     for n, bins, low, high, dtype in (
         (6, 2, 0, 2, torch.float32),
         (5, 1, 0, 1, torch.float64),
@@ -160,51 +155,48 @@ def _said_and_found(rng: torch.Generator) -> Inputs:
             probabilities[:2] = torch.tensor([0.0, 1.0])
             labels[:2] = torch.tensor([1, 0])
         order = torch.randperm(n, generator=rng)
-        cases.append((probabilities[order].to(dtype), labels[order], bins))
+        yield probabilities[order].to(dtype), labels[order], bins
     probabilities = torch.rand(21, generator=rng)
     probabilities[:10] = torch.randint(1, 8, (10,), generator=rng) / 8
     probabilities[:2] = torch.tensor([0.0, 1.0])
     labels = (torch.rand(21, generator=rng) < 0.5).long()
     labels[:2] = torch.tensor([1, 0])
-    cases.append((probabilities, labels, 8))
+    yield probabilities, labels, 8
     # In the last bin, 1 errs in one direction and all others in the other one.
     probabilities = torch.tensor([0.9, 1.0, 0.8, 0.3, 0.85, 0.1, 0.95])
-    cases.append((probabilities, torch.tensor([1, 0, 1, 0, 1, 0, 1]), 4))
-    return cases
+    yield probabilities, torch.tensor([1, 0, 1, 0, 1, 0, 1]), 4
 
 
 def _tempered(rng: torch.Generator) -> Inputs:
     """Logits that are too large or too small by a known factor, and a coarse grid around it."""
-    cases = []
     for n, factor, count in ((60, 3.0, 5), (90, 0.4, 6), (75, 1.9, 9), (120, 4.5, 8)):
         z = 2 * torch.randn(n, generator=rng) + 0.5
         labels = (torch.rand(n, generator=rng) < z.sigmoid()).long()
         labels[:2] = torch.tensor([0, 1])
         candidates = factor * 1.45 ** (torch.arange(count).float() - count // 2)
         candidates = candidates[torch.randperm(count, generator=rng)]
-        cases.append((factor * z, labels, candidates))
+        yield factor * z, labels, candidates
     # Nine of ten are positive and often missed, the negatives are cleared for sure: there, weights
     # that balance the classes sharpen.
     for n, factor in ((60, 1.0), (90, 2.5)):
         labels = torch.ones(n).long()
         z = torch.tensor([2.0, 2, -2]).repeat(n // 3) + 0.2 * torch.randn(n, generator=rng)
         labels[: n // 10], z[: n // 10] = 0, -6.0
-        cases.append((factor * z, labels, factor * torch.tensor([0.6, 1.1, 1.8, 0.4, 3.2])))
+        yield factor * z, labels, factor * torch.tensor([0.6, 1.1, 1.8, 0.4, 3.2])
     # One sure mistake weighs much more in the logarithm than in a square.
     z = torch.tensor([3.0, -3] * 20 + [-12]) + 0.2 * torch.randn(41, generator=rng)
     labels = torch.tensor([1, 0] * 20 + [1])
-    cases.append((z, labels, torch.tensor([1.6, 0.8, 20.0, 1.1, 5.0])))
+    yield z, labels, torch.tensor([1.6, 0.8, 20.0, 1.1, 5.0])
     # Many false alarms.
     z = torch.tensor([2.0] * 38 + [-2] * 3) + 0.2 * torch.randn(41, generator=rng)
     labels = (torch.arange(41) < 22).long()
-    cases.append((z, labels, torch.tensor([0.7, 4.0, 12.0, 1.5, 40.0, 2.4])))
+    yield z, labels, torch.tensor([0.7, 4.0, 12.0, 1.5, 40.0, 2.4])
     # A mistake so sure that in float32 its probability is 0, at T = 2 as well.
     labels = (torch.arange(51) > 0).long()
-    cases.append((torch.tensor([36.0] + [3] * 50), labels, torch.tensor([1.0, 2])))
+    yield torch.tensor([36.0] + [3] * 50), labels, torch.tensor([1.0, 2])
     # Too hesitant: the best is below 1, others are not.
     labels = (torch.arange(53) < 50).long()
-    cases.append((0.6 * labels - 0.3, labels, torch.tensor([2.0, 0.5, 1])))
-    return cases
+    yield 0.6 * labels - 0.3, labels, torch.tensor([2.0, 0.5, 1])
 
 
 EXERCISES = {

@@ -42,7 +42,6 @@ def _block_inputs(rng: torch.Generator) -> Inputs:
 def _maps_and_masks(rng: torch.Generator) -> Inputs:
     """Maps with ties and near ties, constant ones, negative ones, also with one 0; empty masks."""
     shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8), (1, 4, 5))
-    cases = []
     for i, shape in enumerate(shapes):
         maps = torch.randn(shape, generator=rng)
         masks = torch.rand(shape, generator=rng) < 0.4
@@ -64,8 +63,7 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
             masks[4:5, -1, -1] = True  # the last of equal pixels may be a hit, too
             maps[2], maps[4:] = 0.25 * (i % 2), -1  # all pixels are equally high
             masks[2, 0, 0] = False
-        cases.append((maps, masks.to(torch.uint8) if i % 3 else masks))
-    return cases
+        yield maps, masks.to(torch.uint8) if i % 3 else masks
 
 
 def _weights_and_masks(rng: torch.Generator) -> Inputs:
@@ -117,7 +115,6 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
         lambda w: 3 * w**2 - 1,  # leaves (0, 1)
         lambda w: w.roll(1, dims=3),
     )
-    cases = []
     for i, (kernel, shape, change) in enumerate(zip(kernels, shapes, changes, strict=True)):
         gate = SpatialAttention(kernel, norm=nn.BatchNorm2d if i == 5 else None).train(i % 2 == 0)
         for parameter in gate.parameters():
@@ -125,8 +122,7 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
         if i == 3 and gate.conv.bias is not None:
             gate.conv.bias.data -= 200
         x = 2 * torch.randn(shape, generator=rng)
-        cases.append((gate, x.relu() if i == 1 else x, change))
-    return cases
+        yield gate, x.relu() if i == 1 else x, change
 
 
 EXERCISES = {

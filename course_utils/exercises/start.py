@@ -70,7 +70,6 @@ def _label_sets(rng: torch.Generator) -> Inputs:
 
 def _logits_and_labels(rng: torch.Generator) -> Inputs:
     """Two hold a logit of exactly 0 on an image of class 1; one, logits beside 0 as well."""
-    cases = []
     for n, scale, dtype in (
         (5, 1, torch.float32),
         (1, 1, torch.float32),
@@ -86,19 +85,16 @@ def _logits_and_labels(rng: torch.Generator) -> Inputs:
             logits[labels.nonzero()[-1]] = 1e-4
         if n in (8, 33):
             logits[labels.argmax()] = 0
-        cases.append((logits, labels))
-    return cases
+        yield logits, labels
 
 
 def _image_stacks(rng: torch.Generator) -> Inputs:
     """Images differ in brightness, so logits have both signs; in one stack exp would overflow."""
     sizes = ((4, 3, 5, 4, 3), (7, 4, 6, 3, 3), (5, 5, 5, 8, 500), (1, 4, 3, 4, 3), (9, 2, 7, 4, 3))
-    cases = []
     for n, height, width, batch_size, spread in (*sizes, (10, 3, 3, 2, 3)):
         brightness = spread * torch.randn(n, 1, 1, 1, generator=rng)
         images = torch.randn(n, 1, height, width, generator=rng) + brightness
-        cases.append((images, batch_size))
-    return cases
+        yield images, batch_size
 
 
 def _on_a_trained_model(predict_function: Any, trial: Trial) -> Callable[..., Any]:

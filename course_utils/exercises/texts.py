@@ -28,6 +28,8 @@ from course_utils.runtime import ROOT
 FOLDER = ROOT / "notebooks" / "exercises"
 
 _EDIT = re.compile(r"`([^`]+)` (?:→|->) (?:`([^`]*)`|nothing)")
+_EDITS = re.compile(r"((?:`[^`]+` (?:→|->) (?:`[^`]*`|nothing)\n)+)")
+_ONE = re.compile(r"`([^`]+)`\n")
 _FENCE = re.compile(r"^```python\n(.*?)^```$", re.M | re.S)
 _START = re.compile(r"^```python start\n(.*?)^```$", re.M | re.S)
 
@@ -103,16 +105,10 @@ def read(path: Path) -> dict[str, Text]:
 def code_and_sentence(body: str) -> tuple[str, str]:
     """Splits what stands under a slip: its code (edits, an expression or a block), its sentence."""
     body = body.strip() + "\n"
-    if block := _FENCE.match(body):
-        return block[1], _one(body[block.end() :])
-    lines = body.split("\n")
-    edits = []
-    while lines and _EDIT.fullmatch(lines[0]):
-        edits.append(lines.pop(0))
-    if edits:
-        return "\n".join(edits), _one("\n".join(lines))
-    one = re.fullmatch(r"`([^`]+)`", lines[0])
-    return (one[1] if one else ""), _one("\n".join(lines[1:] if one else lines))
+    for form in (_FENCE, _EDITS, _ONE):
+        if found := form.match(body):
+            return found[1].rstrip(), _one(body[found.end() :])
+    return "", _one(body)
 
 
 def _paragraphs(text: str) -> str:

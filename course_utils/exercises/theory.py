@@ -1,5 +1,7 @@
 """Exercises of chapter 02: gates, softmax, dot-product attention, places, cost, stuck gates."""
 
+from typing import Any
+
 import torch
 
 from .engine import Inputs, Setup
@@ -52,7 +54,7 @@ def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
 
 def _heads(rng: torch.Generator) -> Inputs:
     sizes = ((2, 3, 3, 4, 2), (1, 5, 4, 6, 3), (3, 2, 6, 8, 4), (2, 4, 4, 6, 1), (2, 6, 6, 12, 3))
-    inputs: Inputs = [
+    inputs: list[Any] = [
         (*(torch.randn(n, tokens, d, generator=rng) for tokens in (length, keys, keys)), heads)
         for n, length, keys, d, heads in sizes
     ]

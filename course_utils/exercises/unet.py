@@ -41,14 +41,12 @@ def _encoder_inputs(rng: torch.Generator) -> Inputs:
 
 
 def _decoder_inputs(rng: torch.Generator) -> Inputs:
-    cases = []
     for n, c, h, w in ((1, 2, 4, 6), (2, 3, 5, 4), (3, 1, 6, 7), (1, 4, 7, 9), (2, 2, 8, 8)):
         up, merge = nn.ConvTranspose2d(2 * c, c, 2, stride=2), nn.Conv2d(2 * c, c, 3, padding=1)
         for parameter in (*up.parameters(), *merge.parameters()):
             parameter.requires_grad_(False).normal_(generator=rng)
         x = torch.randn(n, 2 * c, h // 2, w // 2, generator=rng)
-        cases.append((x, torch.randn(n, c, h, w, generator=rng), up, merge))
-    return cases
+        yield x, torch.randn(n, c, h, w, generator=rng), up, merge
 
 
 class _Choosy(nn.Module):
@@ -83,20 +81,17 @@ def _sizes(rng: torch.Generator) -> Inputs:
 
 
 def _loss_inputs(rng: torch.Generator) -> Inputs:
-    cases = []
     for n, h, w in ((1, 2, 2), (2, 4, 3), (3, 5, 5), (2, 6, 4), (4, 3, 7)):
         masks = (torch.rand(n, h, w, generator=rng) < 0.4).to(torch.uint8)
         logits = 2 * torch.randn(n, h, w, generator=rng)
         masks[0, 0, 0], logits[0, 0, 0] = 1, 100.0  # exp(100) overflows, a sigmoid does not
         if n > 1:  # nothing there, nothing found
             masks[1], logits[1] = 0, -40.0
-        cases.append((logits, masks))
-    return cases
+        yield logits, masks
 
 
 def _stacks(rng: torch.Generator) -> Inputs:
     """Volumes that are found, missed, a false alarm, or with nothing there and nothing found."""
-    cases = []
     for depths, kinds, h, w in (
         ([2], ["found"], 3, 4),
         ([3, 5], ["found", "nothing"], 4, 4),
@@ -112,8 +107,7 @@ def _stacks(rng: torch.Generator) -> Inputs:
                 p[:] = False
             if kind in ("alarm", "nothing"):
                 t[:] = False
-        cases.append((prediction, truth, depths))
-    return cases
+        yield prediction, truth, depths
 
 
 def _run_scores(candidate: Any, trial: Trial) -> Callable[..., Any]:

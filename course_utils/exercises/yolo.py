@@ -10,15 +10,13 @@ from .trial import Trial, as_function, differentiated
 
 
 def _four_numbers(rng: torch.Generator) -> Inputs:
-    cases = []
     for n, stride in ((1, 8), (2, 32), (5, 16), (7, 8)):
         t = torch.randn(n, 4, generator=rng)
         corner = torch.randint(0, 9, (n, 2), generator=rng).float() * stride
         anchor = 10 + 90 * torch.rand(n, 2, generator=rng)
-        cases.append((t, corner, stride, anchor))
+        yield t, corner, stride, anchor
     t[0, :2] = torch.tensor([100.0, -100])  # whose exponential is infinite
     t[1:3, 2:] = torch.tensor([[4.4, 2.5], [-4.5, -2.5]])  # up to 81 times an anchor
-    return cases
 
 
 def _random_boxes(n: int, rng: torch.Generator, size: float = 40.0) -> torch.Tensor:
@@ -27,19 +25,17 @@ def _random_boxes(n: int, rng: torch.Generator, size: float = 40.0) -> torch.Ten
 
 
 def _pairs_of_boxes(rng: torch.Generator) -> Inputs:
-    cases = []
     for n, m, shift in ((1, 1, 0), (2, 3, 0), (6, 4, 0), (4, 9, -30)):
         a, b = _random_boxes(n, rng) + shift, _random_boxes(m, rng) + shift
         b[0] = torch.cat([a[0, :2] + 1, a[0, 2:] - 2])  # one inside the other
         if m > 1:  # apart along both axes, by much and by little
             b[1] = a[1] + 60
             b[2] = torch.cat([a[0, 2:] + 3, 2 * a[0, 2:] - a[0, :2] + 3])
-        cases.append((a, b))
+        yield a, b
     # In shares of an image, as many in both sets; two that cross, without a corner in the other.
     a, b = _random_boxes(4, rng) / 60, _random_boxes(4, rng) / 60
     a[0], b[0] = torch.tensor([[0.0, 0.4, 1, 0.6], [0.4, 0, 0.6, 1]])
-    cases.append((a, b))
-    return cases
+    yield a, b
 
 
 def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
@@ -81,7 +77,6 @@ def _raw_rows(rng: torch.Generator) -> Inputs:
 
 
 def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
-    cases = []
     for n, more in ((1, 0), (8, 0), (12, 1), (25, 2), (60, 5)):
         overlap = 0.65 * torch.rand(n, generator=rng)
         # Two answers; of the others one overlaps well, one exactly so much, one somewhat less.
@@ -93,8 +88,7 @@ def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
         if n > 12:  # wrong and very confident: an answer, and one that counts as empty
             logits[0], logits[5] = (-60, 60) if n < 60 else (-100, 100)
         order = torch.randperm(n, generator=rng)
-        cases.append((logits[order], answers[order], overlap[order]))
-    return cases
+        yield logits[order], answers[order], overlap[order]
 
 
 def _crowds(rng: torch.Generator) -> Inputs:
@@ -102,38 +96,36 @@ def _crowds(rng: torch.Generator) -> Inputs:
     chain = torch.tensor([[0.0, 0, 10, 10], [3, 0, 13, 10], [6, 0, 16, 10]])
     # IoU exactly 0.5 of the first two; the third is a duplicate of the first.
     exact = torch.tensor([[40.0, 0, 50, 10], [40, 0, 50, 5], [40, 1, 50, 10]])
-    cases: Inputs = [(chain[:1], torch.tensor([0.3]), 0.5)]
+    yield chain[:1], torch.tensor([0.3]), 0.5
     for n in (0, 6, 54):
         around = _random_boxes(n, rng, 30.0) + torch.tensor([0.0, 40, 0, 40])
         boxes = torch.cat([chain, exact, around])
         values = torch.rand(len(boxes), generator=rng)
         values[:6] = torch.tensor([0.6, 0.5, 0.4, 0.9, 0.7, 0.3])
         order = torch.randperm(len(boxes), generator=rng)
-        cases.append((boxes[order], values[order], 0.5))
+        yield boxes[order], values[order], 0.5
     for n, overlap in ((9, 0.2), (14, 0.0), (13, 0.3)):
         boxes = _random_boxes(n, rng, 30.0)
         boxes[0], boxes[1] = torch.tensor([[0.0, 0, 30, 30], [0, 0, 30, 13]])  # IoU .43
         values = torch.rand(n, generator=rng)
         values[:2] = torch.tensor([1.2, 1.1])
-        cases.append((boxes, values, overlap))
+        yield boxes, values, overlap
     # Duplicates that follow each other by score: who removes them from a list while walking along
     # it leaves out every second one.
     right = torch.tensor([10.0, 10.5, 11, 11.5, 12])
     row = torch.stack([torch.zeros(5), torch.zeros(5), right, torch.full((5,), 10.0)], 1)
-    cases.append((row, torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), 0.5))
-    return cases
+    yield row, torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), 0.5
 
 
 def _rankings(rng: torch.Generator) -> Inputs:
-    cases: Inputs = [(torch.tensor([True]), 2)]
+    yield torch.tensor([True]), 2
     for n, more in ((4, 1), (9, 0), (15, 4), (60, 3)):
         hits = torch.rand(n, generator=rng) < torch.linspace(0.9, 0.3, n)
         hits[0], hits[1], hits[2] = n % 2 == 0, False, True
         hits[-1] = n % 2 == 1
-        cases.append((hits, int(hits.sum()) + more))
-    cases.append((torch.ones(6, dtype=torch.bool), 6))
-    cases.append((torch.zeros(5, dtype=torch.bool), 3))
-    return cases
+        yield hits, int(hits.sum()) + more
+    yield torch.ones(6, dtype=torch.bool), 6
+    yield torch.zeros(5, dtype=torch.bool), 3
 
 
 def _run_flip(candidate: Any, trial: Trial) -> Callable[..., Any]:
