@@ -19,6 +19,10 @@ lab:
 	@$(SET_UP)
 	$(COURSE) lab --profile $(PROFILE)
 
+site:
+	@$(SET_UP)
+	$(COURSE) site --profile $(PROFILE)
+
 check:
 	@$(SET_UP)
 	$(COURSE) check
@@ -34,8 +38,9 @@ notebooks:
 help:
 	@echo "make course [PROFILE=smoke|standard|full]  set up, fetch data, run every notebook"
 	@echo "make lab [PROFILE=...]   JupyterLab on your own copies in my_course/"
+	@echo "make site [PROFILE=...]  the pages of the course, to read without Jupyter"
 	@echo "make check      is this machine ready? what to do if not"
 	@echo "make test       pytest, and every notebook through nbval"
 	@echo "make notebooks  for authors: build notebooks/ from notebooks/source/"
 
-.PHONY: course lab check test notebooks help
+.PHONY: course lab site check test notebooks help

@@ -93,6 +93,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = command("run", _run, "execute the notebooks and show the scoreboard", profile=True)
     run.add_argument("chapters", nargs="*", help="for instance 00 03; default: all")
+    command("site", _site, "make the pages of what was run, else of what is stored", profile=True)
     lab = command("lab", _lab, "open JupyterLab on your own copies in my_course/", profile=True)
     address = "only print the address"
     lab.add_argument("--no-browser", dest="open_browser", action="store_false", help=address)
@@ -142,6 +143,12 @@ def _run(chapters: list[str]) -> int:
     if mode != "phantom" and commands.get([]) and mode == "real":
         return 1
     return run(profile, chapters)
+
+
+def _site() -> int:
+    from course_utils.building import make_site
+
+    return make_site(runtime.profile())
 
 
 def _check() -> int:

@@ -25,7 +25,7 @@ def course(*words, **environment):
 def test_help_names_every_command_and_loads_nothing_heavy():
     done = course("--help")
     assert done.returncode == 0
-    for word in ("run", "lab", "check", "data", "progress", "results", "experiment"):
+    for word in ("run", "site", "lab", "check", "data", "progress", "results", "experiment"):
         assert word in done.stdout
     code = "import sys; from course_utils import cli; cli._parser(); print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "False"

@@ -22,7 +22,15 @@ from course_utils.runtime import ROOT
 
 FIRST = (ROOT / "notebooks" / "source" / "first_cell.py").read_text()
 HERE = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE", "PYTHONPATH", "PIP_CONFIG_FILE")
-NOT_HOSTED = ("jupyterlab", "jupytext", "latex2mathml", "nbval", "attention_in", "__editable__")
+NOT_HOSTED = (
+    "jupyterlab",
+    "jupytext",
+    "latex2mathml",
+    "sphinx",
+    "nbval",
+    "attention_in",
+    "__editable__",
+)
 
 
 def filled(url):

@@ -9,8 +9,9 @@ import nbformat
 import pytest
 from markdown_it import MarkdownIt
 
-from course_utils.building import chapters, pages
+from course_utils.building import chapters
 from course_utils.building.execute import flaws
+from course_utils.building.site import anchor
 from course_utils.exercises import CHAPTERS, exercise, exercises
 
 NOTEBOOKS = sorted(chapters.NOTEBOOKS.glob("*.ipynb"))
@@ -42,11 +43,6 @@ def headings(notebook):
         for i, token in enumerate(tokens)
         if token.type == "heading_open"
     ]
-
-
-def anchor(heading):
-    """The anchor that JupyterLab and nbconvert give to a heading."""
-    return re.sub(r"[`*]", "", heading).replace(" ", "-")
 
 
 def where(path, cell):
@@ -117,7 +113,7 @@ def test_links_are_well_formed_and_lead_somewhere(path):
         target = path.parent / unquote(address.path) if address.path else path
         assert target.exists(), f"{path.name}: {link} does not exist"
         if address.fragment:
-            anchors = [anchor(text) for _, text in headings(read(target))]
+            anchors = [anchor(re.sub("[`*]", "", text)) for _, text in headings(read(target))]
             assert unquote(address.fragment) in anchors, f"{path.name}: {link} has no such heading"
     text = "\n".join(token.content for token in parts(read(path)) if token.type == "text")
     assert not re.search(r"\]\(|https?://", text), "a link that Markdown does not see as one"
@@ -130,16 +126,6 @@ def test_headings_are_in_order(path):
     assert all(b <= a + 1 for a, b in pairwise(levels)), levels
     texts = [text for _, text in headings(read(path))]
     assert len(set(texts)) == len(texts), "two headings are the same, so are their anchors"
-
-
-@every_notebook
-def test_formulas_are_shown_without_internet(path):
-    for cell in read(path).cells:
-        if cell.cell_type == "markdown":
-            page = pages.markdown(cell.source)
-            assert "<code>\\" not in page, where(path, cell)
-            for formula in re.findall(r"<math.*?</math>", page, re.S):
-                assert "\\" not in formula, f"unknown command: {where(path, cell)}"
 
 
 @every_notebook

@@ -1,7 +1,6 @@
-"""Running the course: pages, scoreboard, failures, what is not done twice, Ctrl-C; own copies."""
+"""Running the course: scoreboard, failures, what is not done twice, Ctrl-C; own copies."""
 
 import errno
-import html
 import json
 import os
 import re
@@ -20,25 +19,15 @@ import pytest
 from jupyter_client.kernelspec import KernelSpecManager
 from nbformat.v4 import new_output
 
-from course_utils.building import chapters, course, execute, lab, pages, run
+from course_utils.building import chapters, course, execute, lab, run, site
 
 FIRST = 'print("Device: cpu | profile: x | data: mirror")'
 GOOD = """\
 # Good
 
-See [the other](01_wrong.ipynb#Part) and [a card](../data/README.md), $\\alpha = \\frac{a}{b}$.
-
 ```{code-cell} python3
-:alt: A line that rises "slowly" & steadily
-
 import os, sys, uuid
-from IPython.display import Image, display
 from pathlib import Path
-pixel = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-    "1f15c4890000000d49444154789c6360606060000000050001a5f64540"
-    "0000000049454e44ae426082")
-display(Image(pixel, format="png"))
 ```
 
 ```{code-cell} python3
@@ -82,6 +71,20 @@ def folder(tmp_path):
     return folder
 
 
+@pytest.fixture
+def no_pages(monkeypatch):
+    """Pages take seconds: instead, what they would show, by name."""
+    shown = {}
+
+    def build(notebooks, *_):
+        shown.clear()
+        shown.update(notebooks)
+        return ""
+
+    monkeypatch.setattr(site, "build", build)
+    return shown
+
+
 def write(folder, **sources):
     for name, text in sources.items():
         (folder / "source" / f"{name.removeprefix('c')}.md").write_text(text)
@@ -107,31 +110,19 @@ def test_course_runs_shows_and_does_no_work_twice(folder, tmp_path, capsys):
     )
     assert "\r" not in said
 
-    # The scoreboard, printed and in the index.
+    # The scoreboard, printed and on the front page; the pages show failures as well.
     figures = "made-up AUROC 0.988  0.984 ± 0.002 (5 seeds)  0.944 (a table)"
     assert re.search(r"00_good +ok +\d+ +mirror +" + re.escape(figures), said)
     assert re.search(r"01_wrong +FAILED +\d+ +mirror", said)
-    page = (out / "index.html").read_text()
-    assert '<a href="00_good.html">00_good</a>' in page and "made-up AUROC 0.988" in page
-    assert "<td>FAILED</td>" in page
+    page = (out / "site" / "index.html").read_text()
+    assert 'href="01_wrong.html"' in page and "made-up AUROC 0.988" in page and "FAILED" in page
+    assert "no such thing" in (out / "site" / "01_wrong.html").read_text()
+    assert f"Pages: {os.path.relpath(out / 'site' / 'index.html')}" in lines
 
     # The kernel: this Python, the profile, the notebooks' folder.
     output = chapters.code_cells(executed(out, "00_good"))[2].outputs
     assert output[1].text.splitlines()[:3] == ["smoke", sys.executable, str(folder)]
     assert not (folder / "reached").exists()
-
-    # The page: alt text, formula, links, nothing loaded from elsewhere.
-    page = (out / "00_good.html").read_text()
-    assert 'alt="A line that rises &quot;slowly&quot; &amp; steadily"' in page or (
-        "alt='A line that rises \"slowly\" &amp; steadily'" in page
-    )
-    assert "<mfrac>" in page and "$" not in re.search(r"<math.*?</math>", page, re.S).group()
-    assert 'href="01_wrong.html#Part"' in page
-    assert not re.search(r"<(script|link|img)[^>]*(src|href)=[\"']https?:", page)
-    assert "prefers-color-scheme: dark" in page
-    assert re.search(r"<details><summary>Set-up</summary>.*Device", page, re.S)
-    link = re.search(r'href="([^"]*README.md)"', page).group(1)
-    assert (out / link).resolve() == tmp_path / "data" / "README.md"
 
     # Again: the good one is not run, the failed ones are.
     before = (out / "00_good.ipynb").read_bytes()
@@ -139,7 +130,7 @@ def test_course_runs_shows_and_does_no_work_twice(folder, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "[1/2] 00_good  up to date" in said and "[2/2] 01_wrong  started" in said
     assert (out / "00_good.ipynb").read_bytes() == before
-    assert "02_killed" not in said and "02_killed" in (out / "index.html").read_text()
+    assert "02_killed" not in said and "02_killed" in (out / "site" / "index.html").read_text()
 
 
 def test_what_makes_a_run_out_of_date(folder, monkeypatch):
@@ -175,6 +166,7 @@ def test_what_makes_a_run_out_of_date(folder, monkeypatch):
     assert len(marks) == 7
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_run_on_phantoms_for_want_of_data_is_tried_again(folder, tmp_path, capsys, monkeypatch):
     cell = 'print("no server answers\\nSYNTHETIC: a phantom takes its place.")'
     write(folder, c00_p=f"# P\n\n```{{code-cell}} python3\n{cell}\n```\n")
@@ -189,32 +181,36 @@ def test_a_run_on_phantoms_for_want_of_data_is_tried_again(folder, tmp_path, cap
     assert "up to date" in capsys.readouterr().out
 
 
-def test_a_page_that_fails_loses_no_notebook_and_stops_no_chapter(
-    folder, tmp_path, capsys, monkeypatch
-):
-    text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
-    write(folder, c00_a=text, c01_b=text)
-    out, make = tmp_path / "smoke", pages.page
+def test_pages_that_fail_lose_no_notebook(folder, tmp_path, capsys, monkeypatch):
+    write(folder, c00_a="# T\n\n```{code-cell} python3\nprint(1)\n```\n")
+    out = tmp_path / "smoke"
 
-    def fail(notebook, path, folder):
-        if path.stem == "00_a":
-            raise AttributeError("an odd output")
-        make(notebook, path, folder)
+    def fail(*_):
+        raise AttributeError("an odd output")
 
     with monkeypatch.context() as patch:
-        patch.setattr(pages, "page", fail)
+        patch.setattr(site, "build", fail)
         assert run("smoke", folder=folder, out=tmp_path) == 1
     said = capsys.readouterr().out
-    assert "00_a, its page cannot be made: AttributeError: an odd output" in said
-    assert re.search(r"00_a +ok", said) and re.search(r"01_b +ok", said)
-    assert executed(out, "00_a").metadata.course.status == "ok"
-    assert not (out / "00_a.html").exists() and (out / "01_b.html").exists()
+    assert "Pages: they cannot be made: AttributeError: an odd output\nWhat was computed" in said
+    assert re.search(r"00_a +ok", said) and executed(out, "00_a").metadata.course.status == "ok"
     before = (out / "00_a.ipynb").read_bytes()
-    assert run("smoke", folder=folder, out=tmp_path) == 0, "the page is made, nothing is run"
-    assert "00_a  up to date" in capsys.readouterr().out
-    assert (out / "00_a.html").exists() and (out / "00_a.ipynb").read_bytes() == before
+    assert course.make_site("smoke", folder, tmp_path) == 0, "the pages are made, nothing is run"
+    assert (out / "site" / "00_a.html").exists() and (out / "00_a.ipynb").read_bytes() == before
 
 
+def test_pages_show_the_last_run_else_the_stored_notebook(folder, tmp_path, no_pages):
+    text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
+    write(folder, c00_a=text, c01_b=text, c02_c=text)
+    for name in ("00_a", "01_b"):
+        chapters.save(chapters.assemble(name, folder), folder / f"{name}.ipynb")
+    course.make_site("smoke", folder, tmp_path)
+    assert list(no_pages) == ["00_a", "01_b"] and "status" not in no_pages["00_a"].metadata.course
+    assert run("smoke", ["00"], folder=folder, out=tmp_path) == 0
+    assert list(no_pages) == ["00_a", "01_b"] and no_pages["00_a"].metadata.course.status == "ok"
+
+
+@pytest.mark.usefixtures("no_pages")
 def test_a_disk_that_fills_up_is_named_and_the_scoreboard_still_shown(
     folder, tmp_path, capsys, monkeypatch
 ):
@@ -234,6 +230,7 @@ def test_a_disk_that_fills_up_is_named_and_the_scoreboard_still_shown(
     assert re.search(r"00_a +ok", said) and re.search(r"01_b +not run", said)
 
 
+@pytest.mark.usefixtures("no_pages")
 @pytest.mark.parametrize("content", ["", '{"cells": [', "[]", '{"nbformat": 4}', "\0" * 99])
 def test_a_damaged_result_is_named_and_made_again(content, folder, tmp_path, capsys):
     text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
@@ -246,14 +243,6 @@ def test_a_damaged_result_is_named_and_made_again(content, folder, tmp_path, cap
     said = capsys.readouterr().out
     assert said.count("00_a.ipynb is damaged") == 1 and "running the chapter again" in said
     assert re.search(r"00_a +ok", said) and executed(out, "00_a")
-
-
-def test_the_question_of_an_exercise_is_text_on_the_page(folder, tmp_path):
-    write(folder, c00_e="# E\n\n{exercise}`images.dice`\n")
-    pages.page(chapters.assemble("00_e", folder), tmp_path / "00_e.html", folder)
-    page = (tmp_path / "00_e.html").read_text()
-    assert "<blockquote>" in page and "<strong>Exercise: " in page
-    assert "Write <code>dice(prediction, truth)</code>" in page
 
 
 def test_unknown_profile_or_chapter_is_refused(folder, tmp_path):
@@ -315,14 +304,12 @@ def test_ctrl_c_stops_the_kernel_and_keeps_what_was_done(folder, tmp_path):
     with pytest.raises(ProcessLookupError):
         os.kill(kernel, 0)
     out = tmp_path / "smoke"
-    assert sorted(p.name for p in out.iterdir()) == [
-        "00_quick.html",
-        "00_quick.ipynb",
-        "index.html",
-    ]
+    assert [p.name for p in out.iterdir()] == ["00_quick.ipynb"], "no pages: that takes seconds"
+    assert "`course site`" in said
     assert re.search(r"00_quick +ok", said) and re.search(r"01_slow +not run", said)
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_time_left_comes_from_the_last_run(folder, tmp_path, capsys, monkeypatch):
     text = "# T\n\n```{code-cell} python3\nprint(1)\n```\n"
     write(folder, c00_a=text, c01_b=text)
@@ -338,6 +325,7 @@ def test_time_left_comes_from_the_last_run(folder, tmp_path, capsys, monkeypatch
     assert line.endswith("about 21 min left")
 
 
+@pytest.mark.usefixtures("no_pages")
 def test_a_cell_that_is_not_python_fails_its_own_notebook_only(folder, tmp_path, capsys):
     write(
         folder,
@@ -348,14 +336,6 @@ def test_a_cell_that_is_not_python_fails_its_own_notebook_only(folder, tmp_path,
     said = capsys.readouterr().out
     assert "00_a, code cell 2 (`for`): SyntaxError" in said
     assert re.search(r"01_b +ok", said)
-
-
-def test_formulas_become_mathml_and_a_broken_one_does_not_stop_the_page():
-    page = html.unescape(pages.markdown(r"$\sigma(x)$, `$x$`, and $$\sqrt{d_k}$$"))
-    assert page.count("<math") == 2 and page.count('display="block"') == 1
-    assert "<mi>σ</mi>" in page and "<msqrt>" in page
-    assert page.count("$") == 2 and "<code>" in page  # the code stays as it is
-    assert r"<code>\left(x</code> after" in pages.markdown(r"before $\left(x$ after")
 
 
 # A learner's copies ----------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def test_conda_installs_the_same_by_construction():
 
 def test_make_and_windows_say_the_same_words():
     make, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
-    for word in ("run", "lab"):
+    for word in ("run", "lab", "site"):
         assert f"$(COURSE) {word}" in make and f"\\course {word}" in readme
     assert "-m course_utils.set_up" in make and "py -m course_utils.set_up" in readme
 

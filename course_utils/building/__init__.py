@@ -1,12 +1,12 @@
 """The chapters as files: from Markdown source to stored notebook, to executed page, to own copy.
 
 `chapters` builds and compares, `execute` runs a notebook in a kernel, `course` runs all of them and
-makes the scoreboard, `pages` writes HTML, `lab` opens a learner's copies. The words of the `course`
+makes the scoreboard, `site` the pages, `lab` opens a learner's copies. The words of the `course`
 command stand on the functions below.
 """
 
 from .chapters import build, in_step, publish, with_solutions
-from .course import run
+from .course import make_site, run
 from .lab import open_lab
 
-__all__ = ["build", "in_step", "open_lab", "publish", "run", "with_solutions"]
+__all__ = ["build", "in_step", "make_site", "open_lab", "publish", "run", "with_solutions"]

@@ -1,4 +1,4 @@
-"""Running the whole course: one line per notebook, pages under `build/PROFILE/`, a scoreboard."""
+"""Running the whole course: one line per notebook, a scoreboard, pages in `build/PROFILE/site/`."""
 
 import os
 import re
@@ -12,11 +12,18 @@ from .. import storage
 from ..datasets import CATALOG, reachable
 from ..runtime import PROFILES, ROOT, device, versions
 from . import chapters as files
-from . import pages
+from . import site
 from .execute import FIGURE, Failure, execute, printed
 
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
+_SCOREBOARD = """\
+## Scoreboard, profile {profile}
+
+{table}
+
+A chapter that was not run here is shown as it comes with the course.
+"""
 _ROOM = 4_000_000  # bytes that must be free before a chapter is run for minutes
 _OWN = ("COURSE_PROFILE", "COURSE_PROGRESS", "COURSE_QUIET")  # COURSE_* without effect on results
 
@@ -29,7 +36,7 @@ def run(
 ) -> int:
     """Execute the chapters in a profile, as `course run` does, and show what came out.
 
-    Each executed notebook and its HTML page lie in `out/PROFILE/` afterwards, with an index. A
+    The executed notebooks lie in `out/PROFILE/` afterwards, and pages of them in `site/` there. A
     chapter whose cells, course code, data source and versions are those of its last good run is not
     run again. A failing chapter is named, and the rest still run.
 
@@ -40,7 +47,7 @@ def run(
         out: where the results go.
 
     Returns:
-        Exit status: 0, 1 when a chapter failed, 130 after Ctrl-C.
+        Exit status: 0, 1 when a chapter or the pages failed, 130 after Ctrl-C.
     """
     if profile not in PROFILES:
         raise ValueError(f"{profile!r} is not a profile. Expected one of: {', '.join(PROFILES)}.")
@@ -65,14 +72,10 @@ def run(
                 # Neither a failure nor a run on phantoms for want of data is ever up to date.
                 again = failure or _did_without_data(notebook)
                 notebook.metadata.course.fingerprint = "" if again else marks[name]
-                # First what took minutes; its page can be made of it at any time.
-                (out / f"{name}.html").unlink(missing_ok=True)
                 files.save(notebook, out / f"{name}.ipynb")
                 if failure:
                     print(f"    {name}, {failure}")
                     status = 1
-            if not (out / f"{name}.html").exists() and not _make_page(name, out, folder):
-                status = 1
     except KeyboardInterrupt:
         print("\nStopped. What is done is kept; the same command goes on from here.")
         status = 130
@@ -81,25 +84,57 @@ def run(
         status = 1
     line = ["-" * len(title) for title in HEADER]
     print("\n" + _table([HEADER, line, *_rows(names, out)]))
-    # The index shows every chapter run so far, also those that this call was not asked for.
-    title = f"Attention in medical image analysis, profile {profile}"
-    pages.index(title, HEADER, _rows(files.names(None, folder), out), out / "index.html")
-    print(f"\nPages: {os.path.relpath(out / 'index.html')}")
-    return status
+    if status == 130:
+        print("\nFor pages of what is done, type `course site`.")
+        return status
+    return max(status, make_site(profile, folder, out.parent))
 
 
-def _make_page(name: str, out: Path, folder: Path) -> bool:
-    """Make the page of an executed notebook; one that fails stops no other chapter."""
+def make_site(profile: str, folder: Path = files.NOTEBOOKS, out: Path = ROOT / "build") -> int:
+    """Make the pages in `out/PROFILE/site/`, as `course site` does; nothing is run.
+
+    They show each chapter as it was last run in the profile, else as it is stored in `folder`.
+
+    Args:
+        profile: smoke, standard or full.
+        folder: holds the notebooks and `source/`.
+        out: where the results of runs lie.
+
+    Returns:
+        Exit status: 0, or 1 when the pages could not be made.
+
+    Raises:
+        storage.Damaged: a notebook in `folder` cannot be read.
+    """
+    out = out / profile
+    names = files.names(None, folder)
+    executed = {name: _stored(out, name) for name in names}
+    shown = {}
+    for name, notebook in executed.items():
+        path = folder / f"{name}.ipynb"
+        if notebook or path.exists():
+            shown[name] = notebook or files.read(path, files.RESTORE.format(path.name))
+    more = ""
+    if any(executed.values()):
+        rows = _rows(names, out)
+        for row in rows:
+            if row[0] in shown:
+                row[0] = f"[{row[0]}]({row[0]}.ipynb)"
+        rows = [HEADER, ["---"] * len(HEADER), *rows]
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        more = _SCOREBOARD.format(profile=profile, table=table)
+    print("\nPages: ", end="", flush=True)
     try:
-        pages.page(_stored(out, name), out / f"{name}.html", folder)
-    except Exception as problem:  # a page is made by libraries, from whatever a cell has shown
+        warnings = site.build(shown, out / "site", more, folder)
+    except Exception as problem:  # made by libraries, from whatever a cell has shown
         why = f"{type(problem).__name__}: {problem}"
         if isinstance(problem, OSError):
             why = storage.in_words(problem)
-        print(f"    {name}, its page cannot be made: {why}")
-        print("    What was computed is kept; the same command makes the page without running it.")
-        return False
-    return True
+        print(f"they cannot be made: {why}")
+        print("What was computed is kept; `course site` makes them without running it again.")
+        return 1
+    print("\n".join(filter(None, [os.path.relpath(out / "site" / "index.html"), warnings])))
+    return 0
 
 
 def _run_one(

@@ -1,0 +1,202 @@
+"""The course as a book of HTML pages, made by Sphinx: read without Jupyter and without internet."""
+
+import copy
+import html
+import io
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from docutils.nodes import Element, SkipNode
+from latex2mathml.converter import convert
+from nbformat import NotebookNode
+from sphinx.application import Sphinx
+from sphinx.util.console import strip_escape_sequences
+from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+from .. import storage
+from .chapters import NOTEBOOKS, address
+
+_FRONT = """\
+# {title}
+
+You go from the idea of attention to networks that use it on public medical images, and learn to
+ask honestly whether it helped. This is a course on methods. It is not medical advice, and no model
+in it is fit for use on patients.
+
+```{{toctree}}
+:caption: Chapters
+:maxdepth: 1
+
+{chapters}
+```
+
+```{{toctree}}
+:caption: To look up
+:maxdepth: 1
+
+{pages}
+```
+
+{more}
+
+Text and figures: CC BY 4.0. Pictures keep the licence of their data set.
+"""
+_TITLE = "Attention in medical image analysis"
+_SETTINGS = {
+    "project": _TITLE,
+    "html_title": _TITLE,
+    "extensions": ["myst_nb", "sphinx_copybutton", __name__],
+    "suppress_warnings": ["mystnb.unknown_mime_type"],  # live figures: their text is shown
+    "exclude_patterns": ["figures"],  # drawings, and words for those who draw
+    "html_context": {"default_mode": "auto"},
+    "html_copy_source": False,
+    "html_css_files": ["site.css"],
+    "html_math_renderer": "mathml",
+    "html_show_copyright": False,
+    "html_show_sphinx": False,
+    "html_static_path": [str(Path(__file__).with_suffix(".css"))],
+    "html_theme": "sphinx_book_theme",
+    "html_theme_options": {
+        "footer_content_items": [],
+        "navbar_persistent": [],  # the search field stands at the side already
+        "use_download_button": False,
+        "use_fullscreen_button": False,
+    },
+    "myst_dmath_double_inline": True,
+    "myst_enable_extensions": ["amsmath", "dollarmath"],
+    "myst_heading_anchors": 6,
+    "myst_heading_slug_func": f"{__name__}.anchor",
+    "myst_url_schemes": {"http": None, "https": None, "mailto": None, "beside": "{{path}}"},
+    "nb_code_prompt_hide": "Hide the code",
+    "nb_code_prompt_show": "Show the code",
+    "nb_execution_mode": "off",
+    "nb_ipywidgets_js": {},  # it would come from the internet
+}
+_FAR_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
+
+
+def build(
+    chapters: dict[str, NotebookNode], path: Path, more: str = "", folder: Path = NOTEBOOKS
+) -> str:
+    """Write the pages of the course into the folder `path`, whole or not at all.
+
+    Formulas are MathML, and nothing is loaded from the internet. The Markdown files in
+    `folder/pages` become pages as well.
+
+    Args:
+        chapters: notebooks with outputs, by name and in order.
+        path: the folder; its `index.html` is the front page.
+        more: Markdown for the front page, below the contents.
+        folder: the notebooks' own, to which their relative links refer.
+
+    Returns:
+        What Sphinx warned of, a line each; empty when all is well.
+
+    Raises:
+        Exception: Sphinx's, one of its extensions', or the disk's. What was at `path` stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pages = sorted(folder.glob("pages/*.md"))
+    front = _FRONT.format(
+        title=_TITLE,
+        chapters="\n".join(f"{name[:2]} {_title(nb)} <{name}>" for name, nb in chapters.items()),
+        pages="\n".join(f"pages/{page.stem}" for page in pages),
+        more=more,
+    )
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        source, made, trees = (str(Path(scratch, name)) for name in ("source", "site", "trees"))
+        storage.write(Path(source, "index.md"), front)
+        if (folder / "figures").exists():
+            shutil.copytree(folder / "figures", Path(source, "figures"))
+        for page in pages:
+            text = page.read_text(encoding="utf-8")
+            text = text.replace("](../../", f"]({_home(folder, path / 'pages')}/")
+            storage.write(Path(source, "pages", page.name), text)
+        home = _home(folder, path)
+        for name, notebook in chapters.items():
+            with storage.whole(Path(source, f"{name}.ipynb")) as part:
+                nbformat.write(_prepared(notebook, home), part)
+        warnings = io.StringIO()
+        with patch_docutils(), docutils_namespace():
+            Sphinx(source, None, made, trees, "html", _SETTINGS, None, warnings).build()
+        shutil.rmtree(path, ignore_errors=True)
+        Path(made).rename(path)
+    return strip_escape_sequences(warnings.getvalue()).replace(source + os.sep, "").strip()
+
+
+def _home(folder: Path, here: Path) -> str:
+    """What a page in the folder `here` links to, to leave the notebooks' folder."""
+    if address():
+        return f"{address()}/blob/main"
+    return "beside:" + Path(os.path.relpath(folder.parent, here)).as_posix()
+
+
+def _title(notebook: NotebookNode) -> str:
+    return notebook.cells[0].source.partition("\n")[0].removeprefix("# ")
+
+
+def _prepared(notebook: NotebookNode, home: str) -> NotebookNode:
+    """A notebook in the words of MyST-NB: folds, alt texts, boxes for exercises, links.
+
+    Args:
+        home: where links lead that leave the folder of the notebooks.
+    """
+    notebook = copy.deepcopy(notebook)
+    for cell in notebook.cells:
+        tags = cell.metadata.setdefault("tags", [])
+        if cell.cell_type == "markdown":
+            cell.source = _FAR_IMAGE.sub(r"\1", cell.source).replace("](../", f"]({home}/")
+            if "exercise" in tags:
+                cell.source = _boxed(cell.source)
+        if cell.metadata.get("jupyter", {}).get("source_hidden"):
+            tags.append("hide-input")
+        if "alt" in cell.metadata:
+            cell.metadata["mystnb"] = {"image": {"alt": cell.metadata["alt"]}}
+    return notebook
+
+
+def _boxed(quote: str) -> str:
+    """A block quote with a title in bold as a box with a title."""
+    title, _, text = re.sub("^> ?", "", quote, flags=re.M).partition("\n")
+    return f"``````{{admonition}} {title.strip('*')}\n:class: exercise\n\n{text.strip()}\n``````"
+
+
+def anchor(heading: str) -> str:
+    """The anchor of a heading, the same that JupyterLab gives to it."""
+    return heading.replace(" ", "-")
+
+
+def mathml(tex: str, display: str) -> str:
+    """A formula as MathML, which browsers show by themselves.
+
+    Args:
+        tex: in the words of LaTeX, without dollar signs.
+        display: inline or block.
+
+    Returns:
+        HTML; the formula as it was written where it cannot be understood.
+    """
+    try:
+        return convert(tex, display=display)
+    except Exception:  # the converter's errors have no common base
+        return f"<code>{html.escape(tex)}</code>"
+
+
+def setup(app: Sphinx) -> None:
+    """Let Sphinx show formulas as MathML; it calls this because `_SETTINGS` name this module."""
+    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+
+
+def _inline(writer: Any, node: Element) -> None:
+    writer.body.append(mathml(node.astext(), "inline"))
+    raise SkipNode
+
+
+def _block(writer: Any, node: Element) -> None:
+    writer.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    raise SkipNode
