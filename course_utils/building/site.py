@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from docutils.nodes import Element, SkipNode
+from docutils.nodes import Element, SkipNode, document, raw, section
 from latex2mathml.converter import convert
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
@@ -112,7 +112,8 @@ def build(
         source, made, trees = (str(Path(scratch, name)) for name in ("source", "site", "trees"))
         storage.write(Path(source, "index.md"), front)
         if (folder / "figures").exists():
-            shutil.copytree(folder / "figures", Path(source, "figures"))
+            drawings = shutil.ignore_patterns("png", "*.py", "__pycache__")
+            shutil.copytree(folder / "figures", Path(source, "figures"), ignore=drawings)
         for page in pages:
             text = page.read_text(encoding="utf-8")
             text = text.replace("](../../", f"]({_home(folder, path / 'pages')}/")
@@ -150,7 +151,10 @@ def _prepared(notebook: NotebookNode, home: str) -> NotebookNode:
     for cell in notebook.cells:
         tags = cell.metadata.setdefault("tags", [])
         if cell.cell_type == "markdown":
-            cell.source = _FAR_IMAGE.sub(r"\1", cell.source).replace("](../", f"]({home}/")
+            cell.source = _FAR_IMAGE.sub(r"\1", cell.source)
+            cell.source = cell.source.replace("](../notebooks/", "](").replace(
+                "](../", f"]({home}/"
+            )
             if "exercise" in tags:
                 cell.source = _boxed(cell.source)
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
@@ -188,8 +192,17 @@ def mathml(tex: str, display: str) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Let Sphinx show formulas as MathML; it calls this because `_SETTINGS` name this module."""
+    """Show formulas as MathML and fold what is optional; `_SETTINGS` name this module."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.connect("doctree-resolved", _fold)
+
+
+def _fold(_app: Sphinx, page: document, _name: str) -> None:
+    for part in page.findall(section):
+        if part[0].astext().startswith("Optional: "):
+            start = '<details class="optional"><summary>Show this section</summary>'
+            part.insert(1, raw("", start, format="html"))
+            part.append(raw("", "</details>", format="html"))
 
 
 def _inline(writer: Any, node: Element) -> None:
