@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 
 from course_utils import yolo
 from course_utils.attention import CBAM, SpatialAttention
-from course_utils.tasks import CELL_ANCHORS, cell_anchors
+from course_utils.tasks.bccd import CELL_ANCHORS, cell_anchors
 from course_utils.yolo import YOLO, YOLOLoss, assign, decode, detect, encode, grid, shape_iou
 
 ANCHORS = cell_anchors()
