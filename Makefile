@@ -31,6 +31,10 @@ test:
 	@$(SET_UP) test
 	$(COURSE) test
 
+test-all:
+	@$(SET_UP) test
+	$(COURSE) test --all
+
 notebooks:
 	@$(SET_UP) test
 	$(COURSE) notebooks
@@ -40,7 +44,8 @@ help:
 	@echo "make lab [PROFILE=...]   JupyterLab on your own copies in my_course/"
 	@echo "make site [PROFILE=...]  the pages of the course, to read without Jupyter"
 	@echo "make check      is this machine ready? what to do if not"
-	@echo "make test       pytest, and every notebook through nbval"
+	@echo "make test       the quick tests, and every notebook through nbval"
+	@echo "make test-all   every test"
 	@echo "make notebooks  for authors: build notebooks/ from notebooks/source/"
 
-.PHONY: course lab site check test notebooks help
+.PHONY: course lab site check test test-all notebooks help

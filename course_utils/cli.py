@@ -130,7 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     where = publish.add_mutually_exclusive_group(required=True)
     where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="on GitHub")
     where.add_argument("--none", dest="repository", action="store_const", help="take it out again")
-    test = command("test", _test, "for authors: pytest and nbval")
+    test = command("test", _test, "for authors: the quick tests, and the notebooks through nbval")
+    test.add_argument("--all", dest="slow", action="store_true", help="the slow ones as well")
     test.add_argument("more", nargs="*", help="goes to pytest")
     return parser
 
@@ -216,13 +217,18 @@ def _bench(what: str, seconds: float) -> None:
     {"attention": bench.attention, "train": bench_train.train}[what](seconds)
 
 
-def _test(more: list[str]) -> int:
+def _test(more: list[str], slow: bool) -> int:
     """pytest, then the notebooks through nbval in the smoke profile; both always run."""
-    pytest = [sys.executable, "-m", "pytest"]
-    tests = subprocess.call([*pytest, *more], cwd=runtime.ROOT)
+    # A process a core, with one thread each: most tests are too small for two threads.
+    pytest = [sys.executable, "-m", "pytest", f"-n{min(runtime.cores(), 4)}"]
+    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    chosen = more if slow else ["-m", "not slow", *more]
+    tests = subprocess.call([*pytest, "--dist=worksteal", *chosen], cwd=runtime.ROOT, env=alone)
     nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "notebooks"]
-    smoke = os.environ | {"COURSE_PROFILE": "smoke", "COURSE_QUIET": "1"}
-    notebooks = subprocess.call([*pytest, "-q", *nbval], cwd=runtime.ROOT, env=smoke)
+    smoke = alone | {"COURSE_PROFILE": "smoke", "COURSE_QUIET": "1"}
+    notebooks = subprocess.call(
+        [*pytest, "-q", "--dist=loadfile", *nbval], cwd=runtime.ROOT, env=smoke
+    )
     return tests or notebooks
 
 

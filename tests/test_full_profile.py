@@ -8,6 +8,7 @@ from test_gpu import ARMS, train
 from course_utils import experiments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arm"), ARMS)
 def test_a_step_in_the_full_profile(name, arm):
     images = 1 if experiments.get(name).dataset == "hippocampus" else 2  # a volume: 35 slices

@@ -1,6 +1,7 @@
 """What differs on a GPU. With the stand-in of card.py everywhere; tests marked gpu need a GPU."""
 
 import dataclasses
+import functools
 import math
 import sys
 
@@ -18,8 +19,9 @@ ARMS = [(name, arm) for name, e in experiments.EXPERIMENTS.items() for arm in e.
 APART = [pair for pair in ARMS if "SE r=" not in pair[1] and pair[0] != "pneumonia"]
 
 
+@functools.cache
 def few(name: str, images: int):
-    """The phantom of a data set, cut to a few cases of each split."""
+    """The phantom of a data set, cut to a few cases of each split; made once for all tests."""
     data = phantom(name)
     splits = {key: split.take(range(images)) for key, split in data.splits.items()}
     return dataclasses.replace(data, splits=splits)

@@ -107,6 +107,7 @@ def host(tmp_path, python, environment, wheel):
     return run
 
 
+@pytest.mark.slow
 def test_first_cell_clones_installs_and_imports_without_a_restart(host):
     done = host(["tiny_dependency", "numpy", "torch"], twice=True)
     assert done.returncode == 0, done.stderr
@@ -118,6 +119,7 @@ def test_first_cell_clones_installs_and_imports_without_a_restart(host):
     assert (host.content / "course" / ".git" / "shallow").exists()
 
 
+@pytest.mark.slow
 def test_first_cell_never_replaces_the_hosts_numpy(host):
     done = host(["tiny_dependency", "numpy>=99"])  # a numpy 99 could be installed
     assert done.returncode != 0
@@ -128,6 +130,7 @@ def test_first_cell_never_replaces_the_hosts_numpy(host):
     assert host(["tiny_dependency"]).returncode == 0  # and the cell goes on from there
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE"])
 def test_first_cell_says_what_to_paste_and_where(host, variable):
     done = host([], url="", variable=variable)
@@ -138,6 +141,7 @@ def test_first_cell_says_what_to_paste_and_where(host, variable):
     assert FIRST.splitlines()[1] == 'REPOSITORY = ""  # @param {type:"string"}'
 
 
+@pytest.mark.slow
 def test_first_cell_says_why_fetching_failed_and_recovers(host, tmp_path):
     git("init", "--quiet", str(tmp_path / "no course"))
     git("-C", str(tmp_path / "no course"), "commit", "--quiet", "--allow-empty", "-m", "empty")
@@ -152,6 +156,7 @@ def test_first_cell_says_why_fetching_failed_and_recovers(host, tmp_path):
     assert host(["tiny_dependency"]).returncode == 0
 
 
+@pytest.mark.slow
 def test_first_cell_says_that_git_is_missing_or_why_pip_failed(host, tmp_path):
     done = host([], PATH=str(tmp_path))
     assert done.returncode != 0 and "There is no git on this machine" in done.stderr
@@ -163,6 +168,7 @@ def test_first_cell_says_that_git_is_missing_or_why_pip_failed(host, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_first_cell_replaces_half_a_clone_and_another_course(host, tmp_path):
     (host.content / "course" / ".git").mkdir(parents=True)
     (host.content / "course.part" / ".git").mkdir(parents=True)  # of a run that was stopped
@@ -178,6 +184,7 @@ def test_first_cell_replaces_half_a_clone_and_another_course(host, tmp_path):
     assert kept.read_text() == "kept"
 
 
+@pytest.mark.slow
 def test_first_cell_elsewhere_says_how_to_set_up(host):
     done = host([], variable="ELSEWHERE")
     assert done.returncode != 0
@@ -243,6 +250,7 @@ def served(tmp_path):
     server.server_close()
 
 
+@pytest.mark.slow
 def test_the_first_chapter_runs_on_a_host(served, python, environment, tmp_path):
     """What Colab does: a Python without the course, the first cell, then chapter 00."""
     notebook = chapters.assemble("00_start_here")

@@ -12,6 +12,7 @@ def test_there_are_chapters():
     assert chapters.names()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", chapters.names())
 def test_chapter_runs_with_solutions_and_each_check_passes(name, tmp_path):
     notebook = chapters.with_solutions(chapters.assemble(name))

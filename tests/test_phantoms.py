@@ -20,15 +20,9 @@ DRAW = (xrays, lesions, smears)
 @pytest.mark.parametrize("draw", DRAW)
 def test_a_thousand_images_of_64_pixels_take_less_than_two_seconds(draw):
     draw(10)
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        draw(1000, 64)
-        seconds.append(time.perf_counter() - start)
-        if seconds[-1] < 2:
-            break
-    # The best of three, for this machine may be busy with other things.
-    assert min(seconds) < 2
+    start = time.process_time()  # other processes do not lengthen it
+    draw(1000, 64)
+    assert time.process_time() - start < 2
 
 
 @pytest.mark.parametrize("draw", DRAW)

@@ -8,6 +8,7 @@ import sys
 import tomllib
 
 import pytest
+import sizes
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -171,3 +172,15 @@ def test_committed_files_hold_no_machine_path_and_no_package_registry():
 def test_style_and_types(words):
     done = subprocess.run([sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_course_keeps_its_size():
+    """`python tests/sizes.py` shows how far each part is from its aim."""
+    now = sizes.sizes()
+    assert {name: now[name] for name, most in sizes.LIMITS.items() if now[name] > most} == {}
+
+
+def test_blanks_comments_and_docstrings_are_no_code():
+    docstring = '    """How.\n\n    So."""\n    # so\n'
+    source = f'"""What."""\n\n\ndef f(x):  # why\n{docstring}    return (\n        x\n    )\n'
+    assert sizes.code_lines(source) == 4 and sizes.docstring_lines(source) == 4

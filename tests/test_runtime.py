@@ -6,7 +6,6 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 import types
 
 import numpy as np
@@ -84,10 +83,9 @@ def test_hardware_and_versions_are_named(monkeypatch):
 
 
 def test_importing_the_package_is_instant():
-    start = time.perf_counter()
-    code = "import course_utils, sys; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    assert time.perf_counter() - start < 1.0
+    code = "import course_utils, sys, time; assert 'torch' not in sys.modules"
+    # Seconds of its own work, which other processes do not lengthen.
+    subprocess.run([sys.executable, "-c", code + "; assert time.process_time() < 1"], check=True)
 
 
 # Threads ------------------------------------------------------------------------------------------

@@ -108,6 +108,7 @@ def has(course):
     return run(course, "-c", code, command=(python(course),)).split()
 
 
+@pytest.mark.slow
 def test_first_line_names_what_is_needed_and_what_was_found(made):
     course, said = made
     first, *more = said.splitlines()
@@ -118,6 +119,7 @@ def test_first_line_names_what_is_needed_and_what_was_found(made):
     assert run(course) == f"Python 3.11 to 3.14 is needed; .venv holds Python {here}.\n"
 
 
+@pytest.mark.slow
 def test_authors_get_the_test_tools_and_keep_them(course):
     run(course)
     assert "tester==1" not in has(course)
@@ -126,6 +128,7 @@ def test_authors_get_the_test_tools_and_keep_them(course):
     assert "Installing" not in run(course) + run(course, "test")
 
 
+@pytest.mark.slow
 def test_a_copy_runs_its_own_code(made, course):
     where = "import course_utils; print(course_utils.__file__)"
     kernel = dict(command=(python(course), "-P"))  # as a kernel in another folder
@@ -136,18 +139,20 @@ def test_a_copy_runs_its_own_code(made, course):
     assert original.strip().startswith(str(made[0]))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
 def test_make_sets_up_and_runs_the_command_of_this_folder(course):
     moved = course.rename(course.parent / "moved")
     said = run(moved, "-s", "lab", "profile=smoke", command=("make",)).splitlines()
     assert said[0].startswith("Python 3.11 to 3.14 is needed; .venv holds Python 3.")
     assert said[-1] == f"lab --profile smoke {moved / 'course_utils' / 'cli.py'}"
-    for target in ("course", "test", "check", "notebooks"):
+    for target in ("course", "test", "test-all", "check", "notebooks"):
         said = run(moved, "-s", target, command=("make",)).splitlines()
         assert said[0].startswith("Python 3.11 to 3.14 is needed; ")
         assert said[-1].endswith(str(moved / "course_utils" / "cli.py"))
 
 
+@pytest.mark.slow
 def test_torch_from_pytorchs_own_page_stays_unless_it_is_too_old(course):
     run(course)
     install = (python(course), "-m", "pip", "install", "-q")
@@ -164,6 +169,7 @@ def test_torch_from_pytorchs_own_page_stays_unless_it_is_too_old(course):
     assert {"torch==2.15.0", "torchvision==0.29.2"} <= set(has(course))
 
 
+@pytest.mark.slow
 def test_a_failed_installation_is_said_and_done_again(course):
     (course / "constraints.txt").write_text("tool==2\n")
     said = run(course, status=1)
@@ -175,6 +181,7 @@ def test_a_failed_installation_is_said_and_done_again(course):
     assert "Installing" in run(course)
 
 
+@pytest.mark.slow
 def test_an_environment_that_does_not_start_is_made_again(course):
     Path(python(course)).unlink()
     Path(python(course)).symlink_to(course / "gone")

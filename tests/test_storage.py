@@ -93,6 +93,7 @@ def answers(checkout, commands, how=""):
     return said, status
 
 
+@pytest.mark.slow
 def test_every_command_has_words_for_a_full_disk(checkout):
     pytest.importorskip("resource", reason="Windows has no limit for the size of files")
     said, status = answers(checkout, [*WRITING, *READING, DATA], "full")
@@ -109,6 +110,7 @@ def test_every_command_has_words_for_a_full_disk(checkout):
     assert "| old |" in (checkout / "README.md").read_text(), "the page is as it was"
 
 
+@pytest.mark.slow
 def test_every_command_has_words_for_a_checkout_that_is_read_only(checkout):
     mounted = [
         ["mount", "--bind", checkout, checkout],
@@ -133,6 +135,7 @@ def test_every_command_has_words_for_a_checkout_that_is_read_only(checkout):
     assert status[" ".join(DATA)] == 1 and str(checkout) in said[" ".join(DATA)]
 
 
+@pytest.mark.slow
 def test_a_file_where_a_folder_should_be_is_named(checkout):
     for name in ("build", "my_course", "data", "results"):
         if (checkout / name).is_dir():

@@ -387,6 +387,7 @@ fitted.history.drop(columns="seconds").to_json(sys.argv[4])
 """
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(tmp_path):
     def start(name):
         words = [sys.executable, "-c", SCRIPT, __file__.rpartition("/")[0]]

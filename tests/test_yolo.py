@@ -9,7 +9,7 @@ from torchvision.ops import box_iou
 
 from course_utils import yolo
 from course_utils.attention import CBAM, SpatialAttention
-from course_utils.tasks import CELL_ANCHORS, cell_anchors
+from course_utils.tasks.bccd import CELL_ANCHORS, cell_anchors
 from course_utils.yolo import YOLO, YOLOLoss, assign, decode, detect, encode, grid, shape_iou
 
 ANCHORS = cell_anchors()
@@ -90,12 +90,12 @@ def test_decoding_by_hand():
 
 def test_anchors_come_from_the_training_boxes_by_class():
     from course_utils.datasets import load
-    from course_utils.tasks import smears
+    from course_utils.tasks.bccd import shrunk
 
     data = load("bccd")
     if data.synthetic:
         pytest.skip("the real set cannot be reached")
-    _, boxes = smears(data.train)
+    _, boxes = shrunk(data.train)
     found = yolo.anchors_by_class(boxes, (4, 3, 2))
     assert torch.equal(found.round(), torch.tensor(CELL_ANCHORS).float().reshape(9, 2))
     # Over all boxes together, red cells (85% of them) take seven of the nine, platelets get one.
