@@ -1,4 +1,4 @@
-"""Draws additive_gate.svg: AttentionGate of course_utils/attention.py. The weights are made by hand."""
+"""Draws additive_gate.svg: AttentionGate of chapter 06. The weights are made by hand."""
 
 import numpy as np
 from looks import ATTENTION, INK, Drawing
@@ -20,8 +20,9 @@ d = Drawing(
     "The additive attention gate",
     "On the left the skip x with C maps, and below it the coarser signal g with maps of half the "
     "height and width. Each goes through a convolution of 1 by 1; the signal is raised to the "
-    "size of the skip. A plus adds the two. ReLU, psi, a convolution of 1 by 1, and a sigmoid make one orange "
-    "map. It multiplies the skip, which comes along above: the lesion stays, the hair fades.",
+    "size of the skip. A plus adds the two. ReLU, psi, a convolution of 1 by 1, and a sigmoid "
+    "make one orange map. It multiplies the skip, which comes along above: the lesion stays, the "
+    "hair fades.",
 )
 SKIP, OWN, SUM, ASKED = 60, 132, 236, 336  # heights of the four paths
 GATE = 558  # where the map meets the skip

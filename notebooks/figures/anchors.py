@@ -21,11 +21,11 @@ PALE = mix(EDGE, LINE, 0.4)
 d = Drawing(
     322,
     "From an anchor to a box",
-    "Two pictures of the same part of a blood smear, with the grid of stride 8. Left: one cell and "
-    "around its middle three anchors, 19 by 18, 29 by 27 and 43 by 43 pixels. Between them four "
-    "numbers. The sigmoid makes 0.75 of 1.10 and 0.50 of 0: the place of the centre within the cell. The exponential makes "
-    "0.74 of −0.31 and 0.78 of −0.25: width and height, as shares of the smallest anchor's. Right: "
-    "the box that follows, tight around a platelet.",
+    "Two pictures of the same part of a blood smear, with the grid of stride 8. Left: one cell "
+    "and around its middle three anchors, 19 by 18, 29 by 27 and 43 by 43 pixels. Between them "
+    "four numbers. The sigmoid makes 0.75 of 1.10 and 0.50 of 0: the place of the centre within "
+    "the cell. The exponential makes 0.74 of −0.31 and 0.78 of −0.25: width and height, as "
+    "shares of the smallest anchor's. Right: the box that follows, tight around a platelet.",
 )
 SIDE, ONE, TOP = 56, 3.8, 34  # the part that is shown, in pixels; px of a pixel
 HIGH = SIDE * ONE

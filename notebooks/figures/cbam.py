@@ -31,9 +31,10 @@ d = Drawing(
     "CBAM: which channel, then where",
     "Two rows. Above, the channel half: four feature maps, each pooled over places to its mean "
     "and its maximum. Both lists go through one perceptron with a narrow waist, the two results "
-    "meet in a plus, and a sigmoid makes a gate for each map, which multiplies it. An arrow leads "
-    "down to the spatial half. It pools the weighted maps over the channels to two maps, a window "
-    "of 7 by 7 places on both and a sigmoid make one orange map, and all are multiplied by it.",
+    "meet in a plus, and a sigmoid makes a gate for each map, which multiplies it. An arrow "
+    "leads down to the spatial half. It pools the weighted maps over the channels to two maps, a "
+    "window of 7 by 7 places on both and a sigmoid make one orange map, and all are multiplied "
+    "by it.",
 )
 PITCH, SIZE = 32, {"w": 68, "h": 44, "lean": 32}
 LEFT, SIGN, RIGHT = 24, 530, 576

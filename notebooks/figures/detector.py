@@ -32,12 +32,12 @@ def maps(k):
 d = Drawing(
     496,
     "A detector, from the image to one prediction",
-    "On the left a blood smear, 3 channels of 240 by 320, goes down through the backbone: features "
-    "at strides 8, 16 and 32, with 30 by 40, 15 by 20 and 8 by 10 cells. In the middle a grid for each "
-    "stride, and arrows that carry what the coarse ones know up to the fine ones. Dark cells "
-    "hold an object: platelets in the fine grid, red cells in the middle one, the white cell in "
-    "the coarse one. One cell is unfolded on the right: three anchors with eight numbers each, x, "
-    "y, w, h, objectness, and three classes.",
+    "On the left a blood smear, 3 channels of 240 by 320, goes down through the backbone: "
+    "features at strides 8, 16 and 32, with 30 by 40, 15 by 20 and 8 by 10 cells. In the middle "
+    "a grid for each stride, and arrows that carry what the coarse ones know up to the fine "
+    "ones. Dark cells hold an object: platelets in the fine grid, red cells in the middle one, "
+    "the white cell in the coarse one. One cell is unfolded on the right: three anchors with "
+    "eight numbers each, x, y, w, h, objectness, and three classes.",
 )
 NAMES = "x", "y", "w", "h", "objectness", "RBC", "WBC", "platelet"
 DOWN, UP, ROWS = 204, 400, [186, 292, 386]

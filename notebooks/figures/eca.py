@@ -1,7 +1,7 @@
 """Draws eca.svg: ECA of course_utils/attention.py with k = 3 weights that are made by hand."""
 
 import numpy as np
-from looks import ATTENTION, FEATURES, FLOW, INK, LINE, LOW, SMALL, Drawing, mix
+from looks import ATTENTION, FEATURES, INK, LINE, LOW, SMALL, Drawing
 from pictures import channels
 
 maps = channels(16)  # (C, H, W), C = 6

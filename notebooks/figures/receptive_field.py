@@ -19,10 +19,11 @@ edges = scaled(np.hypot(*np.gradient(blur(image, 0.7))), 98)
 d = Drawing(
     526,
     "Receptive fields of the five levels",
-    "An MRI slice of 48 by 64 pixels and five nested squares around its middle: what one value of "
-    "each level can see. At the top level the square is 5 pixels wide, a dot within the organ, "
-    "then 14, 32, 68 and, at the bottom, 140. That of 68 leaves the slice above and below, "
-    "that of 140 is far larger than the slice. Beside each square its level, with the value marked.",
+    "An MRI slice of 48 by 64 pixels and five nested squares around its middle: what one value "
+    "of each level can see. At the top level the square is 5 pixels wide, a dot within the "
+    "organ, then 14, 32, 68 and, at the bottom, 140. That of 68 leaves the slice above and "
+    "below, that of 140 is far larger than the slice. Beside each square its level, with the "
+    "value marked.",
 )
 ONE, LEFT, TOP = 3.36, 148, 180  # px of a pixel; upper left corner of the slice
 ROWS = [72, 167, 262, 357, 452]

@@ -17,9 +17,9 @@ d = Drawing(
     "A residual block with a gate",
     "From left to right: features x, convolution, norm, ReLU, convolution, norm, a "
     "multiplication sign that four gates enter from below, a plus, a ReLU, features y. The "
-    "shortcut leaves x upwards, arches over all of it and comes down into the plus. Pale "
-    "numbers mark three other places for the gate: 1 before the first convolution, 2 on the "
-    "shortcut, 3 after the plus.",
+    "shortcut leaves x upwards, arches over all of it and comes down into the plus. Pale numbers "
+    "mark three other places for the gate: 1 before the first convolution, 2 on the shortcut, 3 "
+    "after the plus.",
 )
 ROW, ARCH, PITCH, SIZE = 182, 62, 32, {"w": 34, "h": 36, "lean": 16}
 TOP = ROW - (3 * PITCH + SIZE["h"]) / 2
@@ -44,7 +44,8 @@ start, gate, end = stack[0].middle[0], 460, 502  # of the shortcut, of the gate
 half = (start + end) / 2
 d.arrow([(start, TOP + 10), (start, ARCH), (half - 11, ARCH)], head=False)
 d.arrow([(half + 11, ARCH), (end, ARCH), (end, ROW - 12)])
-for (left, w, _), (then, _, word) in pairwise(((start, 0, ""), *PARTS, (side(after, ROW)[0], 0, ""))):
+met = (start, 0, ""), *PARTS, (side(after, ROW)[0], 0, "")
+for (left, w, _), (then, _, word) in pairwise(met):
     d.arrow([(left + w, ROW), (then, ROW)], head=not word.isdigit())
 d.parts += stacks
 

@@ -26,10 +26,11 @@ for cx, cy, wide, high in ((34, 32, 41, 40), (49, 32, 39, 41), (107, 40, 31, 40)
 d = Drawing(
     480,
     "Non-maximum suppression in four frames",
-    "Four frames of the same three cells. First: five boxes, three on two cells that overlap, with "
-    "scores 0.8, 0.9 and 0.6, two on a third cell with 0.5 and 0.7. Second: the box with 0.9 is "
-    "taken; that of 0.8 overlaps it with an IoU of 0.75 and is dropped, that of 0.6 with 0.48 stays. "
-    "Third: 0.7 is taken, and 0.5 is dropped, its IoU is 0.88. Fourth: three boxes are left.",
+    "Four frames of the same three cells. First: five boxes, three on two cells that overlap, "
+    "with scores 0.8, 0.9 and 0.6, two on a third cell with 0.5 and 0.7. Second: the box with "
+    "0.9 is taken; that of 0.8 overlaps it with an IoU of 0.75 and is dropped, that of 0.6 with "
+    "0.48 stays. Third: 0.7 is taken, and 0.5 is dropped, its IoU is 0.88. Fourth: three boxes "
+    "are left.",
 )
 ONE = 2.34  # px of a pixel
 FRAMES = (

@@ -22,11 +22,11 @@ def maps(k):
 d = Drawing(
     604,
     "U-Net with four levels",
-    "A U. On the left an MRI slice with its neighbours, 3 channels of 48 by 64, goes down through "
-    "four levels: 16, 32, 64 and 128 channels of 48 by 64, 24 by 32, 12 by 16 and 6 by 8 places. "
-    "On the way up each level is raised to twice its size and laid under the skip, the fine maps "
-    "that come across from the left at the same level: 64 and 64, 32 and 32, 16 and 16 channels. "
-    "A block merges them to half as many. At the top the mask comes out.",
+    "A U. On the left an MRI slice with its neighbours, 3 channels of 48 by 64, goes down "
+    "through four levels: 16, 32, 64 and 128 channels of 48 by 64, 24 by 32, 12 by 16 and 6 by 8 "
+    "places. On the way up each level is raised to twice its size and laid under the skip, the "
+    "fine maps that come across from the left at the same level: 64 and 64, 32 and 32, 16 and 16 "
+    "channels. A block merges them to half as many. At the top the mask comes out.",
 )
 LEFT, JOIN, RIGHT = 200, 420, 596
 ROWS = [178, 316, 452, 552]
@@ -37,7 +37,8 @@ def stack(x, y, k, top):
     """Two sheets for 16 channels and one more for each doubling."""
     blanks = [np.zeros((1, 1))] * (k + 1)
     y -= (SIZES[k]["h"] + 7 * (k + 1)) / 2
-    return d.stack(x - (SIZES[k]["w"] + SIZES[k]["lean"]) / 2, y, [top, *blanks], 7, steps=12, **SIZES[k])
+    x -= (SIZES[k]["w"] + SIZES[k]["lean"]) / 2
+    return d.stack(x, y, [top, *blanks], 7, steps=12, **SIZES[k])
 
 
 def gap(k):
