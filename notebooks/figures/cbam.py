@@ -129,9 +129,9 @@ d.row(329, (
 d.row(263, ((74, "features", "(N, C, H, W)", INK), (452, "gates", "(N, C, 1, 1)", ATTENTION)))
 d.row(560, (
     (74, "weighted", "(N, C, H, W)", INK),
-    (226, "pooled", "(N, 2, H, W)", INK),
     (426, "map", "(N, 1, H, W)", ATTENTION),
 ))
 for y in (30, 329):
     d.text(SIGN, y, "scale", HEAD, bold=True)
+d.text(226, 584, "(N, 2, H, W)", SMALL, FEATURES)
 d.save("cbam.svg")
