@@ -2,12 +2,12 @@
 
 import torch
 from looks import CARD, EDGE, FEATURES, FLOW, INK, LABEL, LINE, THIN, Drawing, mix
-from pictures import smear
+from pictures import full_smear
 
 from course_utils import yolo
 from course_utils.tasks.bccd import cell_anchors
 
-image, truth = smear()
+image, truth = full_smear()
 cells = yolo.grid(*image.shape, cell_anchors())
 box = torch.tensor(truth[-1, 1:]).float()  # of a platelet
 row = yolo.assign(box[None], cells, cell_anchors())[0]

@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 from looks import CARD, FEATURES, FLOW, INK, LINE, SMALL, Drawing, side
-from pictures import blur, scaled, shrink, smear
+from pictures import blur, full_smear, scaled, shrink
 
 from course_utils import yolo
 from course_utils.tasks.bccd import cell_anchors
 
-image, truth = smear()  # (240, 320), rows (class, x1, y1, x2, y2)
+image, truth = full_smear()  # (240, 320), rows (class, x1, y1, x2, y2)
 boxes = torch.tensor(truth[:, 1:]).float()
 cells = yolo.grid(*image.shape, cell_anchors())
 answers, owner = yolo.assign(boxes, cells, cell_anchors())
