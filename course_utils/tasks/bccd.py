@@ -68,18 +68,9 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: values below -0.5 or above 1.5, which would be clipped; boxes of another shape,
             or (looked at on the CPU alone) given as shares of the image.
     """
-    if y.ndim != 3 or y.shape[2] != 5 or len(y) != len(x):
-        raise ValueError(
-            f"The boxes have shape {tuple(y.shape)}. Expected ({len(x)}, room, 5), rows (class, "
-            "x1, y1, x2, y2), class -1 for no box."
-        )
+    yolo.expect_rows(y, len(x))
     if y.device.type == "cpu":
-        rows = y[y[:, :, 0] >= 0][:, 1:]
-        if len(rows) and float(rows.abs().amax()) <= 1:
-            raise ValueError(
-                "All boxes lie within the first pixel, as shares of the image do. Expected pixels: "
-                "multiply x by the width and y by the height."
-            )
+        yolo.refuse_shares("boxes", y[y[:, :, 0] >= 0][:, 1:])
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
