@@ -17,10 +17,8 @@ from course_utils.runtime import ROOT
 if TYPE_CHECKING:
     import pandas as pd
 
-KEYS = tuple(
-    "experiment dataset arm seed profile source data_sha256 split settings metrics seconds device "
-    "precision versions revision".split()
-)
+_WHICH = ("experiment", "dataset", "arm", "seed", "profile", "source", "data_sha256", "split")
+KEYS = (*_WHICH, "settings", "metrics", "seconds", "device", "precision", "versions", "revision")
 """What a recorded run must say of itself."""
 
 SOURCES = ("upstream", "mirror", "phantom")
