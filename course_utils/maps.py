@@ -7,6 +7,7 @@ Of no image there are no maps and no scores: they have shape (0, ...) and (0,).
 """
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,7 +49,7 @@ def attention_maps(
         )
     found: dict[str, list[Tensor]] = {name: [] for name in modules}
 
-    def keep(name: str):
+    def keep(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             found[name].append(module.weights(*inputs).float().cpu())  # type: ignore[operator]
 

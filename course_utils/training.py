@@ -325,7 +325,9 @@ class _Epoch:
     idle until the next step has been prepared. So the loop reads none, but to show progress.
     """
 
-    def __init__(self, number: int, x: Tensor, y: Tensor, steps: int, order, augment, rate: float):
+    def __init__(
+        self, number: int, x: Tensor, y: Tensor, steps: int, order: Any, augment: Any, rate: float
+    ):
         self.number, self.x, self.y, self.augment, self.rate = number, x, y, augment, rate
         chosen = torch.randperm(len(x), generator=order)
         self.batches = chosen.to(x.device).tensor_split(steps)
