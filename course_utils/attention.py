@@ -19,7 +19,7 @@ dot-product attention uses a softmax, whose weights do.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -422,7 +422,7 @@ def _resize(x: Tensor, like: Tensor) -> Tensor:
 
 
 @contextmanager
-def own_random_stream():
+def own_random_stream() -> Iterator[None]:
     """Draw initial weights inside without moving the random stream of the layers that follow.
 
     A gate inserted between layers would otherwise shift the stream, so that a network with the

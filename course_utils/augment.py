@@ -6,6 +6,7 @@ contrast): Kornia 3.6 ms for the batch, torchvision v2 image by image 57 ms.
 
 from collections.abc import Callable, Sequence
 from functools import wraps
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -44,7 +45,9 @@ UNIT = within(-0.5, 1.5, "values in [0, 1]: divide values of 0 to 255 by 255")
 NORMAL = within(-50, 50, "mean 0 and standard deviation 1: subtract the mean and divide")
 
 
-def moved(flips: Sequence, degrees: float, shift: float, scale: tuple[float, float], *more):
+def moved(
+    flips: Sequence[Any], degrees: float, shift: float, scale: tuple[float, float], *more: Any
+) -> Callable[..., Any]:
     """Flips and one affine map of images and masks alike, then what changes images alone."""
     import kornia.augmentation as K
     from kornia.constants import DataKey, Resample
@@ -58,7 +61,8 @@ def moved(flips: Sequence, degrees: float, shift: float, scale: tuple[float, flo
     )
 
 
-def both(how, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def both(how: Callable[..., Any], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Images (N, C, H, W) and their masks (N, H, W), changed alike by what `moved` has built."""
     if y.ndim != 3:
         raise ValueError(
             f"The masks have shape {tuple(y.shape)}. Expected (N, H, W), for instance y[:, 0]."

@@ -1,10 +1,20 @@
 """Every plot that the course draws twice. Call `style()` once at the top of a notebook."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
+
+from course_utils import metrics, runtime
 
 
 def style() -> None:
@@ -12,16 +22,11 @@ def style() -> None:
 
     The background is opaque white, so that figures can be read in JupyterLab's dark theme too.
     """
-    import matplotlib.pyplot as plt
     import seaborn as sns
 
-    sns.set_theme(
-        context="notebook",
-        style="whitegrid",
-        palette="colorblind",
-        rc={"figure.facecolor": "white", "figure.dpi": 100, "figure.constrained_layout.use": True},
-    )
-    plt.rcParams["savefig.facecolor"] = "white"
+    white = {"figure.facecolor": "white", "savefig.facecolor": "white"}
+    layout = {"figure.dpi": 100, "figure.constrained_layout.use": True}
+    sns.set_theme("notebook", "whitegrid", "colorblind", rc=white | layout)
 
 
 def pictures(
@@ -31,7 +36,7 @@ def pictures(
     title: str = "",
     columns: int = 6,
     size: float = 1.7,
-):
+) -> Figure:
     """A grid of images.
 
     Args:
@@ -45,23 +50,28 @@ def pictures(
     Returns:
         The matplotlib figure.
     """
-    import matplotlib.pyplot as plt
-
-    columns = min(columns, len(images))
-    rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, rows * size * 1.2 + 0.3), squeeze=False
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    for index, (axis, image) in enumerate(zip(axes.flat, images, strict=False)):
+    figure, axes = _grid(len(images), titles, title, columns, size, size * 1.2)
+    for axis, image in zip(axes, images, strict=True):
         if image.ndim == 3:
             image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
         axis.imshow(image.cpu().numpy(), cmap="gray", interpolation="nearest")
-        if index < len(titles):
-            axis.set_title(titles[index], fontsize=9)
-    figure.suptitle(title, fontsize=11)
     return figure
+
+
+def _grid(
+    count: int, titles: Sequence[str], title: str, columns: int, width: float, height: float
+) -> tuple[Figure, list[Axes]]:
+    """So many axes without ticks, in rows of `columns`, each so many inches wide and high."""
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    figsize = columns * width, rows * height + 0.3
+    figure, axes = plt.subplots(rows, columns, figsize=figsize, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, text in zip(axes.flat, titles, strict=False):
+        axis.set_title(text, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure, list(axes.flat[:count])
 
 
 OUTLINES: tuple[dict[str, Any], ...] = (
@@ -80,7 +90,7 @@ def overlay(
     title: str = "",
     columns: int = 6,
     size: float = 1.7,
-):
+) -> Figure:
     """A grid of images with masks drawn as outlines, so that what lies inside stays in sight.
 
     Args:
@@ -92,23 +102,31 @@ def overlay(
     Returns:
         The matplotlib figure.
     """
-    from matplotlib.lines import Line2D
-
     figure = pictures(images, titles, title=title, columns=columns, size=size)
     for drawn, line in zip(masks.values(), OUTLINES, strict=False):
         for axis, mask in zip(figure.axes, drawn, strict=False):
             if 0 < mask.float().mean() < 1:  # there is an outline only then
                 contour = axis.contour(mask.cpu().float().numpy(), [0.5], colors=line["color"])
                 contour.set(linestyle=line["linestyle"], **_edged())
-    handles = [
-        Line2D([], [], label=name, **line, **_edged())
-        for name, line in zip(masks, OUTLINES, strict=False)
-    ]
+    handles = _handles(masks)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
-def boxes(image: Tensor, rows: Tensor, classes: Sequence[str], *, title: str = "", axis=None):
+def _handles(names: Iterable[str]) -> list[Any]:
+    """What a legend shows of the first, second and third name."""
+    pairs = zip(names, OUTLINES, strict=False)
+    return [Line2D([], [], label=name, **line, **_edged()) for name, line in pairs]
+
+
+def boxes(
+    image: Tensor,
+    rows: Tensor,
+    classes: Sequence[str],
+    *,
+    title: str = "",
+    axis: Axes | None = None,
+) -> Axes:
     """An image with boxes, each class in a colour and a line of its own.
 
     Args:
@@ -121,21 +139,14 @@ def boxes(image: Tensor, rows: Tensor, classes: Sequence[str], *, title: str = "
     Returns:
         The axis.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Rectangle
-
     axis = axis or plt.subplots(figsize=(6.4, 5.2))[1]
     axis.imshow(image.permute(1, 2, 0).cpu().numpy())
     for kind, x1, y1, x2, y2 in rows.tolist():
         if kind >= 0:
             line = OUTLINES[int(kind)] | _edged()
             axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **line))
-    handles = [
-        Line2D([], [], label=name, **line, **_edged())
-        for name, line in zip(classes, OUTLINES, strict=False)
-    ]
-    axis.legend(handles=handles, ncols=3, loc="upper center", bbox_to_anchor=(0.5, 0), fontsize=9)
+    where: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
+    axis.legend(handles=_handles(classes), ncols=3, fontsize=9, **where)
     axis.set_title(title, fontsize=11)
     axis.axis("off")
     return axis
@@ -143,12 +154,10 @@ def boxes(image: Tensor, rows: Tensor, classes: Sequence[str], *, title: str = "
 
 def _edged() -> dict[str, Any]:
     """A line with a dark rim, which can be seen on bright and dark ground alike."""
-    from matplotlib.patheffects import withStroke
-
     return {"linewidth": 1.8, "path_effects": [withStroke(linewidth=3.2, foreground="black")]}
 
 
-def roc(scores: Tensor, labels: Tensor, name: str, axis=None, **line):
+def roc(scores: Tensor, labels: Tensor, name: str, axis: Axes | None = None, **line: Any) -> Axes:
     """The ROC curve: sensitivity against the share of false alarms, for every threshold.
 
     Args:
@@ -159,10 +168,7 @@ def roc(scores: Tensor, labels: Tensor, name: str, axis=None, **line):
     Returns:
         The axis.
     """
-    import matplotlib.pyplot as plt
     from sklearn.metrics import roc_curve
-
-    from course_utils import metrics
 
     axis = axis or plt.subplots(figsize=(4.6, 4.4))[1]
     if not axis.lines:
@@ -176,7 +182,15 @@ def roc(scores: Tensor, labels: Tensor, name: str, axis=None, **line):
     return axis
 
 
-def reliability(probabilities: Tensor, labels: Tensor, name: str, axis=None, *, bins=10, **line):
+def reliability(
+    probabilities: Tensor,
+    labels: Tensor,
+    name: str,
+    axis: Axes | None = None,
+    *,
+    bins: int = 10,
+    **line: Any,
+) -> Axes:
     """Said against found: the share of class 1 among images that were given a probability.
 
     Args:
@@ -188,10 +202,6 @@ def reliability(probabilities: Tensor, labels: Tensor, name: str, axis=None, *, 
     Returns:
         The axis.
     """
-    import matplotlib.pyplot as plt
-
-    from course_utils import metrics
-
     axis = axis or plt.subplots(figsize=(4.6, 4.4))[1]
     if not axis.lines:
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
@@ -207,7 +217,7 @@ def reliability(probabilities: Tensor, labels: Tensor, name: str, axis=None, *, 
     return axis
 
 
-def history(table, score: str, *, title: str = ""):
+def history(table: pd.DataFrame, score: str, *, title: str = "") -> Figure:
     """Training and validation loss, and one validation score, over the epochs.
 
     Args:
@@ -218,9 +228,6 @@ def history(table, score: str, *, title: str = ""):
     Returns:
         The matplotlib figure.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.ticker import MaxNLocator
-
     figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
     if len(table) == 0:
         for axis in (left, right):
@@ -232,9 +239,7 @@ def history(table, score: str, *, title: str = ""):
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     left.legend(fontsize=8)
     right.plot(table["epoch"], table[score], marker="s", color="C1")
-    right.set(
-        xlabel="epoch", ylabel="validation AUROC" if score == "auroc" else f"validation {score}"
-    )
+    right.set(xlabel="epoch", ylabel=f"validation {'AUROC' if score == 'auroc' else score}")
     for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
@@ -243,7 +248,7 @@ def history(table, score: str, *, title: str = ""):
     return figure
 
 
-def live_history(score: str, *, title: str = ""):
+def live_history(score: str, *, title: str = "") -> Callable[[list[dict]], None]:
     """`history`, drawn anew after each epoch: `fit(..., on_epoch=live_history("auroc"))`.
 
     Where nobody watches (stored notebooks, tests, a terminal) nothing is drawn.
@@ -254,11 +259,6 @@ def live_history(score: str, *, title: str = ""):
     Returns:
         What `fit` calls with the rows of its history.
     """
-    import matplotlib.pyplot as plt
-    import pandas as pd
-
-    from course_utils import runtime
-
     shown: list[Any] = []  # the place in the notebook, once there is one
 
     def draw(rows: list[dict]) -> None:
@@ -276,7 +276,9 @@ def live_history(score: str, *, title: str = ""):
     return draw
 
 
-def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
+def beside_published(
+    table: pd.DataFrame, metric: str, ours: dict[str, float], *, axis: Axes | None = None
+) -> Axes:
     """Published figures as grey points and ours as coloured ones, best at the top.
 
     Args:
@@ -288,27 +290,23 @@ def beside_published(table, metric: str, ours: dict[str, float], *, axis=None):
     Returns:
         The axis.
     """
-    import matplotlib.pyplot as plt
-
     axis = axis or plt.subplots(figsize=(6, 3.2))[1]
-    rows = [(row["system"], row[metric], False) for _, row in table.iterrows()]
-    rows += [(name, value, True) for name, value in ours.items()]
-    rows = sorted((row for row in rows if row[1] == row[1]), key=lambda row: row[1])
+    known = table.dropna(subset=metric)
+    rows = [(*row, False) for row in zip(known["system"], known[metric], strict=True)]
+    rows = sorted(rows + [(*row, True) for row in ours.items()], key=lambda row: row[1])
     for height, (_, value, is_ours) in enumerate(rows):
         axis.plot(value, height, marker="D" if is_ours else "o", color="C3" if is_ours else "grey")
         axis.annotate(f"{value:.3f}", (value, height), (7, -3), textcoords="offset points", size=8)
     axis.set_yticks(range(len(rows)), [name for name, _, _ in rows], fontsize=9)
     axis.margins(x=0.25)
-    axis.set(xlabel="test AUROC" if metric == "auroc" else f"test {metric}")
+    axis.set(xlabel=f"test {'AUROC' if metric == 'auroc' else metric}")
     axis.grid(axis="y", visible=False)
     _mark_smoke(axis)
     return axis
 
 
-def _mark_smoke(axis) -> None:
+def _mark_smoke(axis: Axes) -> None:
     """Says above an axis that its numbers come from the smoke profile, and so mean nothing."""
-    from course_utils import runtime
-
     if runtime.profile() == "smoke":
         axis.set_title("smoke run", loc="right", fontsize=8, color="grey")
 
@@ -321,7 +319,7 @@ def numbers(
     highest: float | None = None,
     columns: int = 4,
     size: float = 2.3,
-):
+) -> Figure:
     """Small grids as coloured squares with their numbers written in.
 
     Args:
@@ -336,32 +334,19 @@ def numbers(
     Returns:
         The matplotlib figure.
     """
-    import matplotlib.pyplot as plt
+    import seaborn as sns
 
-    columns = min(columns, len(grids))
-    rows = -(-len(grids) // columns)
-    figure, axes = plt.subplots(
-        rows, columns, figsize=(columns * size, rows * (size + 0.2) + 0.3), squeeze=False
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    for index, (axis, grid) in enumerate(zip(axes.flat, grids, strict=False)):
+    figure, axes = _grid(len(grids), titles, title, columns, size, size + 0.2)
+    look = {"cmap": "viridis", "cbar": False, "square": True, "annot_kws": {"fontsize": 9}}
+    for axis, grid in zip(axes, grids, strict=True):
         grid = grid.detach().cpu().float()
         top = highest or grid.max().item() or 1.0
-        axis.imshow(grid.numpy(), cmap="viridis", vmin=0, vmax=top)
-        whole = bool((grid == grid.round()).all())
-        for i, row in enumerate(grid.tolist()):
-            for j, value in enumerate(row):
-                text = f"{value:.0f}" if whole else f"{value:.2f}"
-                color = "black" if value > 0.6 * top else "white"
-                axis.text(j, i, text, ha="center", va="center", fontsize=9, color=color)
-        if index < len(titles):
-            axis.set_title(titles[index], fontsize=9)
-    figure.suptitle(title, fontsize=11)
+        decimals = ".0f" if bool((grid == grid.round()).all()) else ".2f"
+        sns.heatmap(grid.numpy(), vmin=0, vmax=top, annot=True, fmt=decimals, ax=axis, **look)
     return figure
 
 
-def slider(draw, **choices) -> None:
+def slider(draw: Callable[..., object], **choices: tuple[Iterable[Any], Any]) -> None:
     """A slider for each argument of a function that draws; moving one draws anew.
 
     Where nobody watches (stored notebooks, tests), or without ipywidgets (7 or 8), it draws once
@@ -371,8 +356,6 @@ def slider(draw, **choices) -> None:
         draw: called with one value for each name; draws a figure and returns nothing.
         choices: for each argument of `draw` its values, in order, and the one to start with.
     """
-    from course_utils import runtime
-
     if runtime.quiet() or not find_spec("ipywidgets"):
         draw(**{name: start for name, (_, start) in choices.items()})
         return

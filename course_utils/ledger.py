@@ -6,28 +6,19 @@ A line per run. Tables in the notebooks and in the README are made from these fi
 import json
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean, variance
+from typing import TYPE_CHECKING
 
 from course_utils import storage
 from course_utils.runtime import ROOT
 
-KEYS = (
-    "experiment",
-    "dataset",
-    "arm",
-    "seed",
-    "profile",
-    "source",
-    "data_sha256",
-    "split",
-    "settings",
-    "metrics",
-    "seconds",
-    "device",
-    "precision",
-    "versions",
-    "revision",
-)
+if TYPE_CHECKING:
+    import pandas as pd
+
+_WHICH = ("experiment", "dataset", "arm", "seed", "profile", "source", "data_sha256", "split")
+KEYS = (*_WHICH, "settings", "metrics", "seconds", "device", "precision", "versions", "revision")
 """What a recorded run must say of itself."""
 
 SOURCES = ("upstream", "mirror", "phantom")
@@ -192,24 +183,20 @@ def measured(experiment: str) -> dict:
     return storage.read_json(path, again) if path.exists() else {}
 
 
-def mean_interval(numbers) -> tuple[float, float]:
+def mean_interval(numbers: Iterable[float]) -> tuple[float, float]:
     """Mean and half width of its 95% confidence interval (Student's t over seeds).
 
     The half width is NaN for fewer than two numbers: one seed says nothing about spread.
     """
-    from scipy.stats import t
+    from scipy.stats import sem, t
 
     numbers = list(numbers)
-    if not numbers:
-        return math.nan, math.nan
-    mean = sum(numbers) / len(numbers)
     if len(numbers) < 2:
-        return mean, math.nan
-    variance = sum((x - mean) ** 2 for x in numbers) / (len(numbers) - 1)
-    return mean, float(t.ppf(0.975, len(numbers) - 1)) * math.sqrt(variance / len(numbers))
+        return numbers[0] if numbers else math.nan, math.nan
+    return fmean(numbers), float(t.ppf(0.975, len(numbers) - 1) * sem(numbers))
 
 
-def could_show(numbers, others=None) -> float:
+def could_show(numbers: Iterable[float], others: Iterable[float] | None = None) -> float:
     """The smallest true difference that such runs would have shown in four cases of five.
 
     Shown means: the 95% interval misses 0 (a two-sided t test at 5%). The spread is taken from the
@@ -228,10 +215,9 @@ def could_show(numbers, others=None) -> float:
     arms = [list(arm) for arm in (numbers, others) if arm is not None]
     if min(map(len, arms)) < 2:
         return math.nan
-    means = [sum(arm) / len(arm) for arm in arms]
-    squares = sum((x - mean) ** 2 for arm, mean in zip(arms, means, strict=True) for x in arm)
     freedom = sum(map(len, arms)) - len(arms)
-    error = math.sqrt(squares / freedom * sum(1 / len(arm) for arm in arms))
+    pooled = sum(variance(arm) * (len(arm) - 1) for arm in arms) / freedom
+    error = math.sqrt(pooled * sum(1 / len(arm) for arm in arms))
     limit = float(t.ppf(0.975, freedom))
 
     def missing(shift: float) -> float:  # 0 at a power of 80%; the wrong sign is next to never
@@ -250,18 +236,18 @@ def single_view(experiment: str, metric: str) -> str:
     return key if runs and all(key in run["metrics"] for run in runs) else metric
 
 
-def in_words(numbers) -> str:
+def in_words(numbers: Iterable[float]) -> str:
     """`0.984 ± 0.002 (5 seeds)`, or `not recorded`."""
     numbers = list(numbers)
     mean, half = mean_interval(numbers)
-    if not numbers:
-        return "not recorded"
-    if math.isnan(half):
-        return f"{mean:.3f} (1 seed)"
+    if len(numbers) < 2:
+        return f"{mean:.3f} (1 seed)" if numbers else "not recorded"
     return f"{mean:.3f} ± {half:.3f} ({len(numbers)} seeds)"
 
 
-def table(experiment: str, metrics: list[str] | None = None, *, profile: str = "standard"):
+def table(
+    experiment: str, metrics: list[str] | None = None, *, profile: str = "standard"
+) -> "pd.DataFrame":
     """One row per arm: mean ± 95% interval over seeds of each metric, and seconds per run.
 
     The seconds are those of all cores together, of runs that did not record them those of the
@@ -275,26 +261,19 @@ def table(experiment: str, metrics: list[str] | None = None, *, profile: str = "
     import pandas as pd
 
     runs = select(experiment, profile=profile)
-    arms = list(dict.fromkeys(run["arm"] for run in runs))
     metrics = metrics or list(dict.fromkeys(name for run in runs for name in run["metrics"]))
     rows = {}
-    for arm in arms:
-        rows[arm] = {
-            name: in_words(values(experiment, arm, name, profile=profile).values())
-            for name in metrics
-        }
-        taken = [_seconds(run) for run in runs if run["arm"] == arm]
-        rows[arm]["seconds"] = f"{mean_interval(taken)[0]:.0f}"
+    for arm in dict.fromkeys(run["arm"] for run in runs):
+        of_arm = [run for run in runs if run["arm"] == arm]
+        taken = [run["metrics"].get("core_seconds", run["seconds"]) for run in of_arm]
+        cells = [values(experiment, arm, name, profile=profile).values() for name in metrics]
+        rows[arm] = [*map(in_words, cells), f"{fmean(taken):.0f}"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=[*metrics, "seconds"])
-
-
-def _seconds(run: dict) -> float:
-    return run["metrics"].get("core_seconds", run["seconds"])
 
 
 def beside_recorded(
     experiment: str, arm: str, metric: str, value: float, source: str, published: str = ""
-):
+) -> None:
     """Show a live figure beside the recorded one, and hand it to the scoreboard of `course run`.
 
     Args:
@@ -323,7 +302,7 @@ def beside_recorded(
     display({"application/vnd.course.figure+json": figure, "text/plain": words}, raw=True)
 
 
-def published(dataset: str):
+def published(dataset: str) -> "pd.DataFrame":
     """Published figures for a data set, from `results/published.csv`.
 
     Returns:

@@ -7,10 +7,18 @@ Of no image there are no maps and no scores: they have shape (0, ...) and (0,).
 """
 
 import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from course_utils.metrics import bootstrap, expect_tensors, wilson
+from course_utils.training import predict
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def attention_maps(
@@ -33,8 +41,6 @@ def attention_maps(
     Raises:
         ValueError: the model holds no module of that kind, does not call one, or calls one twice.
     """
-    from course_utils.training import predict
-
     modules = {name: m for name, m in model.named_modules() if isinstance(m, kind)}
     if not modules:
         raise ValueError(
@@ -43,7 +49,7 @@ def attention_maps(
         )
     found: dict[str, list[Tensor]] = {name: [] for name in modules}
 
-    def keep(name: str):
+    def keep(name: str) -> Callable[..., None]:
         def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             found[name].append(module.weights(*inputs).float().cpu())  # type: ignore[operator]
 
@@ -155,7 +161,7 @@ def centre_prior(height: int, width: int, spread: float = 0.25) -> Tensor:
     return bump / bump.max()
 
 
-def scores(maps: dict[str, Tensor], masks: Tensor):
+def scores(maps: dict[str, Tensor], masks: Tensor) -> "pd.DataFrame":
     """Pointing game and enrichment of several maps on the same cases, with 95% intervals.
 
     The intervals are over cases: Wilson's for the pointing game, a share, and a bootstrap (1000
@@ -175,38 +181,29 @@ def scores(maps: dict[str, Tensor], masks: Tensor):
     """
     import pandas as pd
 
-    from course_utils.metrics import bootstrap, wilson
-
     inside = masks.bool().any(2).any(1)
     if not bool(inside.any()):
         raise ValueError("There is nothing to score: every mask is empty.")
-    rows = {}
+    rows: dict[str, dict[str, str | int]] = {}
     for name, found in maps.items():
         if found.shape[-2:] != masks.shape[1:] or found.shape[:-2] not in ((), (len(masks),)):
             raise ValueError(
                 f"The map {name!r} has shape {tuple(found.shape)}. Expected {tuple(masks.shape)}, "
                 f"or {tuple(masks.shape[1:])} for a map that is the same for every case."
             )
-    masks = masks[inside]
-    for name, found in maps.items():
-        shown = found.expand(len(masks), -1, -1) if found.ndim == 2 else found[inside]
-        row = {}
-        for title, score in (("pointing game", pointing_game), ("enrichment", enrichment)):
-            values = score(shown, masks)
-            share = title == "pointing game"
-            low, high = wilson(values) if share else bootstrap(lambda v: v.nanmean(), values)
-            row[title] = f"{values.nanmean():.2f} ({low:.2f} to {high:.2f})"
-        rows[name] = row | {"cases": len(masks)}
+        scored = found.expand(masks.shape)[inside], masks[inside]
+        hits, gains = pointing_game(*scored), enrichment(*scored)
+        low, high = wilson(hits)
+        rows[name] = {"pointing game": f"{hits.mean():.2f} ({low:.2f} to {high:.2f})"}
+        low, high = bootstrap(torch.nanmean, gains)
+        rows[name]["enrichment"] = f"{gains.nanmean():.2f} ({low:.2f} to {high:.2f})"
+        rows[name]["cases"] = len(hits)
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def _same_shape(maps: Tensor, masks: Tensor) -> None:
-    for name, value in (("maps", maps), ("masks", masks)):
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"The {name} are given as {type(value).__name__}. Expected a tensor: "
-                "torch.as_tensor(...) makes one."
-            )
+    expect_tensors("maps", maps)
+    expect_tensors("masks", masks)
     if maps.ndim != 3 or maps.shape != masks.shape or 0 in maps.shape[1:]:
         raise ValueError(
             f"Maps have shape {tuple(maps.shape)} and masks {tuple(masks.shape)}. Expected "

@@ -9,7 +9,7 @@ has to be fitted to the cases (`best_threshold`, `temperature`, `bootstrap`) rai
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from course_utils.yolo import Detections
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
@@ -104,20 +106,15 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = 15) -> "pd.Da
     import pandas as pd
 
     _probabilities(probabilities, labels)
-    said, found = probabilities.double().cpu(), labels.double().cpu()
-    ends = torch.linspace(0, 1, bins + 1, dtype=torch.float64)
-    place = (torch.bucketize(said, ends, right=True) - 1).clamp(max=bins - 1)  # (N,)
-    count = torch.bincount(place, minlength=bins)
-    sums = [torch.bincount(place, weights=values, minlength=bins) for values in (said, found)]
-    kept = torch.where(count > 0)[0]
-    rows = {
-        "from": ends[kept],
-        "to": ends[kept + 1],
-        "images": count[kept],
-        "said": (sums[0] / count)[kept],
-        "found": (sums[1] / count)[kept],
-    }
-    return pd.DataFrame({name: values.numpy() for name, values in rows.items()})
+    table = pd.DataFrame({"said": probabilities.double().cpu(), "found": labels.double().cpu()})
+    ends = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy()
+    place = (ends.searchsorted(table["said"], side="right") - 1).clip(max=bins - 1)
+    groups = table.groupby(place)
+    rows = groups.mean()
+    rows.insert(0, "from", ends[rows.index])
+    rows.insert(1, "to", ends[rows.index + 1])
+    rows.insert(2, "images", groups.size())
+    return rows.reset_index(drop=True)
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -203,12 +200,7 @@ def dice(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     from monai.metrics import compute_dice
 
-    prediction, truth = _masks(prediction, truth)
-    if len(truth) == 0:
-        return torch.zeros(0)
-    # MONAI gives NaN on an empty truth unless told otherwise.
-    found = compute_dice(prediction, truth, ignore_empty=False)  # (N, 1)
-    return found[:, 0]
+    return _per_case(compute_dice, prediction, truth)
 
 
 def iou(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -225,12 +217,17 @@ def iou(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     from monai.metrics import compute_iou
 
+    found = _per_case(compute_iou, prediction, truth)
+    both_empty = ~(prediction.bool() | truth.bool()).flatten(1).any(1)
+    return found.masked_fill(both_empty, 1.0)
+
+
+def _per_case(measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor) -> Tensor:
     prediction, truth = _masks(prediction, truth)
     if len(truth) == 0:
         return torch.zeros(0)
-    found = compute_iou(prediction, truth, ignore_empty=False)[:, 0]
-    both_empty = (prediction.flatten(1).sum(1) + truth.flatten(1).sum(1)) == 0
-    return torch.where(both_empty, torch.ones_like(found), found)
+    # MONAI gives NaN on an empty truth unless told otherwise.
+    return measure(prediction, truth, ignore_empty=False)[:, 0]
 
 
 def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
@@ -288,7 +285,9 @@ def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> 
     return found
 
 
-def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) -> dict[str, float]:
+def average_precision(
+    found: "Sequence[Detections]", boxes: Tensor, classes: Sequence[str]
+) -> dict[str, float]:
     """COCO average precision of boxes, by torchmetrics and pycocotools.
 
     Lin et al. 2014, https://arxiv.org/abs/1405.0312. Precision is averaged over 101 recalls.
@@ -312,12 +311,10 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
     """
     from torchmetrics.detection import MeanAveragePrecision
 
-    _tensors("boxes", boxes)
-    if boxes.ndim != 3 or boxes.shape[2] != 5:
-        raise ValueError(
-            f"The true boxes have shape {tuple(boxes.shape)}. Expected (N, room, 5), rows (class, "
-            "x1, y1, x2, y2), class -1 for no box."
-        )
+    from course_utils.yolo import expect_rows, refuse_shares
+
+    expect_tensors("boxes", boxes)
+    expect_rows(boxes)
     if len(found) != len(boxes) or len(boxes) == 0:
         raise ValueError(
             f"There are detections of {len(found)} images and boxes of {len(boxes)}. Expected as "
@@ -337,12 +334,8 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
         raise ValueError(
             f"A box has class {highest}. Expected 0 to {len(classes) - 1}: {', '.join(classes)}."
         )
-    for name, corners in (("true boxes", rows[:, 1:]), ("boxes found", table[:, :4])):
-        if corners.numel() and 0 < float(corners.abs().amax()) <= 1:
-            raise ValueError(
-                f"All {name} lie within the first pixel, as shares of the image do. Expected "
-                "pixels: multiply x by the width and y by the height."
-            )
+    refuse_shares("true boxes", rows[:, 1:])
+    refuse_shares("boxes found", table[:, :4])
 
     # 100 must be among the thresholds: without it `map` is -1.
     measure = MeanAveragePrecision(max_detection_thresholds=[1, 10, 100], extended_summary=True)
@@ -362,11 +355,11 @@ def average_precision(found: Sequence, boxes: Tensor, classes: Sequence[str]) ->
     return report
 
 
-def _detections(found: Sequence) -> Tensor:
+def _detections(found: "Sequence[Detections]") -> Tensor:
     """All of them, checked, as rows (x1, y1, x2, y2, score, label)."""
     parts = []
     for i, (boxes, scores, labels) in enumerate(found):
-        _tensors("detections", boxes, scores, labels)
+        expect_tensors("detections", boxes, scores, labels)
         n = len(boxes)
         if boxes.shape != (n, 4) or scores.shape != (n,) or labels.shape != (n,):
             shapes = ", ".join(str(tuple(part.shape)) for part in (boxes, scores, labels))
@@ -387,7 +380,10 @@ def _detections(found: Sequence) -> Tensor:
 
 
 def bootstrap(
-    metric, *tensors: Tensor, resamples: int = 1000, seed: int = 0
+    metric: Callable[..., Tensor | float],
+    *tensors: Tensor,
+    resamples: int = 1000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """95% percentile interval of a metric over resampled cases, widened for few cases.
 
@@ -415,12 +411,9 @@ def bootstrap(
         raise ValueError(
             f"The tensors hold {counts} cases. Expected as many in each, one at least."
         )
-    generator = torch.Generator().manual_seed(seed)
-    cases = len(tensors[0])
-    found = []
-    for _ in range(resamples):
-        chosen = torch.randint(cases, (cases,), generator=generator)
-        found.append(float(metric(*(tensor[chosen] for tensor in tensors))))
+    generator, cases = torch.Generator().manual_seed(seed), counts[0]
+    drawn = (torch.randint(cases, (cases,), generator=generator) for _ in range(resamples))
+    found = [float(metric(*(tensor[chosen] for tensor in tensors))) for chosen in drawn]
     numbers = torch.tensor(found, dtype=torch.float64)
     numbers = numbers[~numbers.isnan()]
     if len(numbers) == 0:
@@ -459,7 +452,8 @@ def wilson(right: Tensor) -> tuple[float, float]:
     return max(middle - half, 0.0), min(middle + half, 1.0)
 
 
-def _tensors(name: str, *values) -> None:
+def expect_tensors(name: str, *values: object) -> None:
+    """Refuse arrays and lists, which would fail later and with other words."""
     for value in values:
         if not isinstance(value, Tensor):
             raise ValueError(
@@ -469,7 +463,7 @@ def _tensors(name: str, *values) -> None:
 
 
 def _same_length(scores: Tensor, labels: Tensor) -> None:
-    _tensors("scores and labels", scores, labels)
+    expect_tensors("scores and labels", scores, labels)
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(
             f"Scores have shape {tuple(scores.shape)} and labels {tuple(labels.shape)}. "
@@ -512,7 +506,7 @@ def _masks(prediction: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _check_masks(prediction: Tensor, truth: Tensor) -> None:
-    _tensors("masks", prediction, truth)
+    expect_tensors("masks", prediction, truth)
     if prediction.shape != truth.shape or prediction.ndim < 2:
         raise ValueError(
             f"The prediction has shape {tuple(prediction.shape)} and the truth "

@@ -7,6 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout. The course is always installed editable: data, ledger and notebooks lie here."""
@@ -34,7 +38,7 @@ def profile() -> str:
     return name
 
 
-def device():
+def device() -> "torch.device":
     """The fastest device PyTorch can use here: `cuda`, then `mps` (a Mac's GPU), then `cpu`."""
     import torch
 
@@ -45,7 +49,7 @@ def device():
     return torch.device("cpu")
 
 
-def precision(where=None) -> tuple[str, str]:
+def precision(where: "torch.device | None" = None) -> tuple[str, str]:
     """The number format that is fast on a device, and why, as (Fabric precision, reason).
 
     bf16 only on real bf16 units: elsewhere it is emulated and slower than fp32.
@@ -74,17 +78,17 @@ def _cpu_has_bf16() -> bool:
     """True where the CPU multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
     import torch
 
-    flags = torch.backends.cpu.get_cpu_capability(), _proc_flags()
-    return "AVX512" in flags[0] and bool({"avx512_bf16", "amx_bf16"} & flags[1])
+    has_avx = "AVX512" in torch.backends.cpu.get_cpu_capability()
+    return has_avx and bool({"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split()))
 
 
-def _proc_flags() -> set[str]:
+def _cpuinfo(key: str) -> str:
+    """What Linux says of the first core; nothing on macOS and Windows, which train in fp32."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return set()  # not Linux: macOS and Windows train in fp32 on their CPUs
-    line = next((line for line in text.splitlines() if line.startswith("flags")), "")
-    return set(line.split())
+        return ""
+    return next((line.partition(": ")[2] for line in lines if line.startswith(key)), "")
 
 
 def cores() -> int:
@@ -96,7 +100,9 @@ def cores() -> int:
     return max(1, int(min([count, *_quotas()])))
 
 
-def _quotas(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")):
+def _quotas(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> Iterator[float]:
     """How many cores' time Linux grants this process's control group and those around it."""
     with suppress(OSError):
         for line in own.read_text().splitlines():
@@ -120,7 +126,7 @@ def _quota(folder: Path) -> Iterator[float]:
             yield int(quota) / int((folder / "cpu.cfs_period_us").read_text())
 
 
-_threads: dict = {}
+_threads: dict[str, Any] = {}
 """What `share_cores` found: the most threads, how many now, in words why, until when that holds."""
 
 
@@ -223,14 +229,7 @@ def hardware() -> str:
     where = device()
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
-    name = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        models = [
-            line.split(":", 1)[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ]
-        name = models[0] if models else name
+    name = _cpuinfo("model name") or platform.processor() or platform.machine()
     threads = torch.get_num_threads()
     count = "1 thread" if threads == 1 else f"{threads} threads"
     return f"{name}, {'Apple GPU' if where.type == 'mps' else count}"
@@ -249,15 +248,12 @@ def revision() -> str:
     import subprocess
 
     def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=30
-        )
+        command = ["git", "-C", str(ROOT), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
         return done.stdout.strip() if done.returncode == 0 else ""
 
     try:
-        commit = git("rev-parse", "--short=12", "HEAD")
-        return (
-            commit + ("+" if git("status", "--porcelain", "--", ".", ":!results") else "")
-        ) or "unknown"
+        changed = "+" if git("status", "--porcelain", "--", ".", ":!results") else ""
+        return git("rev-parse", "--short=12", "HEAD") + changed or "unknown"
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"

@@ -10,16 +10,21 @@ import hashlib
 import json
 import logging
 import math
+import sys
 import time
 import warnings
+from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import OneCycleLR
 
 from course_utils import runtime, storage
 from course_utils.datasets.forms import digest
@@ -29,6 +34,9 @@ if TYPE_CHECKING:
 
 Arrays = tuple[Tensor, Tensor]
 """Images (N, C, ...) and targets (N, ...), the whole set in memory; uint8 stands for x / 255."""
+
+Score = Callable[[Tensor, Tensor], dict[str, float]]
+"""Outputs and targets to named numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ def fit(
     batch_size: int = 128,
     lr: float = 2e-3,
     weight_decay: float = 0.05,
-    score: Callable[[Tensor, Tensor], dict[str, float]] | None = None,
+    score: Score | None = None,
     monitor: str | None = None,
     augment: Callable[[Tensor, Tensor], Arrays] | None = None,
     ema: float = 0.99,
@@ -105,6 +113,7 @@ def fit(
     """
     import pandas as pd
     from lightning_fabric import Fabric
+    from tqdm.auto import tqdm
 
     train, val = _checked("train", train), _checked("val", val)
     _check(train, val, epochs, batch_size, score, monitor, augment)
@@ -122,22 +131,27 @@ def fit(
         model = model.to(memory_format=torch.channels_last)
     x, y = (tensor.to(where) for tensor in train)
     steps = math.ceil(len(x) / batch_size)
-    optimizer = torch.optim.AdamW(_groups(model, weight_decay), lr=lr)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, total_steps=epochs * steps)
-    wrapped, optimizer = fabric.setup(model, optimizer)
-    average = _Average(model, ema)
-    state = _State(model, average, optimizer, cycle, order, fabric.strategy.precision)
+    optimizer = AdamW(_groups(model, weight_decay), lr=lr)
+    cycle = OneCycleLR(optimizer, lr, total_steps=epochs * steps)
+    wrapped, stepper = fabric.setup(model, optimizer)
+    state = _State(model, optimizer, order, fabric.strategy.precision)
     plan = _Plan(
         epochs, batch_size, lr, weight_decay, ema, clip, seed, precision, monitor, len(x)
     )._asdict()
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
-        plan |= _identity(model, loss, train, val)
+        plan |= _identity(model, state.tensors(), loss, train, val)
         if checkpoint.exists():
             state.load(checkpoint, plan)
+    whole, done = epochs * steps, state.epoch * steps
+    for _ in range(done):
+        cycle.step()
     _say_if_not_fresh(model, resumed=state.epoch > 0)
 
-    bar = _Progress(epochs, steps, state.epoch, progress)
+    show = not runtime.quiet() if progress is None else progress
+    bar = tqdm(
+        initial=done, total=whole, mininterval=0.5, leave=False, disable=not show, file=sys.stdout
+    )
     start = time.perf_counter() - sum(row["seconds"] for row in state.history)
     interrupted = False
     try:
@@ -145,6 +159,7 @@ def fit(
             began = time.perf_counter()
             rate = float(cycle.get_last_lr()[0])
             epoch = _Epoch(state.epoch, x, y, steps, order, augment, rate)
+            bar.set_description(f"epoch {state.epoch + 1}/{epochs}", refresh=False)
             wrapped.train()
             for step in range(steps):
                 if where.type == "cpu":
@@ -153,16 +168,16 @@ def fit(
                 with fabric.autocast():
                     value = loss(wrapped(xb), yb)
                 epoch.losses.append(value.detach())
-                optimizer.zero_grad()
+                stepper.zero_grad()
                 fabric.backward(value)
-                fabric.clip_gradients(wrapped, optimizer, max_norm=clip, error_if_nonfinite=False)
-                optimizer.step()
+                fabric.clip_gradients(wrapped, stepper, max_norm=clip, error_if_nonfinite=False)
+                stepper.step()
                 cycle.step()
-                average.update(model)
-                if bar.due():
-                    bar.step(state.epoch, step, epoch.checked_losses()[-1])
-            row = {"epoch": state.epoch + 1, "lr": epoch.rate, "loss": epoch.mean_loss()}
-            row |= _validate(average.module, loss, val, score, monitor, state.epoch)
+                _blend(state.average, model, ema, state.epoch * steps + step)
+                if bar.update():  # it has been drawn: at most twice a second
+                    bar.set_postfix(loss=f"{epoch.checked_losses()[-1]:.3f}", refresh=False)
+            row = {"epoch": state.epoch + 1, "lr": rate, "loss": epoch.mean_loss()}
+            row |= _validate(state.average, loss, val, score, monitor, state.epoch)
             row["seconds"] = time.perf_counter() - began
             state.close_epoch(row, monitor)
             if checkpoint is not None:
@@ -171,11 +186,19 @@ def fit(
                 on_epoch(state.history)
     except KeyboardInterrupt:
         interrupted = True
+    finally:
+        bar.close()
     if not state.history and interrupted:
-        state.best = _weights(average.module)  # no epoch was completed: what has been learned
+        state.best = _weights(state.average)  # no epoch was completed: what has been learned
     model.load_state_dict(state.best)
     seconds = time.perf_counter() - start
-    bar.close(state, monitor, seconds, interrupted)
+    if show:
+        said = f"{state.epoch or 'none'} of {epochs} epochs in {seconds:.0f} s"
+        if state.best_epoch:
+            name = monitor or "val_loss"
+            best = state.history[state.best_epoch - 1][name]
+            said += f", best: epoch {state.best_epoch} ({name} {best:.3f})"
+        print(said + (", interrupted" if interrupted else ""), flush=True)
     history = pd.DataFrame(state.history)
     if history.empty:
         names = _score_names(model, val, score)
@@ -249,13 +272,13 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
 
 
 def _check(
-    train: Arrays, val: Arrays, epochs: int, batch_size: int, score, monitor, augment
+    train: Arrays, val: Arrays, epochs: int, batch_size: int, score: Any, monitor: Any, augment: Any
 ) -> None:
-    if val[0].is_floating_point() and not bool(torch.isfinite(val[0]).all()):
-        wrong = (~torch.isfinite(val[0])).flatten(1).any(1).nonzero()[:, 0]
+    wrong = _not_finite(val[0]) if val[0].is_floating_point() else []
+    if wrong:
         raise FloatingPointError(
             f"{len(wrong)} of {len(val[0])} validation images are NOT finite, the first of them "
-            f"image {int(wrong[0])}: mend the data first."
+            f"image {wrong[0]}: mend the data first."
         )
     if hasattr(augment, "check"):
         augment.check(train[0])  # see `augment`: the range of values, once
@@ -263,6 +286,10 @@ def _check(
         raise ValueError(f"epochs={epochs}, batch_size={batch_size}: expected at least 1 for both.")
     if monitor and not score:
         raise ValueError(f"monitor={monitor!r} needs `score`, the function that computes it.")
+
+
+def _not_finite(rows: Tensor) -> list[int]:
+    return (~torch.isfinite(rows)).flatten(1).any(1).nonzero()[:, 0].tolist()
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -274,33 +301,21 @@ def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
     ]
 
 
-class _Average(nn.Module):
-    """Exponential moving average of weights and norm statistics.
+@torch.no_grad()
+def _blend(average: nn.Module, model: nn.Module, decay: float, count: int) -> None:
+    """One step of the exponential moving average of weights and norm statistics.
 
     The decay warms up as min(decay, (1 + n) / (10 + n)), so that short runs forget their start.
     PyTorch's `AveragedModel` does the same, but reads n from the device in every step.
     """
-
-    n_averaged: Tensor
-
-    def __init__(self, model: nn.Module, decay: float):
-        super().__init__()
-        self.module, self.decay = copy.deepcopy(model), decay
-        self.n_averaged: Tensor
-        self.register_buffer("n_averaged", torch.tensor(0))  # stays on the CPU
-
-    @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
-        count = int(self.n_averaged)
-        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
-        ours, theirs = ([*m.parameters(), *m.buffers()] for m in (self.module, model))
-        pairs = list(zip(ours, theirs, strict=True))
-        weights = [pair for pair in pairs if pair[0].is_floating_point()]
-        torch._foreach_lerp_([a for a, _ in weights], [b for _, b in weights], 1 - decay)
-        for mean, value in pairs:
-            if not mean.is_floating_point():  # numbers of batches
-                mean.copy_(mean * decay + value * (1 - decay))
-        self.n_averaged += 1
+    decay = min(decay, (1 + count) / (10 + count)) if count else 0.0
+    ours, theirs = ([*m.parameters(), *m.buffers()] for m in (average, model))
+    pairs = list(zip(ours, theirs, strict=True))
+    weights = [pair for pair in pairs if pair[0].is_floating_point()]
+    torch._foreach_lerp_([a for a, _ in weights], [b for _, b in weights], 1 - decay)
+    for mean, value in pairs:
+        if not mean.is_floating_point():  # numbers of batches
+            mean.copy_(mean * decay + value * (1 - decay))
 
 
 class _Epoch:
@@ -310,7 +325,9 @@ class _Epoch:
     idle until the next step has been prepared. So the loop reads none, but to show progress.
     """
 
-    def __init__(self, number: int, x: Tensor, y: Tensor, steps: int, order, augment, rate: float):
+    def __init__(
+        self, number: int, x: Tensor, y: Tensor, steps: int, order: Any, augment: Any, rate: float
+    ):
         self.number, self.x, self.y, self.augment, self.rate = number, x, y, augment, rate
         chosen = torch.randperm(len(x), generator=order)
         self.batches = chosen.to(x.device).tensor_split(steps)
@@ -336,24 +353,21 @@ class _Epoch:
             FloatingPointError: one is not finite; the message names the first.
         """
         found = torch.stack(self.losses).flatten().tolist()
-        for step, value in enumerate(found):
-            if not math.isfinite(value):
-                self._stop(step, value)
-        return found
-
-    def mean_loss(self) -> float:
-        found = self.checked_losses()
-        return sum(v * len(b) for v, b in zip(found, self.batches, strict=True)) / len(self.x)
-
-    def _stop(self, step: int, value: float) -> None:
+        step = next((i for i, value in enumerate(found) if not math.isfinite(value)), None)
+        if step is None:
+            return found
         batch, (x, _) = self.batches[step], self.batch(step)
         where = "finite" if bool(torch.isfinite(x).all()) else "NOT finite: mend the data first"
         shown = ", ".join(str(i) for i in batch[:8].tolist())
         raise FloatingPointError(
-            f"The loss is {value} in epoch {self.number + 1}, batch {step + 1} (training images "
-            f"{shown}{', ...' if len(batch) > 8 else ''}). Its images are {where}. The learning "
-            f"rate was {self.rate:.2g}: try a tenth of it, or precision='32-true'."
+            f"The loss is {found[step]} in epoch {self.number + 1}, batch {step + 1} (training "
+            f"images {shown}{', ...' if len(batch) > 8 else ''}). Its images are {where}. The "
+            f"learning rate was {self.rate:.2g}: try a tenth of it, or precision='32-true'."
         )
+
+    def mean_loss(self) -> float:
+        found = self.checked_losses()
+        return sum(v * len(b) for v, b in zip(found, self.batches, strict=True)) / len(self.x)
 
 
 def _say_if_not_fresh(model: nn.Module, resumed: bool) -> None:
@@ -367,44 +381,55 @@ def _say_if_not_fresh(model: nn.Module, resumed: bool) -> None:
     model._trained_by_fit = True  # type: ignore[assignment]
 
 
-def _identity(model: nn.Module, loss, train: Arrays, val: Arrays) -> dict[str, str]:
+def _identity(
+    model: nn.Module, tensors: dict[str, Tensor], loss: Any, train: Arrays, val: Arrays
+) -> dict[str, str]:
     """What a checkpoint was trained on and with, in short: names, and the start of a digest."""
     arrays = zip(("x", "y", "val x", "val y"), (*train, *val), strict=True)
-    parts = [(name, tuple(tensor.shape)) for name, tensor in model.state_dict().items()]
+    shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
     return {
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
         "loss": _named(loss),
-        "model": f"{type(model).__name__} {_short(str(model), parts)}",
+        "model": f"{type(model).__name__} {_short(str(model), shapes)}",
     }
 
 
-def _named(function) -> str:
-    """A function's name with a digest of its code and of the plain values it was made with.
-
-    Nothing counts that has an address in its text: another process has to come to the same.
-    """
+def _named(function: Any) -> str:
+    """A function's name with a digest of its code and of the plain values it was made with."""
     if isinstance(function, partial):
-        return f"{_named(function.func)} {_short(_plain([function.args, function.keywords]))}"
-    if isinstance(function, nn.Module):
-        return f"{type(function).__name__} {_short(str(function), _plain(vars(function)))}"
+        return f"{_named(function.func)} {_short(function.args, function.keywords)}"
     code = getattr(function, "__code__", None)
     if code is None:  # an object that can be called, or a function in C
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        return f"{name} {_short(_plain(getattr(function, '__dict__', {})))}"
-    cells = [_plain(cell.cell_contents) for cell in function.__closure__ or ()]
-    made = code.co_code, code.co_names, _plain(code.co_consts), cells
-    return f"{function.__qualname__} {_short(*made, _plain(function.__defaults__))}"
+        return f"{name} {_short(getattr(function, '__dict__', {}))}"
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    made = _short(code.co_code, code.co_names, code.co_consts, cells, function.__defaults__)
+    return f"{function.__qualname__} {made}"
+
+
+def _short(*parts: Any) -> str:
+    """The start of a digest of numbers, texts, tensors and layers; of all else the type counts.
+
+    Nothing counts that has an address in its text: another process has to come to the same.
+    """
+
+    def in_words(value: Any) -> str:
+        if isinstance(value, Tensor):
+            return digest([("tensor", value.detach().cpu().double())])
+        return str(value) if isinstance(value, bytes | nn.Module) else type(value).__name__
+
+    text = json.dumps(parts, skipkeys=True, default=in_words)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _validate(
-    model: nn.Module, loss, val: Arrays, score, monitor: str | None, epoch: int
+    model: nn.Module, loss: Any, val: Arrays, score: Score | None, monitor: str | None, epoch: int
 ) -> dict[str, float]:
     outputs = predict(model, val[0])
-    if not bool(torch.isfinite(outputs).all()):
-        wrong = (~torch.isfinite(outputs)).flatten(1).any(1).nonzero()[:, 0]
+    if wrong := _not_finite(outputs):
         raise FloatingPointError(
             f"After epoch {epoch + 1} the outputs for {len(wrong)} of {len(outputs)} validation "
-            f"images, the first of them image {int(wrong[0])}, are not finite. The images are: so "
+            f"images, the first of them image {wrong[0]}, are not finite. The images are: so "
             "weights of the network are NaN or far too large. Build it again and try a tenth of "
             "the learning rate, or precision='32-true'."
         )
@@ -426,7 +451,7 @@ def _validate(
     return {"val_loss": value} | found
 
 
-def _score_names(model: nn.Module, val: Arrays, score) -> list[str]:
+def _score_names(model: nn.Module, val: Arrays, score: Score | None) -> list[str]:
     """What `score` would have told: the cells after an interrupted training ask for it."""
     try:
         return list(score(predict(model, val[0][:8]), val[1][:8].cpu())) if score else []
@@ -438,30 +463,30 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
 
-class _Plan(NamedTuple):
-    """What two runs must have in common for one to go on where the other stopped."""
-
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
-    ema: float
-    clip: float
-    seed: int
-    precision: str
-    monitor: str | None
-    images: int
+_Plan = namedtuple(
+    "_Plan", "epochs batch_size lr weight_decay ema clip seed precision monitor images"
+)
+"""What two runs must have in common for one to go on where the other stopped."""
 
 
 class _State:
-    """All that a run needs to go on: weights, their average, optimiser, cycle, randomness."""
+    """All that a run needs to go on: weights, their average, optimiser, randomness."""
 
-    def __init__(self, model, average, optimizer, cycle, order, scaling):
-        self.model, self.average, self.scaling = model, average, scaling  # scaling: of fp16
-        self.optimizer, self.cycle, self.order = optimizer, cycle, order
+    def __init__(self, model: nn.Module, optimizer: AdamW, order: torch.Generator, scaling: Any):
+        self.model, self.average, self.best = model, copy.deepcopy(model), _weights(model)
+        self.moments: dict[str, dict[str, Tensor]] = {}
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                # As AdamW begins, but before the first step: a checkpoint is copied into them.
+                first, second = torch.zeros_like(p), torch.zeros_like(p)
+                moments = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
+                optimizer.state[p] = self.moments[str(len(self.moments))] = moments
+        self.streams = {"order": order, "cpu": torch.default_generator}
+        if torch.cuda.is_available():
+            self.streams["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
+        self.scaling = scaling  # of fp16
         self.epoch, self.best_epoch = 0, 0
         self.history: list[dict] = []
-        self.best = _weights(model)
 
     def close_epoch(self, row: dict, monitor: str | None) -> None:
         """Add a row to the history; keep the weights if no earlier epoch was better."""
@@ -471,32 +496,25 @@ class _State:
         marks = [r[monitor] if monitor else math.nan for r in self.history]
         if all(math.isnan(mark) for mark in marks):
             marks = [-r["val_loss"] for r in self.history]
-        marks = [-math.inf if math.isnan(mark) else mark for mark in marks]
-        if self.best_epoch == 0 or marks[-1] > marks[self.best_epoch - 1]:
-            self.best_epoch = self.epoch
-            self.best = _weights(self.average.module)
+        if int(np.nanargmax(marks)) == self.epoch - 1:
+            self.best_epoch, self.best = self.epoch, _weights(self.average)
 
-    def save(self, path: Path, plan: dict) -> None:
-        """One safetensors file, whose header holds the numbers as JSON; replaced in one step."""
-        tensors = {f"best.{name}": tensor for name, tensor in self.best.items()}
-        tensors |= {f"model.{name}": t for name, t in self.model.state_dict().items()}
-        tensors |= {f"average.{name}": t for name, t in self.average.state_dict().items()}
-        optimizer = self.optimizer.state_dict()
-        for index, moments in optimizer["state"].items():
-            tensors |= {f"optimizer.{index}.{name}": t for name, t in moments.items()}
-        tensors["random.order"] = self.order.get_state()
-        tensors["random.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        numbers = {
-            "plan": plan,
-            "epoch": self.epoch,
-            "best_epoch": self.best_epoch,
-            "history": self.history,
-            "cycle": {k: v for k, v in self.cycle.state_dict().items() if _is_plain(v)},
-            "groups": optimizer["param_groups"],
-            "scaling": self.scaling.state_dict(),
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training changes, by name: the tensors themselves, no copies."""
+        parts = {"best": self.best, "model": self.model.state_dict()}
+        parts |= {"average": self.average.state_dict()}
+        parts |= {f"optimizer.{index}": moments for index, moments in self.moments.items()}
+        return {
+            f"{part}.{k}": tensor for part, named in parts.items() for k, tensor in named.items()
         }
+
+    def save(self, path: Path, plan: dict[str, Any]) -> None:
+        """One safetensors file, whose header holds the numbers as JSON; replaced in one step."""
+        tensors = self.tensors() | {
+            f"random.{name}": stream.get_state() for name, stream in self.streams.items()
+        }
+        numbers = {"plan": plan, "epoch": self.epoch, "best_epoch": self.best_epoch}
+        numbers |= {"history": self.history, "scaling": self.scaling.state_dict()}
         # Clones: safetensors refuses memory that is shared or not contiguous (channels-last).
         plain = {
             name: t.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
@@ -504,7 +522,7 @@ class _State:
         }
         storage.save_tensors(plain, path, {"run": json.dumps(numbers)})
 
-    def load(self, path: Path, plan: dict) -> None:
+    def load(self, path: Path, plan: dict[str, Any]) -> None:
         """Go on from a checkpoint; a damaged one is said and set aside, and training begins."""
         try:
             tensors, metadata = storage.load_tensors(path, "")
@@ -514,111 +532,20 @@ class _State:
             print(f"{path.name} is damaged: training begins again. The file is kept as {aside}.")
             return
         old = numbers.get("plan", {})
-        if old != plan:
-            differ = [
-                f"{k}: {old.get(k)!r} there, {plan[k]!r} here"
-                for k in plan
-                if old.get(k) != plan[k]
-            ]
+        differ = [
+            f"{k}: {old.get(k)!r} there, {v!r} here" for k, v in plan.items() if old.get(k) != v
+        ]
+        if differ:
             raise ValueError(
                 f"The checkpoint {path.name} belongs to another run ({'; '.join(differ)}). "
                 "Delete it, or name another file."
             )
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            cut = len(prefix) + 1
-            return {k[cut:]: v for k, v in tensors.items() if k.startswith(prefix + ".")}
-
-        self.model.load_state_dict(part("model"))
-        self.average.load_state_dict(part("average"))
-        where = next(self.model.parameters()).device
-        self.best = {name: tensor.to(where) for name, tensor in part("best").items()}
-        self._load_optimizer(part("optimizer"), numbers["groups"])
-        self.cycle.__dict__.update(numbers["cycle"])
-        self.scaling.load_state_dict(numbers.get("scaling", {}))
-        self.order.set_state(tensors["random.order"])
-        torch.set_rng_state(tensors["random.cpu"])
-        if "random.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"])
+        with torch.no_grad():  # in place: the memory layout decides in which order sums are rounded
+            for name, tensor in self.tensors().items():
+                tensor.copy_(tensors[name])
+        for name, stream in self.streams.items():
+            if f"random.{name}" in tensors:
+                stream.set_state(tensors[f"random.{name}"])
+        self.scaling.load_state_dict(numbers["scaling"])
         self.epoch, self.best_epoch = numbers["epoch"], numbers["best_epoch"]
         self.history = numbers["history"]
-
-    def _load_optimizer(self, moments: dict[str, Tensor], groups: list[dict]) -> None:
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, tensor in moments.items():
-            index, key = name.split(".", 1)
-            like = parameters[int(index)]
-            if key != "step" and tensor.shape == like.shape:
-                # In the memory layout of the weight, else sums are rounded in another order.
-                tensor = torch.empty_like(like).copy_(tensor)
-            state.setdefault(int(index), {})[key] = tensor
-        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _short(*parts) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:8]
-
-
-def _plain(value):
-    """Numbers, texts, and what is made of them; of all else only the type."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in sorted(value.items(), key=lambda pair: str(pair[0]))}
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    if isinstance(value, Tensor):
-        return digest([("tensor", value.detach().cpu().double())])
-    is_plain = isinstance(value, int | float | str | bytes | type(None))
-    return value if is_plain else type(value).__name__
-
-
-def _is_plain(value) -> bool:
-    """True for what JSON keeps: the scheduler's state holds functions beside its numbers."""
-    return isinstance(value, int | float | str | list | type(None))
-
-
-class _Progress:
-    """One line that says where training stands: updated in place, never a bar in stored outputs."""
-
-    def __init__(self, epochs: int, steps: int, done: int, show: bool | None):
-        self.epochs, self.steps, self.done = epochs, steps, done
-        self.show = (not runtime.quiet()) if show is None else show
-        self.began = self.drawn = time.perf_counter()
-        self.handle = None
-
-    def due(self) -> bool:
-        return self.show and time.perf_counter() - self.drawn >= 0.5
-
-    def step(self, epoch: int, step: int, loss: float) -> None:
-        self.drawn = now = time.perf_counter()
-        steps = (epoch - self.done) * self.steps + step + 1
-        left = (now - self.began) / steps * ((self.epochs - self.done) * self.steps - steps)
-        estimate = f", about {left:.0f} s left" if steps >= 10 else ""  # the first ones are slow
-        self._write(
-            f"epoch {epoch + 1}/{self.epochs}, batch {step + 1}/{self.steps}: loss {loss:.3f}, "
-            f"{now - self.began:.0f} s gone{estimate}"
-        )
-
-    def close(self, state: _State, monitor: str | None, seconds: float, interrupted: bool) -> None:
-        if not self.show:
-            return
-        text = f"{state.epoch or 'none'} of {self.epochs} epochs in {seconds:.0f} s"
-        if state.best_epoch:
-            name = monitor or "val_loss"
-            best = state.history[state.best_epoch - 1][name]
-            text += f", best: epoch {state.best_epoch} ({name} {best:.3f})"
-        self._write(text + (", interrupted" if interrupted else ""))
-        if self.handle is None:
-            print(flush=True)
-
-    def _write(self, text: str) -> None:
-        if runtime.in_notebook():
-            from IPython.display import display
-
-            content = {"text/plain": text}
-            if self.handle is None:
-                self.handle = display(content, raw=True, display_id=True)
-            else:
-                self.handle.update(content, raw=True)
-        else:
-            print(f"\r{text:<90}", end="", flush=True)

@@ -11,7 +11,8 @@ Boxes are (x1, y1, x2, y2) in pixels of the image. A batch of them is (B, room, 
 
 import math
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
@@ -46,19 +47,16 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
         ValueError: the anchors are not nine, or no sizes in pixels.
     """
     _check_anchors(anchors)
-    corners, strides, sizes, shapes, start = [], [], [], [], [0]
-    for scale, stride in enumerate(STRIDES):
-        rows, columns = -(-height // stride), -(-width // stride)  # the last cell may stick out
+    parts = []
+    shapes = tuple((-(-height // s), -(-width // s)) for s in STRIDES)  # the last may stick out
+    for stride, (rows, columns), three in zip(STRIDES, shapes, anchors.split(3), strict=True):
         y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
         cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride  # (rows columns, 2)
-        corners.append(cells.repeat(3, 1))
-        strides.append(torch.full((3 * len(cells), 1), float(stride)))
-        sizes.append(anchors[3 * scale : 3 * scale + 3].repeat_interleave(len(cells), 0))
-        shapes.append((rows, columns))
-        start.append(start[-1] + 3 * len(cells))
-    return Grid(
-        torch.cat(corners), torch.cat(strides), torch.cat(sizes), tuple(start[:-1]), tuple(shapes)
-    )
+        strides = torch.full((3 * len(cells), 1), float(stride))
+        parts.append((cells.repeat(3, 1), strides, three.repeat_interleave(len(cells), 0)))
+    corner, every, anchor = (torch.cat(part) for part in zip(*parts, strict=True))
+    _, *ends = accumulate((3 * rows * columns for rows, columns in shapes), initial=0)
+    return Grid(corner, every, anchor, (0, *ends[:-1]), shapes)
 
 
 def _check_anchors(anchors: Tensor) -> None:
@@ -138,11 +136,9 @@ def kmeans_anchors(sizes: Tensor, count: int, seed: int = 0, rounds: int = 100) 
         centres = sizes[torch.randperm(len(sizes), generator=generator)[:count]]
         for _ in range(rounds):
             nearest = shape_iou(sizes, centres).argmax(1)
+            groups = [sizes[nearest == k] for k in range(count)]
             moved = torch.stack(
-                [
-                    sizes[nearest == k].mean(0) if bool((nearest == k).any()) else centres[k]
-                    for k in range(count)
-                ]
+                [g.mean(0) if len(g) else c for g, c in zip(groups, centres, strict=True)]
             )
             if torch.equal(moved, centres):
                 break
@@ -272,7 +268,9 @@ class YOLO(nn.Module):
         return torch.cat(found[::-1], 1)  # (N, M, 5 + K), finest scale first
 
 
-def assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = None):
+def assign(
+    boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None = None
+) -> tuple[Tensor, Tensor]:
     """Which predictions answer for which boxes.
 
     YOLOv3, section 2.1: the cell in which the centre lies, with the anchor of the best shape. A
@@ -334,7 +332,27 @@ def _check_boxes(boxes: Tensor, width: int, height: int, real: Tensor | None = N
         )
 
 
-def _assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None):
+def expect_rows(boxes: Tensor, images: int | None = None) -> None:
+    """Refuse what is no batch of boxes (B, room, 5), or one of another number of images."""
+    if boxes.ndim != 3 or boxes.shape[2] != 5 or images not in (None, len(boxes)):
+        raise ValueError(
+            f"The boxes have shape {tuple(boxes.shape)}. Expected ({images or 'N'}, room, 5): for "
+            "each image rows (class, x1, y1, x2, y2), class -1 for no box."
+        )
+
+
+def refuse_shares(name: str, corners: Tensor) -> None:
+    """Boxes (n, 4) that all lie within one pixel are shares of the image, not pixels."""
+    if corners.numel() and 0 < float(corners.abs().amax()) <= 1:
+        raise ValueError(
+            f"All {name} lie within the first pixel, as shares of the image do. Expected pixels: "
+            "multiply x by the width and y by the height."
+        )
+
+
+def _assign(
+    boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None
+) -> tuple[Tensor, Tensor]:
     overlap = shape_iou(boxes[:, 2:] - boxes[:, :2], anchors)  # (n, 9)
     chosen = F.one_hot(overlap.argmax(1), len(anchors)).bool()
     if several is not None:
@@ -345,8 +363,8 @@ def _assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None):
     device = boxes.device
     stride = torch.tensor(STRIDES, device=device)[scale]
     shape = torch.tensor(cells.shape, device=device)[scale]  # (m, 2) rows, columns
-    column = (centre[:, 0] / stride).long().clamp(min=0).minimum(shape[:, 1] - 1)
-    row = (centre[:, 1] / stride).long().clamp(min=0).minimum(shape[:, 0] - 1)
+    cell = (centre / stride[:, None]).long().clamp(min=0).minimum(shape.flip(1) - 1)
+    column, row = cell.unbind(1)
     start = torch.tensor(cells.start, device=device)[scale]
     rows = start + (place * shape[:, 0] + row) * shape[:, 1] + column
     owner = torch.full((len(cells.stride),), -1, device=device)
@@ -355,6 +373,7 @@ def _assign(boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None):
     return rows, owner[rows]
 
 
+@dataclass(eq=False)
 class YOLOLoss:
     """YOLOv3's loss; each switch adds an idea of another version and names its origin.
 
@@ -377,23 +396,17 @@ class YOLOLoss:
             https://arxiv.org/abs/1506.02640), 1 in YOLOv3.
     """
 
-    def __init__(
-        self,
-        anchors: Tensor,
-        height: int,
-        width: int,
-        ciou: bool = False,
-        several: float | None = None,
-        iou_objectness: bool = False,
-        ignore: float = 0.7,
-        box_weight: float = 1.0,
-    ):
-        self.anchors, self.area = anchors, float(height * width)
-        self.height, self.width = height, width
-        self.cells = grid(height, width, anchors)
-        self.ciou, self.several = ciou, several
-        self.iou_objectness, self.ignore = iou_objectness, ignore
-        self.box_weight = box_weight
+    anchors: Tensor
+    height: int
+    width: int
+    ciou: bool = False
+    several: float | None = None
+    iou_objectness: bool = False
+    ignore: float = 0.7
+    box_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.cells = grid(self.height, self.width, self.anchors)
 
     def __call__(self, raw: Tensor, boxes: Tensor) -> Tensor:
         return sum(self.terms(raw, boxes).values(), raw.new_zeros(()))
@@ -456,7 +469,7 @@ class YOLOLoss:
         share = aim[:, :2].sigmoid()  # of the cell
         place = F.binary_cross_entropy_with_logits(raw[:, :2], share, reduction="none")
         size = (raw[:, 2:] - aim[:, 2:]).square() / 2
-        area = (wanted[:, 2:] - wanted[:, :2]).prod(1) / self.area  # share of the image
+        area = (wanted[:, 2:] - wanted[:, :2]).prod(1) / (self.height * self.width)
         area = area.clamp(max=1)  # of a box that leaves the image; the weight stays positive
         return ((2 - area)[:, None] * (place + size)).sum()
 
@@ -470,11 +483,7 @@ class YOLOLoss:
                 f"The network gave {raw.shape[1]} predictions for an image, the loss expected "
                 f"{len(self.cells.stride)}: the image has another size than the loss was built for."
             )
-        if boxes.ndim != 3 or len(boxes) != len(raw) or boxes.shape[2] != 5:
-            raise ValueError(
-                f"The boxes have shape {tuple(boxes.shape)}. Expected ({len(raw)}, room, 5): the "
-                f"network gave predictions for {len(raw)} images, and each needs its boxes."
-            )
+        expect_rows(boxes, len(raw))
         self.check_boxes(boxes)
         kinds = boxes[:, :, 0]
         wrong = boxes[~(kinds < raw.shape[2] - 5)].tolist()

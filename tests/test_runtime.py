@@ -52,7 +52,7 @@ def test_a_gpu_gets_the_format_it_is_built_for(monkeypatch, capability, real_bf1
 )
 def test_a_cpu_gets_bf16_only_with_bf16_units(monkeypatch, capability, flags, expected):
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
-    monkeypatch.setattr(runtime, "_proc_flags", lambda: flags)
+    monkeypatch.setattr(runtime, "_cpuinfo", {"flags": " ".join(flags)}.get)
     assert runtime.precision(torch.device("cpu"))[0] == expected
 
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import metrics, yolo
 from ..attention import CBAM
@@ -15,7 +15,7 @@ from ..datasets.bccd import CLASSES
 from ..losses import Loss
 from ..training import predict
 from ..yolo import YOLO
-from .experiment import Experiment
+from .experiment import Experiment, averaged, profile
 
 CELL_ANCHORS = (
     ((19, 18), (29, 27), (43, 43)),
@@ -35,14 +35,13 @@ def shrunk(split: Split, side: int = 320) -> tuple[Tensor, Tensor]:
     """Blood smears averaged down to `side` pixels in width: uint8 (N, 3, H, side), boxes alike."""
     scale = side / split.x.shape[3]
     size = round(split.x.shape[2] * scale), side
-    parts = [F.adaptive_avg_pool2d(p.float(), size).round() for p in split.x.split(64)]
     boxes = split.y.clone()
     boxes[:, :, 1:] *= scale
-    return torch.cat([part.to(torch.uint8) for part in parts]), boxes
+    return averaged(split.x, size), boxes
 
 
 @cache
-def _changes():
+def _changes() -> Callable[..., Any]:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
@@ -68,18 +67,9 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: values below -0.5 or above 1.5, which would be clipped; boxes of another shape,
             or (looked at on the CPU alone) given as shares of the image.
     """
-    if y.ndim != 3 or y.shape[2] != 5 or len(y) != len(x):
-        raise ValueError(
-            f"The boxes have shape {tuple(y.shape)}. Expected ({len(x)}, room, 5), rows (class, "
-            "x1, y1, x2, y2), class -1 for no box."
-        )
+    yolo.expect_rows(y, len(x))
     if y.device.type == "cpu":
-        rows = y[y[:, :, 0] >= 0][:, 1:]
-        if len(rows) and float(rows.abs().amax()) <= 1:
-            raise ValueError(
-                "All boxes lie within the first pixel, as shares of the image do. Expected pixels: "
-                "multiply x by the width and y by the height."
-            )
+        yolo.refuse_shares("boxes", y[y[:, :, 0] >= 0][:, 1:])
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
@@ -244,24 +234,15 @@ EXPERIMENTS = (
         cases=cases,
         shown={"map50": "mAP50", "map": "mAP"},
         profiles={
-            "smoke": {
-                "size": {"width": 8, "side": 160},
-                "fit": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
-                "images": 16,
-                "side": 160,
-            },
-            "standard": {
-                "size": {"width": 16, "side": 320},
-                "fit": {"epochs": 60, "batch_size": 8, "lr": 3e-3, "ema": 0.995},
-                "images": None,
-                "side": 320,
-            },
-            "full": {
-                "size": {"width": 24, "side": 640},
-                "fit": {"epochs": 200, "batch_size": 8, "lr": 2e-3, "ema": 0.998},
-                "images": None,
-                "side": 640,
-            },
+            "smoke": profile(
+                {"width": 8, "side": 160}, images=16, side=160, epochs=1, batch_size=8, lr=3e-3
+            ),
+            "standard": profile(
+                {"width": 16, "side": 320}, side=320, epochs=60, batch_size=8, lr=3e-3, ema=0.995
+            ),
+            "full": profile(
+                {"width": 24, "side": 640}, side=640, epochs=200, batch_size=8, lr=2e-3, ema=0.998
+            ),
         },
     ),
 )

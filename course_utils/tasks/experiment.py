@@ -7,11 +7,33 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from .. import runtime
 from ..datasets import Dataset, Split
 from ..losses import Loss
 from ..training import Fit, fit
+
+
+def profile(
+    size: dict[str, Any], images: int | None = None, side: int | None = None, **fit: Any
+) -> dict[str, Any]:
+    """The size of everything: of the network, of the data, and of the training.
+
+    Args:
+        size: arguments of the network.
+        images: at most so many training images; None for all.
+        side: width of the images in pixels, where the task shrinks them.
+        fit: arguments of `training.fit`.
+    """
+    chosen = {"size": size, "fit": fit, "images": images}
+    return chosen | {"side": side} if side else chosen
+
+
+def averaged(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Images averaged down to (height, width), in uint8."""
+    parts = [F.adaptive_avg_pool2d(part.float(), size).round() for part in images.split(64)]
+    return torch.cat([part.to(torch.uint8) for part in parts])
 
 
 def whole(split: Split) -> tuple[Tensor, Tensor]:
@@ -31,9 +53,7 @@ class Experiment:
         report: the model and the data to the metrics of the ledger.
         cases: likewise to 95% intervals of the metrics in `shown` over test cases.
         own_loss: of an arm that is trained with another loss than the rest.
-        profiles: per profile `size` (arguments of the network), `fit` (arguments of `fit`),
-            `images` (at most so many training images; None for all), and where images are shrunk
-            `side` (their width in pixels).
+        profiles: name to what `profile` makes.
     """
 
     name: str
@@ -60,16 +80,19 @@ class Experiment:
         if arm not in self.arms:
             raise ValueError(f"{self.name} has no arm {arm!r}. Expected: {', '.join(self.arms)}.")
         runtime.set_seed(seed)
-        return self.arms[arm](**self.profiles[profile or runtime.profile()]["size"])
+        return self.arms[arm](**self._profile(profile)["size"])
+
+    def _profile(self, name: str | None) -> dict[str, Any]:
+        return self.profiles[name or runtime.profile()]
 
     def settings(self, profile: str | None = None) -> dict[str, Any]:
         """The arguments of `fit` that a profile decides: epochs, batch size, learning rate."""
-        return dict(self.profiles[profile or runtime.profile()]["fit"])
+        return dict(self._profile(profile)["fit"])
 
     def training_images(self, data: Dataset, profile: str | None = None) -> tuple[Tensor, Tensor]:
         """Images and labels to train on: all, or in the smoke profile a few spread over the set."""
         x, y = self.arrays(data.train, **self.options(profile))
-        limit = self.profiles[profile or runtime.profile()]["images"] or len(x)
+        limit = self._profile(profile)["images"] or len(x)
         if limit >= len(x):
             return x, y
         chosen = torch.linspace(0, len(x) - 1, limit).long()
@@ -77,8 +100,7 @@ class Experiment:
 
     def options(self, profile: str | None = None) -> dict[str, Any]:
         """What `arrays`, `loss`, `score` and `report` take beside the data: `side`, or nothing."""
-        chosen = self.profiles[profile or runtime.profile()]
-        return {"side": chosen["side"]} if "side" in chosen else {}
+        return {k: v for k, v in self._profile(profile).items() if k == "side"}
 
     def fit(
         self,
@@ -90,18 +112,9 @@ class Experiment:
         **more: Any,
     ) -> Fit:
         """Train a network of this experiment; `more` goes to `training.fit` (`checkpoint`, say)."""
-        loss = self.own_loss.get(arm, self.loss)
-        train = self.training_images(data, profile)
-        val = self.arrays(data.val, **self.options(profile))
-        options, arguments = self.options(profile), self.settings(profile) | more
-        return fit(
-            model,
-            loss(train[1], **options),
-            train,
-            val,
-            score=partial(self.score, **options),
-            monitor=self.monitor,
-            augment=self.augment,
-            seed=seed,
-            **arguments,
-        )
+        options = self.options(profile)
+        train, val = self.training_images(data, profile), self.arrays(data.val, **options)
+        loss = self.own_loss.get(arm, self.loss)(train[1], **options)
+        more = {"monitor": self.monitor, "augment": self.augment, "seed": seed, **more}
+        more = {"score": partial(self.score, **options), **self.settings(profile), **more}
+        return fit(model, loss, train, val, **more)

@@ -1,6 +1,8 @@
 """MRI of the hippocampus: which voxels are its front and its back part? Chapters 05 and 06."""
 
+from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from ..datasets import Dataset, Split
 from ..losses import dice_and_cross_entropy
 from ..training import predict
 from ..unet import UNet
-from .experiment import Experiment
+from .experiment import Experiment, profile
 
 
 def slices(split: Split) -> tuple[Tensor, Tensor]:
@@ -34,7 +36,7 @@ def slices(split: Split) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _changes():
+def _changes() -> Callable[..., Any]:
     import kornia.augmentation as K
 
     return moved((), 15, 0.08, (0.85, 1.18), K.RandomGaussianNoise(std=0.1, p=0.5))
@@ -110,21 +112,25 @@ EXPERIMENTS = (
         cases=cases,
         shown={"dice_anterior": "Dice anterior", "dice_posterior": "Dice posterior"},
         profiles={
-            "smoke": {
-                "size": {"in_channels": 3, "outputs": 3, "width": 8, "levels": 3},
-                "fit": {"epochs": 1, "batch_size": 16, "lr": 3e-3},
-                "images": 64,
-            },
-            "standard": {
-                "size": {"in_channels": 3, "outputs": 3, "width": 16, "levels": 5},
-                "fit": {"epochs": 12, "batch_size": 32, "lr": 3e-3},
-                "images": None,
-            },
-            "full": {
-                "size": {"in_channels": 3, "outputs": 3, "width": 32, "levels": 5},
-                "fit": {"epochs": 60, "batch_size": 32, "lr": 3e-3},
-                "images": None,
-            },
+            "smoke": profile(
+                {"in_channels": 3, "outputs": 3, "width": 8, "levels": 3},
+                images=64,
+                epochs=1,
+                batch_size=16,
+                lr=3e-3,
+            ),
+            "standard": profile(
+                {"in_channels": 3, "outputs": 3, "width": 16, "levels": 5},
+                epochs=12,
+                batch_size=32,
+                lr=3e-3,
+            ),
+            "full": profile(
+                {"in_channels": 3, "outputs": 3, "width": 32, "levels": 5},
+                epochs=60,
+                batch_size=32,
+                lr=3e-3,
+            ),
         },
     ),
 )

@@ -1,6 +1,8 @@
 """Photographs of skin: which pixels are the lesion? U-Nets, one logit a pixel. Chapter 06."""
 
+from collections.abc import Callable
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +15,18 @@ from ..datasets import Dataset, Split
 from ..losses import dice_and_cross_entropy, one_logit
 from ..training import predict
 from ..unet import UNet
-from .experiment import Experiment
+from .experiment import Experiment, averaged, profile
 
 
 def shrunk(split: Split, side: int = 128) -> tuple[Tensor, Tensor]:
     """ISIC images and masks averaged down to `side` pixels: uint8 (N, 3, side, side), (N, ...)."""
 
-    def averaged(images: Tensor) -> Tensor:
-        parts = [F.adaptive_avg_pool2d(part.float(), side).round() for part in images.split(256)]
-        return torch.cat([part.to(torch.uint8) for part in parts])
-
-    return averaged(split.x), (averaged(split.y[:, None] * 255)[:, 0] > 127).to(torch.uint8)
+    masks = averaged(split.y[:, None] * 255, (side, side))[:, 0] > 127
+    return averaged(split.x, (side, side)), masks.to(torch.uint8)
 
 
 @cache
-def _changes():
+def _changes() -> Callable[..., Any]:
     import kornia.augmentation as K
 
     flips = K.RandomHorizontalFlip(), K.RandomVerticalFlip()
@@ -103,24 +102,28 @@ EXPERIMENTS = (
         cases=cases,
         shown={"jaccard": "Jaccard", "dice": "Dice"},
         profiles={
-            "smoke": {
-                "size": {"in_channels": 3, "width": 8, "levels": 4},
-                "fit": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
-                "images": 32,
-                "side": 64,
-            },
-            "standard": {
-                "size": {"in_channels": 3, "width": 16, "levels": 5},
-                "fit": {"epochs": 12, "batch_size": 16, "lr": 3e-3},
-                "images": None,
-                "side": 112,
-            },
-            "full": {
-                "size": {"in_channels": 3, "width": 32, "levels": 6},
-                "fit": {"epochs": 80, "batch_size": 16, "lr": 2e-3},
-                "images": None,
-                "side": 256,
-            },
+            "smoke": profile(
+                {"in_channels": 3, "width": 8, "levels": 4},
+                images=32,
+                side=64,
+                epochs=1,
+                batch_size=8,
+                lr=3e-3,
+            ),
+            "standard": profile(
+                {"in_channels": 3, "width": 16, "levels": 5},
+                side=112,
+                epochs=12,
+                batch_size=16,
+                lr=3e-3,
+            ),
+            "full": profile(
+                {"in_channels": 3, "width": 32, "levels": 6},
+                side=256,
+                epochs=80,
+                batch_size=16,
+                lr=2e-3,
+            ),
         },
     ),
 )

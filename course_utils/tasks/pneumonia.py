@@ -1,5 +1,6 @@
 """Chest X-rays: is it pneumonia? Small SE-ResNets, one logit. Chapters 00, 03 and 07."""
 
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -13,11 +14,11 @@ from ..datasets import Dataset
 from ..losses import one_logit, weighted_bce
 from ..senet import SEResNet
 from ..training import predict
-from .experiment import Experiment
+from .experiment import Experiment, profile
 
 
 @cache
-def _changes():
+def _changes() -> Callable[..., Any]:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
@@ -81,21 +82,16 @@ def _squeeze(reduction: int) -> partial[SEResNet]:
 
 
 FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": {
-        "size": {"width": 16, "blocks": (1, 2, 2)},
-        "fit": {"epochs": 1, "batch_size": 64, "lr": 3e-3},
-        "images": 512,
-    },
-    "standard": {
-        "size": {"width": 16, "blocks": (1, 2, 2)},
-        "fit": {"epochs": 8, "batch_size": 64, "lr": 3e-3},
-        "images": None,
-    },
-    "full": {
-        "size": {"width": 32},
-        "fit": {"epochs": 15, "batch_size": 64, "lr": 3e-3},
-        "images": None,
-    },
+    "smoke": profile(
+        {"width": 16, "blocks": (1, 2, 2)}, images=512, epochs=1, batch_size=64, lr=3e-3
+    ),
+    "standard": profile({"width": 16, "blocks": (1, 2, 2)}, epochs=8, batch_size=64, lr=3e-3),
+    "full": profile({"width": 32}, epochs=15, batch_size=64, lr=3e-3),
+}
+
+_ARMS: dict[str, Callable[..., nn.Module]] = {
+    "attention": partial(SEResNet, attention=SqueezeExcitation),
+    "control": partial(SEResNet, attention=None),
 }
 
 _COMMON: dict[str, Any] = {
@@ -113,10 +109,7 @@ EXPERIMENTS = (
     Experiment(
         name="first_model",
         title="PneumoniaMNIST, a small SE-ResNet in about a minute",
-        arms={
-            "attention": partial(SEResNet, attention=SqueezeExcitation),
-            "control": partial(SEResNet, attention=None),
-        },
+        arms=_ARMS,
         **_COMMON,
         profiles=FIRST_MODEL_PROFILES,
     ),
@@ -124,7 +117,7 @@ EXPERIMENTS = (
         name="channel_attention",
         title="PneumoniaMNIST, the same network with other gates on its channels",
         arms={
-            "control": partial(SEResNet, attention=None),
+            "control": _ARMS["control"],
             "SE r=2": _squeeze(2),
             "SE r=4": _squeeze(4),
             "SE r=8": _squeeze(8),
@@ -138,23 +131,16 @@ EXPERIMENTS = (
     Experiment(
         name="pneumonia",
         title="PneumoniaMNIST, SE-ResNet",
-        arms={
-            "attention": partial(SEResNet, attention=SqueezeExcitation),
-            "control": partial(SEResNet, attention=None),
-        },
+        arms=_ARMS,
         **_COMMON,
         profiles={
             "smoke": FIRST_MODEL_PROFILES["smoke"],
-            "standard": {
-                "size": {"width": 32, "instance_norm": False},
-                "fit": {"epochs": 20, "batch_size": 64, "lr": 3e-3},
-                "images": None,
-            },
-            "full": {
-                "size": {"width": 64, "instance_norm": False},
-                "fit": {"epochs": 60, "batch_size": 128, "lr": 3e-3},
-                "images": None,
-            },
+            "standard": profile(
+                {"width": 32, "instance_norm": False}, epochs=20, batch_size=64, lr=3e-3
+            ),
+            "full": profile(
+                {"width": 64, "instance_norm": False}, epochs=60, batch_size=128, lr=3e-3
+            ),
         },
     ),
 )
