@@ -103,10 +103,10 @@ def is_empty(candidate: Any) -> bool:
     return code.co_code in _EMPTY_BODIES and code.co_consts[-1] is None
 
 
-def _bare(): ...
+def _bare() -> None: ...
 
 
-def _documented():
+def _documented() -> None:
     """Does nothing either."""
 
 

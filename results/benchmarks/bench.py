@@ -138,7 +138,9 @@ def _row(name: str, x: Tensor, seconds: float, copy: float, missing: set[str]) -
     return row | {"share_of_copy": row["forward_bytes"] / row["forward"]["seconds"] / copy}
 
 
-def step(call: Callable[..., Tensor], inputs: tuple[Tensor, ...], backward: bool):
+def step(
+    call: Callable[..., Tensor], inputs: tuple[Tensor, ...], backward: bool
+) -> Callable[[], None]:
     """Forward as in prediction, or forward and backward to inputs and parameters as in training."""
     module = (call if isinstance(call, nn.Module) else nn.Module()).to(inputs[0].device)
     module.train(backward)  # in eval mode norms use their running statistics

@@ -98,7 +98,7 @@ def pipeline(name: str, seconds: float) -> dict:
     calls: dict[str, Call] = {}
     alone: dict[str, Call] = {}
     for who, batches in {
-        "ours": partial(own_batches, experiment.augment, x, y, batch, images, parts),
+        "ours": partial(own_batches, experiment.augment or _unchanged, x, y, batch, images, parts),
         **{
             f"MONAI, {workers} workers": partial(monai_batches, name, x, y, batch, images, workers)
             for workers in (0, torch.get_num_threads())
@@ -167,7 +167,13 @@ def epoch(
             parts[part] = parts.get(part, 0.0) + spent
 
 
-def own_batches(augment, x: Tensor, y: Tensor, batch: int, images: int, parts: dict) -> Iterator:
+def _unchanged(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return x, y
+
+
+def own_batches(
+    augment: Callable[..., Any], x: Tensor, y: Tensor, batch: int, images: int, parts: dict
+) -> Iterator:
     """As `fit` does it: index a tensor, change the whole batch at once."""
     device = runtime.device()
     x, y = x.to(device), y.to(device)  # the whole set, as `fit` holds it
