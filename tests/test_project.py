@@ -97,7 +97,7 @@ def test_readme_lists_every_chapter_and_its_minutes():
         row = re.search(rf"\(notebooks/{name}\.ipynb\) \| (\d+) \|", readme)
         assert row, f"README.md does not list {name}"
         first = chapters.assemble(name).cells[0].source
-        assert f"**Estimated {row[1]} minutes:**" in first, f"{name}: README.md says {row[1]} minutes"
+        assert f"**Estimated {row[1]} minutes:**" in first, f"{name}: README.md says {row[1]}"
 
 
 def test_readme_shows_the_results_of_the_ledger():
