@@ -10,6 +10,7 @@ The line {minutes} below the title becomes the list of sections with their estim
 import re
 
 from nbformat import NotebookNode
+from nbformat.v4 import new_markdown_cell
 
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # on Colab, in JupyterLab
 WORDS, LINES = 150, 25  # read in a minute
@@ -18,12 +19,15 @@ EXERCISE, EQUATION, CELL = 5, 0.5, 0.2  # minutes; a cell is run, and its output
 
 def prepare(cells: list[NotebookNode]) -> None:
     """Fold and collapse what is marked, and write the list of minutes into the first cell."""
-    for cell in cells:
+    for cell in list(cells):
         if "hide-input" in cell.metadata.get("tags", []):
             cell.metadata.update(FOLDED)
         if cell.metadata.get("optional"):
             cell.metadata["jp-MarkdownHeadingCollapsed"] = True  # in JupyterLab
             cell.metadata["collapsed"] = True  # on Colab
+            # What stands in the heading's own cell would stay in sight.
+            cell.source, _, text = cell.source.partition("\n")
+            cells.insert(cells.index(cell) + 1, new_markdown_cell(text.strip()))
     if "{minutes}" in cells[0].source:
         cells[0].source = cells[0].source.replace("{minutes}", _list(minutes(cells)))
 
