@@ -20,9 +20,9 @@ def made():
 def test_minutes_are_counted_and_listed():
     cells = made()
     sections.prepare(cells)
-    # 2 of training, 2 of words, 1 + 0.2 of code in sight, 0.2 of a folded cell, 5 of an exercise
-    assert sections.minutes(cells)[:2] == [("First", 10, False), ("more of it", 1, True)]
-    listed = "**Estimated 10 minutes:** First 10. *Optional, 1 more:* more of it 1."
+    # 2 of training, 2 of words, 1 + 0.2 of code in sight, 0.2 of a folded cell, 5.5 of an exercise
+    assert sections.minutes(cells)[:2] == [("First", 11, False), ("more of it", 1, True)]
+    listed = "**Estimated 11 minutes:** First 11. *Optional, 1 more:* more of it 1."
     assert cells[0].source == f"# Title\n\n{listed}"
 
 

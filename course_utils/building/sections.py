@@ -14,7 +14,7 @@ from nbformat.v4 import new_markdown_cell
 
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # on Colab, in JupyterLab
 WORDS, LINES = 150, 25  # read in a minute
-EXERCISE, EQUATION, CELL = 5, 0.5, 0.2  # minutes; a cell is run, and its output looked at
+EXERCISE, EQUATION, CELL = 5.5, 0.5, 0.2  # minutes; a cell is run, and its output looked at
 
 
 def prepare(cells: list[NotebookNode]) -> None:
