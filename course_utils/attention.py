@@ -90,9 +90,7 @@ class ECA(nn.Module):
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
         _expect(self, x, self.channels)
-        squeezed = x.mean(_places(x))[
-            :, None
-        ]  # (N, 1, C): the channels are the places of a sequence
+        squeezed = x.mean(_places(x))[:, None]  # (N, 1, C): channels are the places of a sequence
         return _spread(torch.sigmoid(self.conv(squeezed))[:, 0], x)  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -188,7 +188,7 @@ def reliability(
     name: str,
     axis: Axes | None = None,
     *,
-    bins: int = 10,
+    bins: int = 15,
     **line: Any,
 ) -> Axes:
     """Said against found: the share of class 1 among images that were given a probability.

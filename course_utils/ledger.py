@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import fmean, variance
+from statistics import fmean, stdev
 from typing import TYPE_CHECKING
 
 from course_utils import storage
@@ -196,15 +196,14 @@ def mean_interval(numbers: Iterable[float]) -> tuple[float, float]:
     return fmean(numbers), float(t.ppf(0.975, len(numbers) - 1) * sem(numbers))
 
 
-def could_show(numbers: Iterable[float], others: Iterable[float] | None = None) -> float:
+def could_show(differences: Iterable[float]) -> float:
     """The smallest true difference that such runs would have shown in four cases of five.
 
     Shown means: the 95% interval misses 0 (a two-sided t test at 5%). The spread is taken from the
     runs themselves. The power comes from the noncentral t distribution (Cohen 1988, chapter 2).
 
     Args:
-        numbers: paired differences, one for each seed; or with `others` the scores of one arm.
-        others: the scores of the other arm, when the two are not paired.
+        differences: paired, one for each seed.
 
     Returns:
         A difference above 0; NaN for fewer than two numbers, 0 where they do not vary.
@@ -212,18 +211,16 @@ def could_show(numbers: Iterable[float], others: Iterable[float] | None = None) 
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
-    arms = [list(arm) for arm in (numbers, others) if arm is not None]
-    if min(map(len, arms)) < 2:
+    pairs = list(differences)
+    if len(pairs) < 2:
         return math.nan
-    freedom = sum(map(len, arms)) - len(arms)
-    pooled = sum(variance(arm) * (len(arm) - 1) for arm in arms) / freedom
-    error = math.sqrt(pooled * sum(1 / len(arm) for arm in arms))
+    freedom = len(pairs) - 1
     limit = float(t.ppf(0.975, freedom))
 
     def missing(shift: float) -> float:  # 0 at a power of 80%; the wrong sign is next to never
         return float(nct.sf(limit, freedom, shift)) - 0.8
 
-    return error * float(brentq(missing, 0.5, 2 * limit))
+    return stdev(pairs) / math.sqrt(len(pairs)) * float(brentq(missing, 0.5, 2 * limit))
 
 
 def single_view(experiment: str, metric: str) -> str:
@@ -296,7 +293,7 @@ def beside_recorded(
     }
     marked = " (SYNTHETIC data: says nothing about patients)" if source == "phantom" else ""
     words = (
-        f"this run   {float(value):.3f}{marked}\nrecorded   {recorded}\n"
+        f"{figure['label']}\nthis run   {float(value):.3f}{marked}\nrecorded   {recorded}\n"
         f"published  {published or 'none'}"
     )
     display({"application/vnd.course.figure+json": figure, "text/plain": words}, raw=True)

@@ -1,4 +1,4 @@
-"""Maps of a model, and scores of a map against a known truth. Taught in chapters 04, 06 and 09.
+"""Maps of a model, and scores of a map against a known truth. Taught in chapters 04 and 06.
 
 A map that lights up on the lesion proves little: a map that lights up in the centre of every image
 does so too. So each score stands beside that of a centre prior and of an untrained network.

@@ -18,8 +18,6 @@ from torch import Tensor
 if TYPE_CHECKING:
     import pandas as pd
 
-    from course_utils.yolo import Detections
-
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
     """Area under the ROC curve: how often a random positive scores above a random negative.
@@ -286,7 +284,7 @@ def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> 
 
 
 def average_precision(
-    found: "Sequence[Detections]", boxes: Tensor, classes: Sequence[str]
+    found: Sequence[tuple[Tensor, Tensor, Tensor]], boxes: Tensor, classes: Sequence[str]
 ) -> dict[str, float]:
     """COCO average precision of boxes, by torchmetrics and pycocotools.
 
@@ -310,8 +308,6 @@ def average_precision(
             or boxes given as shares of the image.
     """
     from torchmetrics.detection import MeanAveragePrecision
-
-    from course_utils.yolo import expect_rows, refuse_shares
 
     expect_tensors("boxes", boxes)
     expect_rows(boxes)
@@ -355,7 +351,7 @@ def average_precision(
     return report
 
 
-def _detections(found: "Sequence[Detections]") -> Tensor:
+def _detections(found: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """All of them, checked, as rows (x1, y1, x2, y2, score, label)."""
     parts = []
     for i, (boxes, scores, labels) in enumerate(found):
@@ -518,3 +514,21 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
                 f"The {name} holds values other than 0 and 1. Threshold probabilities first, "
                 "for instance probabilities >= 0.5."
             )
+
+
+def expect_rows(boxes: Tensor, images: int | None = None) -> None:
+    """Refuse what is no batch of boxes (B, room, 5), or one of another number of images."""
+    if boxes.ndim != 3 or boxes.shape[2] != 5 or images not in (None, len(boxes)):
+        raise ValueError(
+            f"The boxes have shape {tuple(boxes.shape)}. Expected ({images or 'N'}, room, 5): for "
+            "each image rows (class, x1, y1, x2, y2), class -1 for no box."
+        )
+
+
+def refuse_shares(name: str, corners: Tensor) -> None:
+    """Boxes (n, 4) that all lie within one pixel are shares of the image, not pixels."""
+    if corners.numel() and 0 < float(corners.abs().amax()) <= 1:
+        raise ValueError(
+            f"All {name} lie within the first pixel, as shares of the image do. Expected pixels: "
+            "multiply x by the width and y by the height."
+        )

@@ -13,7 +13,6 @@ import math
 import sys
 import time
 import warnings
-from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -135,9 +134,11 @@ def fit(
     cycle = OneCycleLR(optimizer, lr, total_steps=epochs * steps)
     wrapped, stepper = fabric.setup(model, optimizer)
     state = _State(model, optimizer, order, fabric.strategy.precision)
-    plan = _Plan(
-        epochs, batch_size, lr, weight_decay, ema, clip, seed, precision, monitor, len(x)
-    )._asdict()
+    plan = {  # what two runs must have in common for one to go on where the other stopped
+        **{"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay},
+        **{"ema": ema, "clip": clip, "seed": seed, "precision": precision},
+        **{"monitor": monitor, "images": len(x)},
+    }
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
         plan |= _identity(model, state.tensors(), loss, train, val)
@@ -461,12 +462,6 @@ def _score_names(model: nn.Module, val: Arrays, score: Score | None) -> list[str
 
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-_Plan = namedtuple(
-    "_Plan", "epochs batch_size lr weight_decay ema clip seed precision monitor images"
-)
-"""What two runs must have in common for one to go on where the other stopped."""
 
 
 class _State:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou, complete_box_iou_loss
 
+from course_utils import metrics
 from course_utils.attention import check_batch_norm, own_random_stream
 
 STRIDES = (8, 16, 32)
@@ -332,24 +333,6 @@ def _check_boxes(boxes: Tensor, width: int, height: int, real: Tensor | None = N
         )
 
 
-def expect_rows(boxes: Tensor, images: int | None = None) -> None:
-    """Refuse what is no batch of boxes (B, room, 5), or one of another number of images."""
-    if boxes.ndim != 3 or boxes.shape[2] != 5 or images not in (None, len(boxes)):
-        raise ValueError(
-            f"The boxes have shape {tuple(boxes.shape)}. Expected ({images or 'N'}, room, 5): for "
-            "each image rows (class, x1, y1, x2, y2), class -1 for no box."
-        )
-
-
-def refuse_shares(name: str, corners: Tensor) -> None:
-    """Boxes (n, 4) that all lie within one pixel are shares of the image, not pixels."""
-    if corners.numel() and 0 < float(corners.abs().amax()) <= 1:
-        raise ValueError(
-            f"All {name} lie within the first pixel, as shares of the image do. Expected pixels: "
-            "multiply x by the width and y by the height."
-        )
-
-
 def _assign(
     boxes: Tensor, cells: Grid, anchors: Tensor, several: float | None
 ) -> tuple[Tensor, Tensor]:
@@ -483,7 +466,7 @@ class YOLOLoss:
                 f"The network gave {raw.shape[1]} predictions for an image, the loss expected "
                 f"{len(self.cells.stride)}: the image has another size than the loss was built for."
             )
-        expect_rows(boxes, len(raw))
+        metrics.expect_rows(boxes, len(raw))
         self.check_boxes(boxes)
         kinds = boxes[:, :, 0]
         wrong = boxes[~(kinds < raw.shape[2] - 5)].tolist()

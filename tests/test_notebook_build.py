@@ -427,9 +427,9 @@ def test_interrupted_writing_leaves_the_old_notebook(folder, monkeypatch):
 
 
 def test_solutions_are_put_into_the_tagged_cells_only(folder):
-    from course_utils.exercises import exercises, solution_source
+    from course_utils.exercises import names, solution_source
 
-    name = exercises().index[0]
+    name = names()[0]
     edit(folder, "exercise-start.sample", f"exercise-{name}")
     notebook = assemble("00_one", folder)
     solved = chapters.with_solutions(notebook)

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 from course_utils.building import chapters
 from course_utils.building.execute import flaws
 from course_utils.building.site import anchor
-from course_utils.exercises import CHAPTERS, exercise, exercises
+from course_utils.exercises import CHAPTERS, exercise, names
 
 NOTEBOOKS = sorted(chapters.NOTEBOOKS.glob("*.ipynb"))
 SECTIONS = ["Summary", "References"]
@@ -146,7 +146,7 @@ def test_exercises_exist_and_each_is_asked(path):
     for name in named:
         assert exercise(name).name == name
     assert path.stem in CHAPTERS.values()
-    assert sorted(named) == sorted(exercises(path.stem).index)
+    assert sorted(named) == sorted(names(path.stem))
 
 
 @every_notebook

@@ -52,6 +52,16 @@ def swapped(old, new):
     return change
 
 
+def one_digit_off(tie):
+    """A change of a text: the last digit of the first number that is tied so."""
+
+    def change(text):
+        tied = re.search(rf"\d(?=<!-- {re.escape(tie)} -->)", text)
+        return f"{text[: tied.start()]}{(int(tied[0]) + 5) % 10}{text[tied.end() :]}"
+
+    return change
+
+
 LOWEST = '<!-- published(bccd, "YOLOv8n, lowest", map50) -->'
 MUTATIONS = {
     "an interval in prose": (
@@ -66,8 +76,8 @@ MUTATIONS = {
     ),
     "a half width": (
         "README.md",
-        swapped("± 0.0036<!--", "± 0.0026<!--"),
-        "README.md.*0.0026' should be",
+        one_digit_off("paired(pneumonia, attention, auroc)"),
+        "README.md.*should be.*pneumonia, attention, auroc",
     ),
     "a mean in the table of results": (
         "README.md",
@@ -76,8 +86,8 @@ MUTATIONS = {
     ),
     "a number from a stored output": (
         "notebooks/source/01_medical_images.md",
-        swapped("reaches 0.933<!--", "reaches 0.953<!--"),
-        "01_medical_images.md.*0.953|01_medical_images.md.*7 by 7",
+        one_digit_off('output("7 by 7 thumbnail")'),
+        "01_medical_images.md.*7 by 7",
     ),
     "a number in an alt text": (
         "notebooks/source/08_yolo.md",
@@ -116,8 +126,8 @@ MUTATIONS = {
     ),
     "the headline of chapter 03": (
         "notebooks/source/03_channel_attention.md",
-        swapped("-0.0001 ± 0.0065<!--", "+0.0101 ± 0.0065<!--"),
-        r"03_channel_attention.md.*0.0101",
+        one_digit_off("paired(channel_attention, ECA, auroc)"),
+        "03_channel_attention.md.*should be.*ECA",
     ),
     "the headline of chapter 06": (
         "notebooks/source/06_attention_unet.md",
@@ -126,8 +136,8 @@ MUTATIONS = {
     ),
     "the headline of chapter 07": (
         "notebooks/source/07_senet.md",
-        swapped("0.983<!-- mean(pneumonia, control", "0.973<!-- mean(pneumonia, control"),
-        r"07_senet.md.*0.973",
+        one_digit_off("mean(pneumonia, control, auroc)"),
+        "07_senet.md.*should be.*pneumonia, control",
     ),
     "the headline of chapter 08": (
         "notebooks/source/08_yolo.md",

@@ -12,7 +12,6 @@ the functions. `course results --readme` renews what went stale, a test compares
 see the comments: the builder takes them out.
 """
 
-import math
 import operator
 import re
 import statistics
@@ -74,12 +73,6 @@ def could_show(*arms: str) -> float:
     return ledger.could_show(_pairs(*arms))
 
 
-def gap(experiment: str, arm: str, metric: str, other: str, *against: str) -> Estimate:
-    """By how much the difference in one metric is above that in another, with its interval."""
-    both = (_pairs(experiment, arm, name, *against) for name in (metric, other))
-    return Estimate(*ledger.mean_interval([a - b for a, b in zip(*both, strict=True)]))
-
-
 def seed(experiment: str, arm: str, number: int, metric: str) -> float:
     """One recorded run."""
     return _values(experiment, arm, metric)[number]
@@ -90,11 +83,6 @@ def correlation(experiment: str, arm: str, metric: str, against: str = "control"
     ours, theirs = (_values(experiment, name, metric) for name in (arm, against))
     shared = set(ours) & set(theirs)
     return statistics.correlation([ours[s] for s in shared], [theirs[s] for s in shared])
-
-
-def unpaired(experiment: str, arm: str, metric: str, against: str = "control") -> float:
-    """Half width of the interval of a difference as if the arms had no seed in common."""
-    return math.hypot(*(mean(experiment, name, metric).half for name in (arm, against)))
 
 
 def published(dataset: str, system: str, metric: str) -> float:
@@ -129,7 +117,7 @@ def output(own: str, words: str = "", chapter: str = "") -> list[float]:
 NAMES = {
     function.__name__: function
     for function in (
-        *(mean, paired, gap, seed, could_show, correlation, unpaired, published, measured, output),
+        *(mean, paired, seed, could_show, correlation, published, measured, output),
         *(abs, min, max, round),
     )
 }

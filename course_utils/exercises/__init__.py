@@ -5,26 +5,22 @@
     ex.hint()               # a hint, each time a plainer one
     ex.solution()           # a solution
 
-What is said stands in `notebooks/exercises/`, one text for each chapter; `texts` reads it. The
-chapter's module here holds what is computed: the inputs to try, and how an answer is called.
+`notebooks/exercises/` holds one text for each chapter; `texts` reads it. The chapter's module here
+holds what is computed: the inputs to try, and how an answer is called.
 `engine` judges, `trial` calls an answer, `sandbox` keeps the notebook going whatever it does,
 `comparing` finds a difference, `feedback` shows the verdict, `solved` remembers.
 """
 
 import difflib
 import importlib
-import inspect
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from . import solved as _solved
 from . import texts as _texts
 from .engine import Exercise, Result, Setup
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-__all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "exercises", "progress", "solution_source"]
+__all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "names", "progress", "solution_source"]
 
 CHAPTERS = {
     "start": "00_start_here",
@@ -68,47 +64,14 @@ def exercise(name: str) -> Exercise:
     near += [topics[t] for t in difflib.get_close_matches(wanted.split(".")[-1], topics, n=3)]
     listed = ", ".join(dict.fromkeys(near)) or ", ".join(found)
     raise ValueError(
-        f"There is no exercise {name!r}. {'Did you mean' if near else 'There are'}: {listed}? "
-        "exercises() lists them all."
+        f"There is no exercise {name!r}. {'Did you mean' if near else 'There are'}: {listed}?"
     )
 
 
-def exercises(chapter: str | int | None = None) -> "pd.DataFrame":
-    """A table of the exercises: name, title, whether it is solved, the form of the answer.
-
-    Args:
-        chapter: a chapter's number, notebook or key ("00", "00_start_here", "start"); None for all.
-
-    Raises:
-        ValueError: there is no such chapter.
-    """
-    import pandas as pd
-
-    solved = _solved.names()
-    rows = [
-        {
-            "exercise": name,
-            "title": ex.title,
-            "solved": name in solved,
-            "answer": "a value"
-            if ex.is_value
-            else f"{ex.reference.__name__}{inspect.signature(ex.reference)}",
-        }
-        for key in _chapters(chapter)
-        for name, ex in _declared(key).items()
-    ]
-    return pd.DataFrame(rows).set_index("exercise")
-
-
-def _chapters(chapter: str | int | None) -> list[str]:
-    if chapter is None:
-        return list(CHAPTERS)
-    wanted = f"{chapter:02d}" if isinstance(chapter, int) else str(chapter)
-    keys = [key for key, file in CHAPTERS.items() if wanted in (key, file, file[:2])]
-    if not keys:
-        listed = ", ".join(f"{key!r} ({file})" for key, file in CHAPTERS.items())
-        raise ValueError(f"There is no chapter {chapter!r} with exercises. There are: {listed}.")
-    return keys
+def names(notebook: str | None = None) -> list[str]:
+    """Of the exercises of one chapter or of all, in their order."""
+    chapters = [key for key, file in CHAPTERS.items() if notebook in (None, file)]
+    return [name for key in chapters for name in _declared(key)]
 
 
 def progress() -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ import html
 import inspect
 import linecache
 import re
-import sys
 import sysconfig
 import textwrap
 import types
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from .. import runtime
 from .comparing import describe, difference
 from .trial import NotAModule, Outcome, Trial, is_of_torch, text_of
 
@@ -51,7 +51,7 @@ def show(exercise: "Exercise", result: "Result", said: str) -> None:
         said: what the learner's code printed, and what else has to be said.
     """
     text = "\n".join(filter(None, (said, wrapped(result.message))))
-    if result.mistake == "not-answered" or not _in_notebook():
+    if result.mistake == "not-answered" or not runtime.in_notebook():
         print(text)
         return
     from IPython.display import display
@@ -68,11 +68,6 @@ def show(exercise: "Exercise", result: "Result", said: str) -> None:
         )
     box = _BOX.format(color=color, sign=sign, body=body)
     display({"text/html": box, "text/plain": text}, raw=True)
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def _as_html(text: str) -> str:

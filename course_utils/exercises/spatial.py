@@ -128,7 +128,6 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
 EXERCISES = {
     "spatial.pool_channels": Setup(_features),
     "spatial.CopiedGate": Setup(_gate_inputs, prepare=built),
-    "spatial.gate_parameters": Setup(tolerance=1e-3),
     "spatial.SpatialGate": Setup(_gate_inputs, prepare=built),
     "spatial.seen_in_both_orders": Setup(tolerance=1e-3),
     "spatial.CBAMBlock": Setup(_block_inputs, prepare=built),

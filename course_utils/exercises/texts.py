@@ -1,4 +1,4 @@
-"""Exercises as texts: `notebooks/exercises/NN_name.md`, which teachers and translators edit.
+"""Exercises as texts: `notebooks/exercises/NN_name.md`, which teachers edit.
 
     ## channel.squeeze: One number per channel
     The question, a block ```python with the solution, why it is right.

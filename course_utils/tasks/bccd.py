@@ -67,9 +67,9 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         ValueError: values below -0.5 or above 1.5, which would be clipped; boxes of another shape,
             or (looked at on the CPU alone) given as shares of the image.
     """
-    yolo.expect_rows(y, len(x))
+    metrics.expect_rows(y, len(x))
     if y.device.type == "cpu":
-        yolo.refuse_shares("boxes", y[y[:, :, 0] >= 0][:, 1:])
+        metrics.refuse_shares("boxes", y[y[:, :, 0] >= 0][:, 1:])
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
