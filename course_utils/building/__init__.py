@@ -5,8 +5,8 @@ makes the scoreboard, `site` the pages, `lab` opens a learner's copies. The word
 command stand on the functions below.
 """
 
-from .chapters import build, in_step, publish, with_solutions
+from .chapters import build, publish
 from .course import make_site, run
 from .lab import open_lab
 
-__all__ = ["build", "in_step", "make_site", "open_lab", "publish", "run", "with_solutions"]
+__all__ = ["build", "make_site", "open_lab", "publish", "run"]

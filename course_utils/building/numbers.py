@@ -118,7 +118,7 @@ NAMES = {
     function.__name__: function
     for function in (
         *(mean, paired, seed, could_show, correlation, published, measured, output),
-        *(abs, min, max, round),
+        *(min, max),
     )
 }
 _LOOSE = re.compile(rf"<!-- [^>]*\b(?:{'|'.join(NAMES)})\(.*?-->", re.DOTALL)

@@ -57,7 +57,7 @@ def exercise(name: str) -> Exercise:
     chapter = str(name).split(".")[0]
     if chapter in CHAPTERS and name in _declared(chapter):
         return _declared(chapter)[name]
-    found = {key: ex for chapter in CHAPTERS for key, ex in _declared(chapter).items()}
+    found = names()
     topics = {key.split(".")[1]: key for key in found}
     wanted = str(name).lower()
     near = difflib.get_close_matches(wanted, found, n=3)

@@ -1,7 +1,7 @@
 """Draws cbam.svg: CBAM of course_utils/attention.py. Only the weights are made by hand."""
 
 import numpy as np
-from looks import ATTENTION, FEATURES, FLOW, HEAD, INK, LINE, LOW, SMALL, Drawing, side
+from looks import ATTENTION, FEATURES, FLOW, HEAD, INK, LINE, LOW, SMALL, Drawing, side, window
 from pictures import channels
 
 CELLS, K = 20, 7
@@ -105,11 +105,7 @@ two = [d.sheet(176, y - 22, one, **SIZE) for one, y in zip(pooled, pair)]
 d.text(250, pair[0] - 34, "mean", SMALL)
 d.text(210, pair[1] + 36, "max", SMALL)
 weight = d.sheet(376, middle - 22, weights, ATTENTION, **SIZE)
-for sheet in two:
-    corners = [place(sheet, K / 2 * a, K / 2 * b) for a, b in ((-1, -1), (-1, 1), (1, 1), (1, -1))]
-    for corner in corners[1:3]:
-        d.line([corner, place(weight)])
-    d.area(corners, "none", INK, FLOW)
+window(d, two, weight, place, K)
 for sheet in (*stack, *two, weight):
     d.dot(*place(sheet))
 after = d.stack(RIGHT, TOPS[1], louder * weights, PITCH, gates, **SIZE)

@@ -1,7 +1,7 @@
 """Draws eca.svg: ECA of course_utils/attention.py with k = 3 weights that are made by hand."""
 
 import numpy as np
-from looks import ATTENTION, FEATURES, INK, LINE, LOW, SMALL, Drawing
+from looks import ATTENTION, FEATURES, INK, LINE, LOW, SMALL, Drawing, scale
 from pictures import channels
 
 maps = channels(16)  # (C, H, W), C = 6
@@ -48,17 +48,9 @@ for y, mean, weight in zip(rows[1:4], means[1:4], KERNEL):
 # scale: the features come along below, each sheet meets its gate
 shown = [m * g for m, g in zip(maps, gates)]
 weighted = d.stack(566, TOP, shown, PITCH, gates, **SIZE)
-x, y = stack[-1].bottom
-d.arrow([(506, rows[-1]), (506, rows[0])], head=False)
-d.arrow([(x, y), (x, y + 20), (506, y + 20), (506, rows[-1] + 10)])
-for y, gate, sheet in zip(rows, gates, weighted):
+for y in rows:
     d.line([(SENT, y), (374, y)], INK if y == rows[2] else LINE)
-    d.line([(450, y), (506, y)], ATTENTION)
-    d.bar(374, y, 76, gate, ATTENTION, track=True)
-    d.arrow([(506, y), sheet.left])
-    d.times(506, y, r=10)
-d.text(374, rows[0] - 20, "0", SMALL, FEATURES)
-d.text(450, rows[0] - 20, "1", SMALL, FEATURES)
+scale(d, rows, stack, weighted, gates, stack[-1].bottom[1] + 20)
 
 d.row(34, (
     (146, "squeeze", "over places", INK),

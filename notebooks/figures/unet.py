@@ -1,7 +1,7 @@
 """Draws unet.svg: UNet(3, 3, width=16, levels=4) of chapter 05, without a gate."""
 
 import numpy as np
-from looks import FEATURES, INK, LOW, SMALL, TRUTH, Drawing, side
+from looks import FEATURES, SMALL, Drawing, side, slice_to_mask
 from pictures import blur, scaled, shrink, slice_and_mask
 
 image, parts = slice_and_mask()
@@ -69,18 +69,9 @@ for k in range(3):
 d.parts += stacks
 
 # data and words
-for shift in (8, 4):
-    d.box(LEFT - 48 + shift, 28 - shift, 96, 72, "#aab3b9", INK)  # the slice's neighbours
-d.picture(LEFT - 48, 28, 96, 72, image)
-d.picture(RIGHT - 48, 28, 96, 72, parts * 0.5, LOW[TRUTH], TRUTH)
-d.text(LEFT + 70, 64, "slice", anchor="start")
-d.text(RIGHT - 62, 64, "mask", anchor="end", color=TRUTH)
-for y, channels, k in [(64, 3, 0), *((y, 16 * 2**k, k) for k, y in enumerate(HEIGHTS))]:
-    d.text(24, y - 11, str(channels), anchor="start", bold=True)
-    d.text(24, y + 11, f"{48 // 2**k} × {64 // 2**k}", SMALL, FEATURES, "start")
+slice_to_mask(d, LEFT, RIGHT, HEIGHTS, image, parts)
 for k in range(3):
     d.text(JOIN - 74, ROWS[k] + gap(k), f"{16 * 2**k} + {16 * 2**k}", SMALL, FEATURES, "end")
-d.text(44, 53, "channels", SMALL, anchor="start")
 d.text(306, HEIGHTS[0] - 15, "skip")
 d.text(LEFT + 12, 214, "pool", anchor="start")
 d.text(508, ROWS[0] - 17, "merge")
