@@ -6,6 +6,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -41,7 +42,7 @@ def pictures(
 
     Args:
         images: (N, C, H, W) or (N, H, W); one channel is drawn grey, three in colour. uint8, or
-            floats: grey ones are stretched from their lowest to their highest value.
+            floats: grey floats are stretched from their lowest to their highest value.
         titles: a short text above each image.
         title: above the whole; begins with the data's label.
         columns: images in a row.
@@ -54,7 +55,8 @@ def pictures(
     for axis, image in zip(axes, images, strict=True):
         if image.ndim == 3:
             image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-        axis.imshow(image.cpu().numpy(), cmap="gray", interpolation="nearest")
+        scale: dict[str, Any] = {"vmin": 0, "vmax": 255} if image.dtype == torch.uint8 else {}
+        axis.imshow(image.cpu().numpy(), cmap="gray", interpolation="nearest", **scale)
     return figure
 
 

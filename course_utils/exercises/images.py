@@ -118,8 +118,8 @@ EXERCISES = {
     "images.normalise": Setup(_volume_batches, tolerance=0.01),  # over n and over n - 1
     "images.iou_from_dice": Setup(tolerance=0.006),
     "images.dice": Setup(_mask_pairs),
-    "images.iou": Setup(_mask_pairs),
     "images.empty_mask_scores": Setup(tolerance=0.006),
     "images.auroc": Setup(_scores_and_labels),
     "images.shared_images": Setup(_image_sets),
+    "images.iou": Setup(_mask_pairs),
 }
