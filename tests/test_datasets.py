@@ -17,7 +17,6 @@ from course_utils.datasets import (
     Dataset,
     Split,
     copied_masks,
-    digest,
     duplicates,
     isic2017,
     load,
@@ -31,7 +30,7 @@ from course_utils.datasets.catalog import Fetched
 from course_utils.datasets.decoding import decode_images
 from course_utils.datasets.errors import DataError, Unreachable
 from course_utils.datasets.fetching import reachable
-from course_utils.datasets.forms import PARTS
+from course_utils.datasets.forms import PARTS, digest
 from course_utils.datasets.sets import SETS
 from course_utils.datasets.similarity import perceptual_hash
 

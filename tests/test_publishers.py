@@ -352,7 +352,7 @@ def test_no_line_refused_limited_and_cut_are_told_apart(course, monkeypatch):
     with pytest.raises(Unreachable, match="was cut 3 times"):
         fetch("pneumonia")
     offer(monkeypatch, "http://127.0.0.1:9/x")
-    with pytest.raises(Unreachable, match=r"127\.0\.0\.1 refused it"):
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9 refused it"):
         fetch("pneumonia")
     offer(monkeypatch, "http://nowhere.invalid/x")
     with pytest.raises(Unreachable, match=r"nowhere\.invalid cannot be looked up"):
