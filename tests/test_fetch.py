@@ -347,7 +347,7 @@ def test_an_archive_that_points_outside_is_refused(tmp_path, pack, member):
     path.parent.mkdir()
     path.write_bytes(pack({"good.txt": b"1", member: b"2"}))
     with pytest.raises(DataError, match=r"set\.archive.*outside.*fetch the set"):
-        read_members(path, ".*")
+        read_members(path, ".*", 64_000_000)
     assert [p.name for p in tmp_path.rglob("*")] == ["inner", "set.archive"]
 
 
@@ -356,7 +356,7 @@ def test_an_archive_with_a_link_is_refused(tmp_path, content):
     path = tmp_path / "set.archive"
     path.write_bytes(content)
     with pytest.raises(DataError, match="a link"):
-        read_members(path, ".*")
+        read_members(path, ".*", 64_000_000)
 
 
 def test_a_hostile_archive_never_enters_the_cache(course, tmp_path, monkeypatch):
@@ -408,7 +408,7 @@ def test_an_archive_is_looked_at_before_it_is_unpacked(tmp_path):
         tracemalloc.reset_peak()
         before = tracemalloc.get_traced_memory()[0]
         with pytest.raises(DataError, match=rf"set\.archive.*({words})"):
-            read_members(path, ".*")
+            read_members(path, ".*", 64_000_000)
         assert tracemalloc.get_traced_memory()[1] - before < 2_000_000, words
     tracemalloc.stop()
 
@@ -456,10 +456,10 @@ def test_a_damaged_archive_is_named(tmp_path, pack):
     path = tmp_path / "set.archive"
     whole = pack({f"{i}.txt": np.random.default_rng(i).bytes(2000) for i in range(3)})
     path.write_bytes(whole)
-    assert len(read_members(path, ".*")) == 3
+    assert len(read_members(path, ".*", 64_000_000)) == 3
     path.write_bytes(whole[:3500])
     with pytest.raises(DataError, match=r"set\.archive is not a readable archive.*load"):
-        read_members(path, ".*")
+        read_members(path, ".*", 64_000_000)
 
 
 def test_the_manifest_sees_our_files_only(tmp_path):
@@ -471,7 +471,7 @@ def test_the_manifest_sees_our_files_only(tmp_path):
 
     def digest(content):
         (tmp_path / "x.zip").write_bytes(zip_of(content))
-        return manifest(tmp_path / "x.zip", CATALOG["bccd"].members)
+        return manifest(tmp_path / "x.zip", CATALOG["bccd"].members, 9_000_000)
 
     mirror = digest({f"one/{k}": v for k, v in files.items()})
     upstream = dict(reversed(files.items())) | {"README.md": b"more", "BCCD/notes.txt": b""}

@@ -352,7 +352,7 @@ def test_no_line_refused_limited_and_cut_are_told_apart(course, monkeypatch):
     with pytest.raises(Unreachable, match="was cut 3 times"):
         fetch("pneumonia")
     offer(monkeypatch, "http://127.0.0.1:9/x")
-    with pytest.raises(Unreachable, match=r"127\.0\.0\.1 refused it"):
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.1:9 refused it"):
         fetch("pneumonia")
     offer(monkeypatch, "http://nowhere.invalid/x")
     with pytest.raises(Unreachable, match=r"nowhere\.invalid cannot be looked up"):
@@ -437,11 +437,12 @@ def test_check_looks_into_a_file_before_it_calls_it_good(course, tmp_path):
 
 
 def test_the_mirrors_photographs_are_those_of_the_repository(tmp_path, monkeypatch):
-    source = CATALOG["isic2017"].sources[0]
+    entry = CATALOG["isic2017"]
+    source = entry.sources[0]
     (tmp_path / "mirror").mkdir()
     path = tmp_path / "mirror" / source.filename
     path.write_bytes(as_published("isic2017"))
-    assert "manifest:" + manifest(path, CATALOG["isic2017"].members) == source.checksum
+    assert "manifest:" + manifest(path, entry.members, entry.unpacked) == source.checksum
     # What one machine has fetched is a mirror for the others.
     monkeypatch.setenv("COURSE_DATA_MIRROR", str(path.parent))
     monkeypatch.setenv("COURSE_DATA_CACHE", str(tmp_path / "cache"))

@@ -10,7 +10,7 @@ from torch import nn
 
 from course_utils import datasets, experiments, losses, metrics, training, yolo
 from course_utils.senet import SEResNet
-from course_utils.tasks import bccd, experiment, hippocampus, isic2017, pneumonia
+from course_utils.tasks import bccd, hippocampus, isic2017, pneumonia
 
 phantom = functools.cache(datasets.phantom)
 
@@ -289,7 +289,7 @@ def test_training_labels_of_one_class_leave_the_loss_unweighted(label):
 def test_an_arm_may_have_a_loss_of_its_own(monkeypatch):
     """The plain YOLOv3 is trained with YOLOv3's loss, the other detectors with the later one."""
     taken = {}
-    monkeypatch.setattr(experiment, "fit", lambda model, loss, *rest, **more: taken.update(l=loss))
+    monkeypatch.setattr(training, "fit", lambda model, loss, *rest, **more: taken.update(l=loss))
     data = phantom("bccd")
     blood = experiments.get("bccd")
     for arm, later in (("attention", True), ("control", True), ("YOLOv3", False)):

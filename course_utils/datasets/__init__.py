@@ -9,7 +9,7 @@ Taught in chapter 01; the cards of the sets are in data/README.md.
 
 from .errors import DataError, Unreachable
 from .fetching import fetch, reachable, settings
-from .forms import Dataset, Split, digest
+from .forms import Dataset, Split
 from .sets import CATALOG, SETS, find_entry
 from .similarity import copied_masks, duplicates, perceptual_hash
 
@@ -20,7 +20,6 @@ __all__ = [
     "Split",
     "Unreachable",
     "copied_masks",
-    "digest",
     "duplicates",
     "fetch",
     "load",

@@ -25,6 +25,7 @@ MAX_BOXES = 30
 PHANTOMS = (96, 24, 40)
 """Images of the phantom for train, val and test."""
 _COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
+_URL = f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_COMMIT}"
 _FILE = "BCCD_Dataset-d272fb14.zip"
 _MANIFEST = "manifest:f030cf27cd33ce0f4e1920243c5a65713adaec6148ded04bf49afcf507aa09b4"
 
@@ -46,12 +47,7 @@ ENTRY = Entry(
         r"|ImageSets/Main/(train|val|test)\.txt)"
     ),
     split="official: 205 train, 87 val, 72 test",
-    sources=(
-        Source(
-            _FILE, _MANIFEST, f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_COMMIT}"
-        ),
-        Source(_FILE, _MANIFEST),
-    ),
+    sources=(Source(_FILE, _MANIFEST, _URL), Source(_FILE, _MANIFEST)),
     defects=(
         "2 boxes of red cells have no area",
         "15 images have no label for red cells though red cells are visible",
@@ -62,9 +58,9 @@ ENTRY = Entry(
 
 def load(fetched: Fetched) -> Dataset:
     """The data set. Boxes without area are dropped; images without red-cell labels are kept."""
-    photos, boxes, splits = _read(fetched.path)
-    dropped = {name: int((~_has_area(rows)).sum()) for name, rows in boxes.items()}
-    boxes = {name: rows[_has_area(rows)] for name, rows in boxes.items()}
+    photos, drawn, splits = _read(fetched.path)
+    boxes = {name: rows[(rows[:, 3:] > rows[:, 1:3]).all(1)] for name, rows in drawn.items()}
+    dropped = {name: len(drawn[name]) - len(boxes[name]) for name in drawn}
     parts = {}
     for split, names in splits.items():
         x = decode_images({f"{name}.jpg": photos[name] for name in names}, (HEIGHT, WIDTH))
@@ -127,13 +123,9 @@ def parse(content: bytes, name: str) -> Tensor:
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
 
 
-def _has_area(rows: Tensor) -> Tensor:
-    return (rows[:, 3] > rows[:, 1]) & (rows[:, 4] > rows[:, 2])
-
-
-def pad(boxes: list[Tensor], room: int = MAX_BOXES) -> Tensor:
-    """Boxes of n images, (m_i, 5) each, as one tensor (n, room, 5); spare rows have class -1."""
-    out = torch.zeros(len(boxes), room, 5)
+def pad(boxes: list[Tensor]) -> Tensor:
+    """Boxes of n images, (m_i, 5) each, as one tensor (n, 30, 5); spare rows have class -1."""
+    out = torch.zeros(len(boxes), MAX_BOXES, 5)
     out[:, :, 0] = -1
     for i, rows in enumerate(boxes):
         out[i, : len(rows)] = rows

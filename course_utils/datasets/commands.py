@@ -4,7 +4,7 @@
 from .errors import DataError, Unreachable
 from .fetching import at_hand, check, fetch, places, settings
 from .sets import CATALOG
-from .transfer import ask
+from .transfer import ask, host
 
 
 def show() -> int:
@@ -62,8 +62,7 @@ def in_reach(name: str, seconds: float = 8) -> tuple[bool, str]:
     """
     failures = list[str]()
     for place in places(name):
-        # An address without the name and the password that may stand in it.
-        source = place.url.split("/")[2].rpartition("@")[2] if place.url else str(place.path)
+        source = host(place.url) if place.url else str(place.path)
         try:
             why = ask(place.url, seconds) if place.url else check(place)
         except Unreachable:  # no such file

@@ -55,8 +55,7 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
         out[i] = pixels.reshape(*size, channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(4) as pool:  # decoding releases Python's lock
-        for _ in pool.map(decode, enumerate(files.items())):
-            pass
+        list(pool.map(decode, enumerate(files.items())))
     return torch.from_numpy(out)
 
 

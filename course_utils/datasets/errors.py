@@ -25,8 +25,7 @@ def damaged(said: str) -> DataError:
 def disk(path: Path) -> Iterator[None]:
     """An OSError in here is one of this machine, not of a source: in words that say what to do."""
     try:
-        yield
+        with storage.naming(path):
+            yield
     except OSError as problem:
-        if not isinstance(problem.filename, str):
-            problem.filename = str(path)
         raise DataError(storage.in_words(problem)) from problem

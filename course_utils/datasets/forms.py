@@ -119,9 +119,9 @@ class Dataset:
     name: str
     title: str
     task: str
+    classes: tuple[str, ...]
     source: str
     sha256: str
-    classes: tuple[str, ...]
     splits: dict[str, Split]
     split: str
     notes: tuple[str, ...] = ()
@@ -165,17 +165,8 @@ def pack(
     """The data set of an entry. `sha256` covers `pieces`, else x and y of each split."""
     if pieces is None:
         pieces = [(f"{k}/{part}", getattr(v, part)) for k, v in splits.items() for part in "xy"]
-    return Dataset(
-        name=entry.name,
-        title=entry.title,
-        task=entry.task,
-        source=source,
-        sha256=digest(pieces),
-        classes=entry.classes,
-        splits=splits,
-        split=split,
-        notes=notes,
-    )
+    named = entry.name, entry.title, entry.task, entry.classes
+    return Dataset(*named, source, digest(pieces), splits, split, notes)
 
 
 def digest(parts: Iterable[tuple[str, bytes | Tensor]]) -> str:

@@ -42,6 +42,7 @@ FOLDS = 5
 Case = tuple[np.ndarray, np.ndarray, tuple[float, ...]]
 """Image, labels (uint8) and voxel size in mm."""
 _FILE = "Task04_Hippocampus.tar"
+_URL = f"https://msd-for-monai.s3-us-west-2.amazonaws.com/{_FILE}"
 
 ENTRY = Entry(
     name="hippocampus",
@@ -63,15 +64,8 @@ ENTRY = Entry(
     members=r"(\./)?Task04_Hippocampus/(images|labels)Tr/hippocampus_\d+\.nii\.gz",
     split="5 folds of the 260 labelled cases, KFold(5, shuffle=True, random_state=12345)",
     sources=(
-        Source(
-            _FILE,
-            "md5:9d24dba78a72977dbd1d2e110310f31b",
-            "https://msd-for-monai.s3-us-west-2.amazonaws.com/Task04_Hippocampus.tar",
-        ),
-        Source(
-            _FILE,
-            "sha256:89581d965360e70ddecb9a2ac603000cec669694e40914f66e0954cc45c4e615",
-        ),
+        Source(_FILE, "md5:9d24dba78a72977dbd1d2e110310f31b", _URL),
+        Source(_FILE, "sha256:89581d965360e70ddecb9a2ac603000cec669694e40914f66e0954cc45c4e615"),
     ),
     defects=(
         "the maximum intensity of a volume runs from 112 to 1.7 million",
@@ -83,20 +77,14 @@ ENTRY = Entry(
 def load(fetched: Fetched, fold: int = 0) -> Dataset:
     """The data set with the held-out cases of one fold (0 to 4) as test. See `split_folds`."""
     cases = read_cases(fetched.path)
-    every = _stack(cases)
+    splits = split_folds(_stack(cases), fold)
     pieces = [
         (f"{name}/{i}", torch.from_numpy(part))
         for name, case in cases.items()
         for i, part in enumerate(case[:2])
     ]
-    splits = split_folds(every, fold)
-    peaks = [case[0].max() for case in cases.values()]
-    notes = (
-        f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
-        "(each normalised by itself)",
-        *count_persons(splits),
-    )
-    return pack(ENTRY, fetched.source, splits, f"fold {fold} of {FOLDS}", notes, pieces)
+    how = f"fold {fold} of {FOLDS}"
+    return pack(ENTRY, fetched.source, splits, how, _notes(cases, splits), pieces)
 
 
 def read_cases(path: Path) -> dict[str, Case]:
@@ -108,23 +96,23 @@ def read_cases(path: Path) -> dict[str, Case]:
         if "/imagesTr/" in member:
             images[name] = volume, spacing
         else:
-            if not (volume == volume.round()).all() or not 0 <= volume.min() <= volume.max() <= 2:
-                raise damaged(
-                    f"{path}: the labels of {name} reach from {volume.min()} to {volume.max()}, "
-                    "expected 0, 1 and 2"
-                )
-            labels[name] = volume.astype(np.uint8)
+            labels[name] = volume
     if not images or images.keys() != labels.keys():
         raise damaged(
             f"{path}: {len(images)} images and {len(labels)} label files that should pair up"
         )
-    for name, (volume, _) in images.items():
-        if volume.shape != labels[name].shape:
+    cases = {}
+    for name, (volume, spacing) in sorted(images.items()):
+        label = labels[name]
+        said = f"{path}: the labels of {name}"
+        if volume.shape != label.shape:
             raise damaged(
-                f"{path}: {name} has an image of {volume.shape} and labels of "
-                f"{labels[name].shape}, expected equal shapes"
+                f"{said} are {label.shape}, its image {volume.shape}: expected equal shapes"
             )
-    return {name: (v, labels[name], spacing) for name, (v, spacing) in sorted(images.items())}
+        if not np.isin(label, (0, 1, 2)).all():
+            raise damaged(f"{said} reach from {label.min()} to {label.max()}, expected 0, 1 and 2")
+        cases[name] = volume, label.astype(np.uint8), spacing
+    return cases
 
 
 def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...]]:
@@ -135,8 +123,13 @@ def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...
     """
     import nibabel as nib
 
+    most = 1024 + 8 * math.prod(SIZE)  # a header, and 8 bytes a voxel
+    stream = zlib.decompressobj(31)  # gzip
     try:
-        image = nib.Nifti1Image.from_bytes(_unpacked(content))
+        unpacked = stream.decompress(content, most)
+        if not stream.eof:
+            raise ValueError(f"cut short, or larger than {most} bytes")
+        image = nib.Nifti1Image.from_bytes(unpacked)
         # What the header says comes first: it decides how much memory the voxels take.
         shape, kind = image.shape, image.get_data_dtype().kind
         if len(shape) != 3 or any(n > room for n, room in zip(shape, SIZE, strict=True)):
@@ -150,16 +143,6 @@ def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...
     if bad := int((~np.isfinite(volume)).sum()):
         raise damaged(f"{name} holds {bad} voxels that are NaN or infinite")
     return volume, tuple(float(mm) for mm in image.header.get_zooms()[:3])
-
-
-def _unpacked(content: bytes) -> bytes:
-    """A gzip file's content; ValueError where it is larger than any volume of this set."""
-    most = 1024 + 8 * math.prod(SIZE)  # a header, and 8 bytes a voxel
-    stream = zlib.decompressobj(31)  # gzip
-    found = stream.decompress(content, most)
-    if not stream.eof:
-        raise ValueError(f"cut short, or larger than {most} bytes")
-    return found
 
 
 def normalise(volume: np.ndarray) -> np.ndarray:
@@ -212,21 +195,21 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
     rest, test = folds[fold]
     person = every.extra["person"].numpy()
     in_val = np.isin(person[rest], np.unique(person[rest])[::6])
-    return {
-        "train": every.take(rest[~in_val]),
-        "val": every.take(rest[in_val]),
-        "test": every.take(test),
-    }
+    parts = {"train": rest[~in_val], "val": rest[in_val], "test": test}
+    return {name: every.take(rows) for name, rows in parts.items()}
 
 
-def count_persons(splits: dict[str, Split]) -> tuple[str, ...]:
-    """How many cases of val and test have a partner, a case of the same person, in train."""
-    known = splits["train"].extra["person"]
-    shared = {k: int(torch.isin(splits[k].extra["person"], known).sum()) for k in ("val", "test")}
-    return tuple(
-        f"{name}: {n} of {len(splits[name])} cases have their partner case in train"
-        for name, n in shared.items()
-    )
+def _notes(cases: dict[str, Case], splits: dict[str, Split]) -> tuple[str, ...]:
+    peaks = [image.max() for image, _, _ in cases.values()]
+    lines = [
+        f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
+        "(each normalised by itself)"
+    ]
+    for name in ("val", "test"):
+        person = splits[name].extra["person"]
+        n = torch.isin(person, splits["train"].extra["person"]).sum()
+        lines.append(f"{name}: {n} of {len(person)} cases have their partner case in train")
+    return tuple(lines)
 
 
 def phantom(seed: int = 0, fold: int = 0) -> Dataset:

@@ -36,6 +36,7 @@ from .errors import DataError
 from .forms import Dataset, Split, pack
 
 CLASSES = ("background", "lesion")
+DIAGNOSES = ("melanoma", "seborrheic_keratosis")
 TRUTH = ROOT / "data" / "isic2017-truth.zip"
 """Outlines (PNG) and tables (CSV) of the 2150 images, CC0. The outlines were drawn at full size,
 averaged over each of 256 x 256 pixels, and cut at one half."""
@@ -44,36 +45,28 @@ VAL_EVERY = 10
 PHANTOMS = (200, 40, 60)
 """Images of the phantom for train, val and test."""
 _COMMIT = "04943b8fcc29c73245d62a016437921e19327dbe"
+_URL = f"https://codeload.github.com/walidbousseta/image_mining/zip/{_COMMIT}"
 _FILE = "image_mining-04943b8f.zip"
 _MANIFEST = "manifest:e5d6451ad7aa1e063d1e540091beb523a910f044b67e9473a7513d66caf76157"
+_SHA256 = "sha256:2684d8f0fdd09467c9821a983924b130d3ad1f2a3a4032841ed3fb8f666661aa"
 
 SAME_LESION = (
-    ("ISIC_0012970", "ISIC_0012127"),  # pixel-identical; the second of these four is a test image
-    ("ISIC_0000157", "ISIC_0014946"),
-    ("ISIC_0000171", "ISIC_0015124"),
-    ("ISIC_0000215", "ISIC_0015313"),
-    ("ISIC_0000164", "ISIC_0014795"),
-    ("ISIC_0000165", "ISIC_0014788"),
-    ("ISIC_0000177", "ISIC_0014657"),
-    ("ISIC_0000204", "ISIC_0014748"),
-    ("ISIC_0000205", "ISIC_0014742"),
-    ("ISIC_0000206", "ISIC_0014739"),
-    ("ISIC_0000222", "ISIC_0014846"),
-    ("ISIC_0000223", "ISIC_0014818"),
-    ("ISIC_0000224", "ISIC_0014791"),
-    ("ISIC_0000225", "ISIC_0014778"),
-    ("ISIC_0000229", "ISIC_0014771"),
-    ("ISIC_0000240", "ISIC_0009998"),
-    ("ISIC_0000420", "ISIC_0009910"),
-    ("ISIC_0000449", "ISIC_0011082"),
-    ("ISIC_0001131", "ISIC_0011126"),
-    ("ISIC_0001134", "ISIC_0010016"),
-    ("ISIC_0012290", "ISIC_0013594"),
-    ("ISIC_0012672", "ISIC_0012673"),
-    ("ISIC_0012756", "ISIC_0013184"),
-    ("ISIC_0013712", "ISIC_0013935"),
-)
+    ("ISIC_0012970", "ISIC_0012127"), ("ISIC_0000157", "ISIC_0014946"),
+    ("ISIC_0000171", "ISIC_0015124"), ("ISIC_0000215", "ISIC_0015313"),
+    ("ISIC_0000164", "ISIC_0014795"), ("ISIC_0000165", "ISIC_0014788"),
+    ("ISIC_0000177", "ISIC_0014657"), ("ISIC_0000204", "ISIC_0014748"),
+    ("ISIC_0000205", "ISIC_0014742"), ("ISIC_0000206", "ISIC_0014739"),
+    ("ISIC_0000222", "ISIC_0014846"), ("ISIC_0000223", "ISIC_0014818"),
+    ("ISIC_0000224", "ISIC_0014791"), ("ISIC_0000225", "ISIC_0014778"),
+    ("ISIC_0000229", "ISIC_0014771"), ("ISIC_0000240", "ISIC_0009998"),
+    ("ISIC_0000420", "ISIC_0009910"), ("ISIC_0000449", "ISIC_0011082"),
+    ("ISIC_0001131", "ISIC_0011126"), ("ISIC_0001134", "ISIC_0010016"),
+    ("ISIC_0012290", "ISIC_0013594"), ("ISIC_0012672", "ISIC_0012673"),
+    ("ISIC_0012756", "ISIC_0013184"), ("ISIC_0013712", "ISIC_0013935"),
+)  # fmt: skip
 """Pairs of images of one lesion, the second often with another crop or other colours.
+
+The first pair is pixel-identical; the second image of the first four pairs is a test image.
 
 Found with `similarity.perceptual_hash` and the correlation of fine detail over shifts and scales;
 each was then looked at. The table is fixed, so that the split does not hang on a threshold. There
@@ -100,16 +93,9 @@ ENTRY = Entry(
     members=r"[^/]+/(ISIC-2017_(Training|Validation)_Data|(train|val)/images)/ISIC_\d{7}\.jpg",
     split="the official 150 validation images are our test; val is cut from train",
     sources=(
-        Source(
-            _FILE,
-            _MANIFEST,
-            f"https://codeload.github.com/walidbousseta/image_mining/zip/{_COMMIT}",
-        ),
+        Source(_FILE, _MANIFEST, _URL),
         Source(_FILE, _MANIFEST),
-        Source(
-            "isic2017-256.zip",
-            "sha256:2684d8f0fdd09467c9821a983924b130d3ad1f2a3a4032841ed3fb8f666661aa",
-        ),
+        Source("isic2017-256.zip", _SHA256),
     ),
     defects=(
         "the 150 validation images are our test: figures for the 600 official test images "
@@ -189,21 +175,21 @@ def _decode(names: list[str], cases: Mapping[str, Case]) -> Split:
     rows = [cases[name].row for name in names]
     ages = [float(row["age_approximate"].replace("unknown", "nan")) for row in rows]
     extra = {"age": torch.tensor(ages)}
-    for diagnosis in ("melanoma", "seborrheic_keratosis"):
+    for diagnosis in DIAGNOSES:
         extra[diagnosis] = torch.tensor([int(float(row[diagnosis])) for row in rows])
     return Split(x, masks[:, 0].gt(127).to(torch.uint8), tuple(names), extra)
 
 
 def _notes(splits: dict[str, Split], total: int) -> tuple[str, ...]:
-    kept = sum(len(part) for part in splits.values())
-    lines = [
-        f"{total - kept} images dropped from train because they show the lesion of a test image"
-    ]
-    held = {name for part in ("train", "val") for name in splits[part].ids}
+    dropped = total - sum(len(part) for part in splits.values())
+    held = {*splits["train"].ids, *splits["val"].ids}
     pairs = sum(a in held and b in held for a, b in SAME_LESION)
-    lines.append(f"{pairs} pairs of near-duplicates kept, none of them across train and val")
+    lines = [
+        f"{dropped} images dropped from train because they show the lesion of a test image",
+        f"{pairs} pairs of near-duplicates kept, none of them across train and val",
+    ]
     for name, part in splits.items():
-        melanoma, keratosis = (part.extra[k].sum() for k in ("melanoma", "seborrheic_keratosis"))
+        melanoma, keratosis = (part.extra[k].sum() for k in DIAGNOSES)
         lines.append(
             f"{name}: {len(part)} images, {melanoma} melanoma, {keratosis} seborrheic keratosis, "
             f"{part.extra['age'].isnan().sum()} of unknown age"
@@ -219,8 +205,7 @@ def phantom(seed: int = 0) -> Dataset:
 def _drawn(n: int, seed: int) -> Drawn:
     images, masks, _ = lesions(n, 128, seed, channels=3)
     mask = masks.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    nothing = torch.zeros(n, dtype=torch.int64)
-    extra = {"melanoma": nothing, "seborrheic_keratosis": nothing}
+    extra = dict.fromkeys(DIAGNOSES, torch.zeros(n, dtype=torch.int64))
     return enlarge(images, 2), mask, extra | {"age": torch.full((n,), math.nan)}
 
 

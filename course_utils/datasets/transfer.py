@@ -5,10 +5,10 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from .errors import disk
 
@@ -71,25 +71,23 @@ def agent() -> str:
 def _within(seconds: float, work: Callable[[threading.Event], None]) -> None:
     """Do `work` in a thread and wait so long: no time-out of a library covers a name that is looked
     up for ever, or a header that comes drop by drop."""
-    stop, problems = threading.Event(), list[BaseException]()
+    stop, done = threading.Event(), Future[None]()
 
     def run() -> None:
         try:
             work(stop)
+            done.set_result(None)
         except BaseException as problem:  # raised again below, in the caller's thread
-            problems.append(problem)
+            done.set_exception(problem)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    threading.Thread(target=run, daemon=True).start()
     try:
-        thread.join(max(seconds, 0))
-        late = thread.is_alive()  # asked before `stop`, which ends it halfway
+        done.result(max(seconds, 0))
+    except TimeoutError as late:
+        why = f"not finished within {seconds:.0f} s: the line or the server is too slow"
+        raise Failed(why) from late
     finally:
         stop.set()
-    if problems:
-        raise problems[0]
-    if late:
-        raise Failed(f"not finished within {seconds:.0f} s: the line or the server is too slow")
 
 
 @contextlib.contextmanager
@@ -163,7 +161,7 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
     """The cause in words, and whether it may pass: a cut may, a refusal or silence rarely does."""
     import urllib3
 
-    host, chain = _host(url), list(_causes(problem))
+    server, chain = host(url), list(_causes(problem))
 
     def has(*kinds: Any) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
@@ -182,15 +180,15 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
     if has(urllib3.exceptions.SSLError):
         trusted = f"REQUESTS_CA_BUNDLE, {bundle}," if bundle else "REQUESTS_CA_BUNDLE"
         return Failed(
-            f"the certificate of {host} is not trusted ({chain[-1]}). Is the clock right? Where an "
-            f"institution inspects traffic, {trusted} has to name its certificates"
+            f"the certificate of {server} is not trusted ({chain[-1]}). Is the clock right? Where "
+            f"an institution inspects traffic, {trusted} has to name its certificates"
         )
     if has(urllib3.exceptions.NameResolutionError):
-        return Failed(f"no connection: the name {host} cannot be looked up (is there internet?)")
+        return Failed(f"no connection: the name {server} cannot be looked up (is there internet?)")
     if has(ConnectionRefusedError):
-        return Failed(f"no connection: {host} refused it (no server runs there)")
+        return Failed(f"no connection: {server} refused it (no server runs there)")
     if has(urllib3.exceptions.NewConnectionError):
-        return Failed(f"no connection to {host} (no internet, or the host is down or blocked)")
+        return Failed(f"no connection to {server} (no internet, or the host is down or blocked)")
     if has(urllib3.exceptions.TimeoutError, TimeoutError):
         return Failed(f"no answer within {timeout[0]:g} s, or silence for {timeout[1]:g} s")
     if has(urllib3.exceptions.ProtocolError, ConnectionError):
@@ -212,11 +210,9 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
             queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
 
 
-def _host(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or url
-    except ValueError:
-        return url
+def host(url: str) -> str:
+    """The server of an address, without a name and a password that may stand in it."""
+    return url.split("/")[2].rpartition("@")[2]
 
 
 def _proxy(url: str) -> str:

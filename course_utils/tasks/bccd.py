@@ -114,8 +114,8 @@ def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return image, torch.cat(rows, 1)
 
 
-def visible(y: Tensor, left: int, top: int, right: int, bottom: int, least: float = 0.4) -> Tensor:
-    """Boxes cut to a window; those of which less than `least` of the area is left get class -1."""
+def visible(y: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
+    """Boxes cut to a window; those of which less than 40% of the area is left get class -1."""
     x1, x2 = (y[:, :, column].clamp(left, right) for column in (1, 3))
     y1, y2 = (y[:, :, column].clamp(top, bottom) for column in (2, 4))
     cut = torch.stack([x1, y1, x2, y2], 2)
@@ -123,7 +123,7 @@ def visible(y: Tensor, left: int, top: int, right: int, bottom: int, least: floa
     area = size.prod(2)
     whole = (y[:, :, 3:] - y[:, :, 1:3]).prod(2)
     # Both sides, not the area: that of a box inverted twice is positive again.
-    kept = (y[:, :, 0] >= 0) & (area >= least * whole) & (size > 0).all(2)
+    kept = (y[:, :, 0] >= 0) & (area >= 0.4 * whole) & (size > 0).all(2)
     return torch.cat([torch.where(kept, y[:, :, 0], -1)[:, :, None], cut], 2)
 
 
@@ -161,9 +161,14 @@ def detections(raw: Tensor, side: int, score: float = 0.05) -> list[yolo.Detecti
     return [yolo.detect(rows, cells, score) for rows in raw]
 
 
+def precision(raw: Tensor, boxes: Tensor, side: int) -> dict[str, float]:
+    """`metrics.average_precision` of the outputs of a network for images `side` pixels wide."""
+    return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
+
+
 def score(raw: Tensor, boxes: Tensor, side: int = 320) -> dict[str, float]:
     """mAP at IoU .5 and COCO's mAP."""
-    found = metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
+    found = precision(raw, boxes, side)
     return {"map50": found["map50"], "map": found["map"]}
 
 
@@ -174,31 +179,26 @@ def report(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]
     come from one view, so each number stands there a second time, as `..._one_view`.
     """
     boxes = shrunk(data.test, side)[1]
-
-    def score(raw: Tensor) -> dict[str, float]:
-        return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
-
-    one, both = _views(model, data, side)
-    return score(both) | {f"{name}_one_view": value for name, value in score(one).items()}
+    one, both = (precision(raw, boxes, side) for raw in _views(model, data, side))
+    return both | {f"{name}_one_view": value for name, value in one.items()}
 
 
 def cases(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, tuple[float, float]]:
     """mAP at IoU .5 and COCO's mAP, images drawn again 200 times; of both kinds of view."""
     boxes, intervals = shrunk(data.test, side)[1], {}
     for raw, ending in zip(_views(model, data, side), ("_one_view", ""), strict=True):
-        found = detections(raw, side, SCORED_FROM)
 
         @cache  # both numbers come from the same draws
-        def scores(drawn: tuple[int, ...], found: tuple = tuple(found)) -> dict[str, float]:
+        def scores(*drawn: int, found: tuple = tuple(detections(raw, side, SCORED_FROM))) -> dict:
             again = [found[i] for i in drawn]
             return metrics.average_precision(again, boxes[list(drawn)], CLASSES)
 
         for key in ("map50", "map"):
-            intervals[key + ending] = metrics.bootstrap(
-                lambda drawn, key=key, scores=scores: scores(tuple(drawn.tolist()))[key],
-                torch.arange(len(found)),
-                resamples=200,
-            )
+
+            def one(drawn: Tensor, key: str = key, scores: Callable = scores) -> float:
+                return scores(*drawn.tolist())[key]
+
+            intervals[key + ending] = metrics.bootstrap(one, torch.arange(len(raw)), resamples=200)
     return intervals
 
 
@@ -212,6 +212,10 @@ def _views(model: nn.Module, data: Dataset, side: int) -> tuple[Tensor, Tensor]:
 
 def _detector(width: int, side: int, attention: Callable[[int], nn.Module] | None) -> YOLO:
     return YOLO(len(CLASSES), cell_anchors(side), width, attention)
+
+
+def _profile(width: int, side: int, **more: Any) -> dict[str, Any]:
+    return profile({"width": width, "side": side}, side=side, **more)
 
 
 EXPERIMENTS = (
@@ -234,15 +238,9 @@ EXPERIMENTS = (
         cases=cases,
         shown={"map50": "mAP50", "map": "mAP"},
         profiles={
-            "smoke": profile(
-                {"width": 8, "side": 160}, images=16, side=160, epochs=1, batch_size=8, lr=3e-3
-            ),
-            "standard": profile(
-                {"width": 16, "side": 320}, side=320, epochs=60, batch_size=8, lr=3e-3, ema=0.995
-            ),
-            "full": profile(
-                {"width": 24, "side": 640}, side=640, epochs=200, batch_size=8, lr=2e-3, ema=0.998
-            ),
+            "smoke": _profile(8, 160, images=16, epochs=1, batch_size=8, lr=3e-3),
+            "standard": _profile(16, 320, epochs=60, batch_size=8, lr=3e-3, ema=0.995),
+            "full": _profile(24, 640, epochs=200, batch_size=8, lr=2e-3, ema=0.998),
         },
     ),
 )

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .. import runtime
+from .. import runtime, training
 from ..datasets import Dataset, Split
 from ..losses import Loss
-from ..training import Fit, fit
+from ..training import Fit
 
 
 def profile(
@@ -117,4 +117,4 @@ class Experiment:
         loss = self.own_loss.get(arm, self.loss)(train[1], **options)
         more = {"monitor": self.monitor, "augment": self.augment, "seed": seed, **more}
         more = {"score": partial(self.score, **options), **self.settings(profile), **more}
-        return fit(model, loss, train, val, **more)
+        return training.fit(model, loss, train, val, **more)

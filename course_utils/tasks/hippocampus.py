@@ -97,6 +97,10 @@ def _volumes(model: nn.Module, data: Dataset) -> list[tuple[str, list, Tensor]]:
     return parts
 
 
+def _size(width: int, levels: int) -> dict[str, int]:
+    return {"in_channels": 3, "outputs": 3, "width": width, "levels": levels}
+
+
 EXPERIMENTS = (
     Experiment(
         name="hippocampus",
@@ -112,25 +116,9 @@ EXPERIMENTS = (
         cases=cases,
         shown={"dice_anterior": "Dice anterior", "dice_posterior": "Dice posterior"},
         profiles={
-            "smoke": profile(
-                {"in_channels": 3, "outputs": 3, "width": 8, "levels": 3},
-                images=64,
-                epochs=1,
-                batch_size=16,
-                lr=3e-3,
-            ),
-            "standard": profile(
-                {"in_channels": 3, "outputs": 3, "width": 16, "levels": 5},
-                epochs=12,
-                batch_size=32,
-                lr=3e-3,
-            ),
-            "full": profile(
-                {"in_channels": 3, "outputs": 3, "width": 32, "levels": 5},
-                epochs=60,
-                batch_size=32,
-                lr=3e-3,
-            ),
+            "smoke": profile(_size(8, 3), images=64, epochs=1, batch_size=16, lr=3e-3),
+            "standard": profile(_size(16, 5), epochs=12, batch_size=32, lr=3e-3),
+            "full": profile(_size(32, 5), epochs=60, batch_size=32, lr=3e-3),
         },
     ),
 )

@@ -87,6 +87,10 @@ def _at_full_size(model: nn.Module, data: Dataset, side: int) -> Tensor:
     return F.interpolate(logits, size, mode="bilinear", align_corners=False)
 
 
+def _size(width: int, levels: int) -> dict[str, int]:
+    return {"in_channels": 3, "width": width, "levels": levels}
+
+
 EXPERIMENTS = (
     Experiment(
         name="isic2017",
@@ -102,28 +106,9 @@ EXPERIMENTS = (
         cases=cases,
         shown={"jaccard": "Jaccard", "dice": "Dice"},
         profiles={
-            "smoke": profile(
-                {"in_channels": 3, "width": 8, "levels": 4},
-                images=32,
-                side=64,
-                epochs=1,
-                batch_size=8,
-                lr=3e-3,
-            ),
-            "standard": profile(
-                {"in_channels": 3, "width": 16, "levels": 5},
-                side=112,
-                epochs=12,
-                batch_size=16,
-                lr=3e-3,
-            ),
-            "full": profile(
-                {"in_channels": 3, "width": 32, "levels": 6},
-                side=256,
-                epochs=80,
-                batch_size=16,
-                lr=2e-3,
-            ),
+            "smoke": profile(_size(8, 4), images=32, side=64, epochs=1, batch_size=8, lr=3e-3),
+            "standard": profile(_size(16, 5), side=112, epochs=12, batch_size=16, lr=3e-3),
+            "full": profile(_size(32, 6), side=256, epochs=80, batch_size=16, lr=2e-3),
         },
     ),
 )

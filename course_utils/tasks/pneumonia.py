@@ -77,15 +77,10 @@ def cases(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
     }
 
 
-def _squeeze(reduction: int) -> partial[SEResNet]:
-    return partial(SEResNet, attention=partial(SqueezeExcitation, reduction=reduction))
-
-
+_SMALL = {"width": 16, "blocks": (1, 2, 2)}
 FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
-    "smoke": profile(
-        {"width": 16, "blocks": (1, 2, 2)}, images=512, epochs=1, batch_size=64, lr=3e-3
-    ),
-    "standard": profile({"width": 16, "blocks": (1, 2, 2)}, epochs=8, batch_size=64, lr=3e-3),
+    "smoke": profile(_SMALL, images=512, epochs=1, batch_size=64, lr=3e-3),
+    "standard": profile(_SMALL, epochs=8, batch_size=64, lr=3e-3),
     "full": profile({"width": 32}, epochs=15, batch_size=64, lr=3e-3),
 }
 
@@ -118,10 +113,10 @@ EXPERIMENTS = (
         title="PneumoniaMNIST, the same network with other gates on its channels",
         arms={
             "control": _ARMS["control"],
-            "SE r=2": _squeeze(2),
-            "SE r=4": _squeeze(4),
-            "SE r=8": _squeeze(8),
-            "SE r=16": _squeeze(16),
+            **{
+                f"SE r={r}": partial(SEResNet, attention=partial(SqueezeExcitation, reduction=r))
+                for r in (2, 4, 8, 16)
+            },
             "ECA": partial(SEResNet, attention=ECA),
             "CBAM": partial(SEResNet, attention=CBAM),
         },
