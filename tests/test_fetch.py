@@ -396,6 +396,10 @@ def odd_archives() -> dict[str, bytes]:
         info.size = 10**12  # promised, not there
         archive.addfile(info)
     out["not a readable archive|bytes, 64000000 at most"] = file.getvalue()
+    lying = bytearray(zip_of({"a.txt": bytes(90_000_000)}))
+    for at in (lying.index(b"PK\3\4") + 22, lying.index(b"PK\1\2") + 24):  # bytes when unpacked
+        lying[at : at + 4] = (100).to_bytes(4, "little")
+    out["not a readable archive .*CRC"] = bytes(lying)
     out["not a readable archive"] = gzip.compress(tar_of({"a.txt": bytes(100_000_000)}))
     return out
 

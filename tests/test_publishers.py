@@ -1,5 +1,6 @@
 """A learner with an internet line and nothing else; and publishers who refuse, mislead or flood."""
 
+import contextlib
 import dataclasses
 import email.utils
 import gzip
@@ -7,6 +8,7 @@ import hashlib
 import io
 import json
 import shutil
+import socket
 import ssl
 import subprocess
 import threading
@@ -19,7 +21,15 @@ import pytest
 from test_fetch import CONTENT, FILE, SHA256, cached, offer
 
 from course_utils import datasets
-from course_utils.datasets import CATALOG, DataError, Unreachable, fetching, load, transfer
+from course_utils.datasets import (
+    CATALOG,
+    DataError,
+    Unreachable,
+    commands,
+    fetching,
+    load,
+    transfer,
+)
 from course_utils.datasets.archives import manifest
 from course_utils.datasets.catalog import Source
 from course_utils.datasets.commands import in_reach
@@ -264,6 +274,7 @@ def test_an_answer_that_would_have_to_be_unpacked_is_refused(course, tmp_path):
     [
         ("200 OK", "Content-Length: abc"),
         ("200 OK", "Content-Length: -1"),
+        ("200 OK", "Content-Length: " + 5000 * "9"),
         ("302 Found", "Location: http://[::1", "Content-Length: 0"),
         ("302 Found", "Location: nonsense://x/y", "Content-Length: 0"),
         ("302 Found", "Location: http://a..b/", "Content-Length: 0"),
@@ -286,6 +297,9 @@ def test_an_address_may_begin_with_capitals(course, tmp_path, monkeypatch):
     assert fetch("pneumonia").source == "mirror"
     monkeypatch.setenv("COURSE_DATA_MIRROR", "ftp://example.org/x")
     with pytest.raises(ValueError, match=r"ftp://example\.org/x.*http:// or https://"):
+        fetch("pneumonia")
+    monkeypatch.setenv("COURSE_DATA_MIRROR", "http://")
+    with pytest.raises(ValueError, match="address of a host"):
         fetch("pneumonia")
 
 
@@ -329,6 +343,47 @@ def test_a_certificate_that_is_not_trusted(course, tmp_path, monkeypatch, bundle
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("hung_up", [True, False])
+def test_a_host_without_https_is_not_blamed_for_its_certificate(course, monkeypatch, hung_up):
+    port = urlsplit(course.url).port
+    with contextlib.ExitStack() as stack:
+        if hung_up:
+            server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            threading.Thread(target=hang_up, args=[server], daemon=True).start()
+            port = server.getsockname()[1]
+        offer(monkeypatch, f"https://127.0.0.1:{port}/{FILE}")
+        with pytest.raises(Unreachable, match=f"127.0.0.1:{port}|cut") as caught:
+            fetch("pneumonia")
+    assert "certificate" not in str(caught.value)
+
+
+def hang_up(server: socket.socket) -> None:
+    """Read what a client says first, and close."""
+    with contextlib.suppress(OSError):
+        while True:
+            client, _ = server.accept()
+            client.recv(100)
+            client.close()
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "http://host:99999999", "http://[::1"])
+def test_a_proxy_that_cannot_be_one_is_named(course, monkeypatch, proxy):
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy)
+    with pytest.raises(Unreachable, match=r"the proxy .*HTTP_PROXY"):
+        fetch("pneumonia")
+
+
+def test_a_password_of_a_mirror_is_not_told(course, monkeypatch, capsys):
+    monkeypatch.setenv("COURSE_DATA_MIRROR", course.url.replace("//", "//me:secret@"))
+    with pytest.raises(Unreachable, match="answered 404") as caught:
+        fetch("pneumonia")
+    commands.path()
+    assert "secret" not in str(caught.value) + capsys.readouterr().out
 
 
 def test_a_proxy_is_named_without_its_password(course, monkeypatch):
@@ -426,6 +481,12 @@ def test_check_says_who_answers_and_who_does_not(course, tmp_path, monkeypatch):
     good, words = in_reach("pneumonia", seconds=1)
     assert not good and "answered 403" in words and "no answer within 1 s" in words
     assert time.monotonic() - start < 4
+
+
+def test_check_takes_no_login_page_for_the_file(course):
+    course.answers[f"/{FILE}"] = [course.whole(b"<html>log in</html>")]
+    good, words = in_reach("pneumonia", seconds=1)
+    assert not good and "log in" in words
 
 
 def test_check_looks_into_a_file_before_it_calls_it_good(course, tmp_path):

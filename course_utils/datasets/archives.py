@@ -32,7 +32,8 @@ def read_members(path: Path, pattern: str, limit: int) -> dict[str, bytes]:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as packed:
                 members = [(i.filename, i.file_size, _odd_in_zip(i)) for i in packed.infolist()]
-                return {name: packed.read(name) for name in _wanted(path, members, pattern, limit)}
+                names = _wanted(path, members, pattern, limit)
+                return {name: _unzipped(packed, name) for name in names}
         with tarfile.open(path, "r:") as archive:  # not packed: none of the course's is
             members = [(m.name, m.size, _odd_in_tar(m)) for m in archive]
             names = _wanted(path, members, pattern, limit)
@@ -42,6 +43,12 @@ def read_members(path: Path, pattern: str, limit: int) -> dict[str, bytes]:
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError) as e:
         why = str(e).split(":\n")[0]
         raise damaged(f"{path} is not a readable archive ({why})") from e
+
+
+def _unzipped(packed: zipfile.ZipFile, name: str) -> bytes:
+    """One file, of which no more is unpacked than the header says: `read` would unpack it all."""
+    with packed.open(name) as file:
+        return file.read(packed.getinfo(name).file_size + 1)
 
 
 def _odd_in_zip(member: zipfile.ZipInfo) -> str:

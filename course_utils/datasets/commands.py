@@ -4,7 +4,7 @@
 from .errors import DataError, Unreachable
 from .fetching import at_hand, check, fetch, places, settings
 from .sets import CATALOG
-from .transfer import ask, host
+from .transfer import ask, host, public
 
 
 def show() -> int:
@@ -50,7 +50,7 @@ def verify() -> int:
 def path() -> int:
     """Print the folders."""
     where = settings()
-    print(f"cache   {where.cache}\nmirror  {where.address or where.folder or 'none'}")
+    print(f"cache   {where.cache}\nmirror  {public(where.address or str(where.folder or 'none'))}")
     return 0
 
 
@@ -64,7 +64,7 @@ def in_reach(name: str, seconds: float = 8) -> tuple[bool, str]:
     for place in places(name):
         source = host(place.url) if place.url else str(place.path)
         try:
-            why = ask(place.url, seconds) if place.url else check(place)
+            why = ask(place.url, place.entry.size, seconds) if place.url else check(place)
         except Unreachable:  # no such file
             continue
         except DataError as problem:

@@ -26,7 +26,7 @@ from .archives import manifest
 from .catalog import Entry, Fetched
 from .errors import DataError, Unreachable, disk
 from .sets import find_entry
-from .transfer import Failed, transfer
+from .transfer import Failed, public, transfer
 
 TIMEOUT = (5.0, 30.0)
 """Seconds to wait for a connection (to each of a host's addresses), and for the next bytes."""
@@ -65,12 +65,12 @@ def settings() -> Settings:
         raise ValueError(f"COURSE_DATA is {mode!r}. Expected one of: {', '.join(MODES)}.")
     cache = ROOT / Path(os.environ.get("COURSE_DATA_CACHE", "") or "data/cache").expanduser()
     mirror = os.environ.get("COURSE_DATA_MIRROR", "")
-    if mirror.lower().startswith(("http://", "https://")):
+    if re.match("https?://[^/]", mirror, re.IGNORECASE):
         return Settings(mode, cache, None, mirror)
     if "://" in mirror:
         raise ValueError(
-            f"COURSE_DATA_MIRROR is {mirror!r}. Expected a folder, or an address that begins with "
-            "http:// or https://."
+            f"COURSE_DATA_MIRROR is {mirror!r}. Expected a folder, or the address of a "
+            "host, with http:// or https:// before it."
         )
     if mirror:
         return Settings(mode, cache, ROOT / Path(mirror).expanduser(), None)
@@ -102,13 +102,13 @@ def places(name: str) -> list[Place]:
     cached, remote = dict[Path, Place](), list[Place]()
     for source in entry.sources:
         path = where.cache / source.kind / source.filename
-        same_name = [s.checksum for s in entry.sources if s.filename == source.filename]
-        checksums = tuple(same_name) if source.kind == "mirror" else (source.checksum,)
+        any_of = tuple(s.checksum for s in entry.sources if s.filename == source.filename)
+        checksums = any_of if source.kind == "mirror" else (source.checksum,)
         place = Place(entry, source.kind, path, checksums)
         if _is_file(path):
             # A mirror that somebody keeps inside the cache is not ours.
             theirs = where.folder and path.resolve().is_relative_to(where.folder.resolve())
-            cached[path] = replace(place, own=not theirs)
+            cached[path] = replace(place, checksums=any_of, own=not theirs)
         if source.url:
             remote.append(replace(place, url=source.url))
         elif where.address:
@@ -198,7 +198,8 @@ def check(place: Place) -> str | None:
                 if algorithm == "manifest":
                     found = manifest(path, entry.members, entry.unpacked)
                 else:
-                    found = hashlib.new(algorithm, path.read_bytes()).hexdigest()
+                    with path.open("rb") as file:
+                        found = hashlib.file_digest(file, algorithm).hexdigest()
             except DataError as problem:
                 return str(problem)
         if found == expected:
@@ -235,7 +236,7 @@ def download(place: Place) -> str | None:
             problem = check(part)
             if problem is None:
                 part.path.replace(place.path)
-            return problem and f"{place.url}: {problem}"
+            return problem and f"{public(place.url)}: {problem}"
         except OSError:
             # On Windows a file that another process has just fetched and reads cannot be replaced.
             if _is_file(place.path) and check(place) is None:
@@ -253,7 +254,7 @@ def _try(part: Place) -> None:
             transfer(part.url, part.path, most, end - time.monotonic(), TIMEOUT)
             return
         except Failed as why:
-            words = f"{part.url}: {why}".replace(" was cut ", f" was cut {attempt} times ")
+            words = f"{public(part.url)}: {why}".replace(" was cut ", f" was cut {attempt} times ")
             pause = PAUSE * attempt if why.pause is None else min(why.pause, LONGEST_PAUSE)
             if attempt == TRIES or not why.again or time.monotonic() + pause > end:
                 raise Unreachable(words) from why

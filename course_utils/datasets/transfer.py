@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+import re
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -45,12 +47,15 @@ def transfer(url: str, path: Path, size: int, seconds: float, timeout: tuple[flo
     _within(seconds, work)
 
 
-def ask(url: str, seconds: float) -> str:
+def ask(url: str, size: int, seconds: float) -> str:
     """Whether a source would send the file: an empty text, else why not, within `seconds`."""
 
     def work(_: threading.Event) -> None:
-        with _answer(url, (seconds, seconds)):
-            pass  # the header is enough
+        with _answer(url, (seconds, seconds)) as response:  # the header is enough
+            length = response.headers.get("Content-Length", "")
+            page = "html" in response.headers.get("Content-Type", "")
+            if page or (length.isdecimal() and int(length[:20]) < size / 100):
+                raise Failed("something else than the file came: does this network ask to log in?")
 
     try:
         _within(2 * seconds, work)  # the time-outs come first, and say more
@@ -129,7 +134,7 @@ def _blocks(
     from tqdm import tqdm
 
     arrived, length = 0, response.headers.get("Content-Length", "")
-    if length and not length.isdecimal():
+    if length and not (length.isdecimal() and len(length) < 20):
         raise Failed(f"a malformed answer: Content-Length is {length!r}")
     total = int(length) if length else None
     if total and total > size:
@@ -161,7 +166,7 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
     """The cause in words, and whether it may pass: a cut may, a refusal or silence rarely does."""
     import urllib3
 
-    server, chain = host(url), list(_causes(problem))
+    server, proxy, chain = host(url), _proxy(url), list(_causes(problem))
 
     def has(*kinds: Any) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
@@ -172,17 +177,21 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
             f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, {bundle}, do not exist: "
             "correct that variable, or unset it"
         )
-    if has(urllib3.exceptions.ProxyError):
+    blamed = proxy and any(word in str(problem) for word in ("SOCKS", proxy.split("://")[-1]))
+    if has(urllib3.exceptions.ProxyError) or blamed:
         return Failed(
-            f"the proxy {_proxy(url)} does not let us through. HTTP_PROXY, HTTPS_PROXY or "
+            f"the proxy {proxy} does not let us through. HTTP_PROXY, HTTPS_PROXY or "
             "ALL_PROXY names it: correct it. For a mirror in the room: NO_PROXY=HOST"
         )
-    if has(urllib3.exceptions.SSLError):
+    if has(ssl.SSLCertVerificationError) or "[X509" in str(problem):
         trusted = f"REQUESTS_CA_BUNDLE, {bundle}," if bundle else "REQUESTS_CA_BUNDLE"
         return Failed(
             f"the certificate of {server} is not trusted ({chain[-1]}). Is the clock right? Where "
             f"an institution inspects traffic, {trusted} has to name its certificates"
         )
+    if has(ssl.SSLError):
+        words = f"no secure connection to {server} ({chain[-1]}): cut, or no https server is there"
+        return Failed(words, again=True)
     if has(urllib3.exceptions.NameResolutionError):
         return Failed(f"no connection: the name {server} cannot be looked up (is there internet?)")
     if has(ConnectionRefusedError):
@@ -215,9 +224,13 @@ def host(url: str) -> str:
     return url.split("/")[2].rpartition("@")[2]
 
 
+def public(url: str) -> str:
+    """An address without a name and a password that may stand in it."""
+    return re.sub("//[^/]*@", "//", url)
+
+
 def _proxy(url: str) -> str:
     """The proxy in use, without a name and a password that may stand in its address."""
     from requests.utils import get_environ_proxies, select_proxy
 
-    proxy = select_proxy(url, get_environ_proxies(url)) or "in use"
-    return proxy.rpartition("@")[2]
+    return (select_proxy(url, get_environ_proxies(url)) or "").rpartition("@")[2]
