@@ -255,8 +255,9 @@ def stopped_at_once(x, y):
     raise KeyboardInterrupt
 
 
-def test_the_history_of_no_finished_epoch_has_its_columns(capsys):
-    fitted = train(augment=stopped_at_once, progress=True)
+def test_the_history_of_no_finished_epoch_has_its_columns(capsys, monkeypatch):
+    monkeypatch.setattr(runtime, "quiet", lambda: False)
+    fitted = train(augment=stopped_at_once)
     assert list(fitted.history) == ["epoch", "lr", "loss", "val_loss", "auroc", "seconds"]
     assert list(fitted.history) == list(train(epochs=1).history)
     assert fitted.history[["epoch", "auroc"]].round(3).empty
@@ -341,8 +342,8 @@ def test_floats_of_any_precision_are_converted_and_other_types_named():
     for wrong, said in (
         ((x.long(), y), r"images are torch.int64. Expected uint8"),
         ((x > 9, y), r"images are torch.bool. Expected uint8"),
-        ((x.numpy(), y), "train holds a ndarray. Expected two tensors"),
-        ((x, y.tolist()), "train holds a list. Expected two tensors"),
+        ((x.numpy(), y), "images and targets of train are given as ndarray. Expected a tensor"),
+        ((x, y.tolist()), "images and targets of train are given as list. Expected a tensor"),
         (x, r"train is a Tensor. Expected images and targets, .*\(split.x, split.y\)"),
     ):
         with pytest.raises(ValueError, match=said):
