@@ -215,9 +215,7 @@ def iou(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     from monai.metrics import compute_iou
 
-    found = _per_case(compute_iou, prediction, truth)
-    both_empty = ~(prediction.bool() | truth.bool()).flatten(1).any(1)
-    return found.masked_fill(both_empty, 1.0)
+    return _per_case(compute_iou, prediction, truth)
 
 
 def _per_case(measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor) -> Tensor:
@@ -246,13 +244,13 @@ def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
     return 2 * int((prediction & truth).sum()) / total if total else 1.0
 
 
-def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> Tensor:
+def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
     """95th percentile of the distance between two surfaces, per case, in voxels, by MONAI.
 
     Args:
-        prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape.
-        spatial_dims: 2 for images, 3 for volumes. None: what the number of axes says, but four
-            axes of which the second is shorter than 5 may as well be (N, C, H, W) and are refused.
+        prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape. Four axes of
+            which the second is shorter than 5 are refused, as they may as well be (N, C, H, W). Of
+            a flat volume move the short axis to the end: the order of the axes does not count.
 
     Returns:
         (N,), 0 or above. NaN where either mask is empty: there is no surface to measure from.
@@ -262,15 +260,13 @@ def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> 
     """
     from monai.metrics import compute_hausdorff_distance
 
-    _check_masks(prediction, truth)
-    axes, wanted = prediction.ndim - 1, spatial_dims or min(prediction.ndim - 1, 3)
-    if axes != wanted or (axes == 3 and spatial_dims is None and prediction.shape[1] < 5):
+    prediction, truth = _masks(prediction, truth)  # (N, 1, H, W) or (N, 1, H, W, D)
+    if truth.ndim > 5 or (truth.ndim == 5 and truth.shape[2] < 5):
         raise ValueError(
-            f"The masks have shape {tuple(truth.shape)}. Expected (N, H, W), or (N, H, W, D) for "
-            "volumes, without an axis of channels: take one class, for instance mask[:, 0], or, "
-            "if these are flat volumes, pass spatial_dims=3."
+            f"The masks have shape {tuple(truth[:, 0].shape)}. Expected (N, H, W), or (N, H, W, D) "
+            "for volumes, without an axis of channels: take one class, for instance mask[:, 0], "
+            "or, if these are flat volumes, move the short axis to the end: mask.movedim(1, -1)."
         )
-    prediction, truth = _masks(prediction, truth)
     found = torch.full((len(prediction),), math.nan)
     both = prediction.flatten(1).any(1) & truth.flatten(1).any(1)
     if bool(both.any()):  # MONAI warns of empty masks

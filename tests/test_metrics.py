@@ -101,13 +101,12 @@ def test_a_single_mask_is_not_taken_for_a_case_per_row(metric):
 def test_channels_are_no_axis_of_a_volume_for_hd95():
     a, b = torch.zeros(2, 8, 8, 8), torch.zeros(2, 8, 8, 8)
     a[:, 2, 2, 2], b[:, 5, 2, 2] = 1, 1
-    assert metrics.hd95(a, b).tolist() == metrics.hd95(a, b, spatial_dims=3).tolist() == [3, 3]
-    assert metrics.hd95(a[:, :3], a[:, :3], spatial_dims=3).tolist() == [0, 0]
+    assert metrics.hd95(a, b).tolist() == [3, 3]
+    flat = a[:, :3].movedim(1, -1)  # as the message says
+    assert metrics.hd95(flat, flat).tolist() == [0, 0]
     for shape in [(2, 1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 8, 8)]:
         with pytest.raises(ValueError, match=r"without an axis of channels.*mask\[:, 0\]"):
             metrics.hd95(torch.ones(shape), torch.ones(shape))
-    with pytest.raises(ValueError, match=r"Expected \(N, H, W\)"):
-        metrics.hd95(a, b, spatial_dims=2)
 
 
 def test_scores_of_nothing_are_defined():
