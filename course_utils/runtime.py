@@ -158,9 +158,8 @@ def share_cores() -> str:
         seconds[1] *= 0.9  # it waits for nobody: several have to be clearly faster
         count = _threads["count"] = min(seconds, key=lambda n: seconds[n])
         torch.set_num_threads(count)
-        _threads["why"] = f"{count} of {cores()} cores" + (
-            ": others are busy" if count < most else ""
-        )
+        busy = ": others are busy" if count < most else ""
+        _threads["why"] = f"{count} of {cores()} cores{busy}"
         end = time.perf_counter()
         _threads["until"] = end + max(10, 20 * (end - now))
     return _threads["why"]
