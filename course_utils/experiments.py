@@ -84,16 +84,14 @@ def weights_file(name: str, arm: str, seed: int, profile: str) -> Path:
     return runtime.ROOT / "build" / "weights" / f"{name}-{arm}-{seed}-{profile}.safetensors"
 
 
-def run_all(
-    name: str, arms: list[str] | None = None, seeds: int = 5, profile: str | None = None
-) -> None:
+def run_all(name: str, arms: list[str] | None = None, seeds: int = 5) -> None:
     """Record every arm with seeds 0 to `seeds - 1`; runs that stand in the ledger are not repeated.
 
     Raises:
         ValueError: the ledger holds runs of this experiment on other data: they would not compare;
             or the course's files were changed: nobody could repeat such a run.
     """
-    experiment, profile = get(name), profile or runtime.profile()
+    experiment, profile = get(name), runtime.profile()
     if runtime.revision().endswith("+") and ledger.folder() == runtime.ROOT / "results":
         raise ValueError(
             "The course's files differ from the last commit, so nobody could repeat this run. "

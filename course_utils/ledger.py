@@ -119,7 +119,7 @@ def select(experiment: str, *, profile: str = "standard") -> list[dict]:
     return [run for run in runs if run["profile"] == profile and run["source"] != "phantom"]
 
 
-def _by_seed(experiment: str, arm: str, metric: str, profile: str) -> dict[int, dict]:
+def _by_seed(experiment: str, arm: str, metric: str, profile: str = "standard") -> dict[int, dict]:
     """The runs of one arm that have this metric."""
     runs = select(experiment, profile=profile)
     return {run["seed"]: run for run in runs if run["arm"] == arm and metric in run["metrics"]}
@@ -133,17 +133,14 @@ def values(
     return {seed: run["metrics"][metric] for seed, run in runs.items()}
 
 
-def paired(
-    experiment: str, arm: str, against: str, metric: str, *, profile: str = "standard"
-) -> list[float]:
+def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
     """Difference `arm - against` for each seed that both arms have run with, in seed order.
 
     Raises:
         ValueError: the two runs of a seed differ in precision, data or settings (but for the arm's
             own).
     """
-    ours = _by_seed(experiment, arm, metric, profile)
-    theirs = _by_seed(experiment, against, metric, profile)
+    ours, theirs = (_by_seed(experiment, name, metric) for name in (arm, against))
     seeds = sorted(set(ours) & set(theirs))
     for seed in seeds:
         if _conditions(ours[seed]) != _conditions(theirs[seed]):

@@ -372,10 +372,7 @@ def _detections(found: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
 
 
 def bootstrap(
-    metric: Callable[..., Tensor | float],
-    *tensors: Tensor,
-    resamples: int = 1000,
-    seed: int = 0,
+    metric: Callable[..., Tensor | float], *tensors: Tensor, resamples: int = 1000
 ) -> tuple[float, float]:
     """95% percentile interval of a metric over resampled cases, widened for few cases.
 
@@ -388,6 +385,7 @@ def bootstrap(
         metric: called with each of `tensors` indexed by the same resampled cases; gives a number.
             Resamples on which it is NaN are left out.
         tensors: equal first dimension, one row per case.
+        resamples: how many; the same ones each time, by a seed of their own.
 
     Returns:
         Lower and upper end; NaN for one case alone.
@@ -403,7 +401,7 @@ def bootstrap(
         raise ValueError(
             f"The tensors hold {counts} cases. Expected as many in each, one at least."
         )
-    generator, cases = torch.Generator().manual_seed(seed), counts[0]
+    generator, cases = torch.Generator().manual_seed(0), counts[0]
     drawn = (torch.randint(cases, (cases,), generator=generator) for _ in range(resamples))
     found = [float(metric(*(tensor[chosen] for tensor in tensors))) for chosen in drawn]
     numbers = torch.tensor(found, dtype=torch.float64)

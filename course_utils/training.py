@@ -266,8 +266,7 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
 def _check(
     train: Arrays, val: Arrays, epochs: int, batch_size: int, score: Any, monitor: Any, augment: Any
 ) -> None:
-    wrong = _not_finite(val[0]) if val[0].is_floating_point() else []
-    if wrong:
+    if wrong := _not_finite(val[0]):
         raise FloatingPointError(
             f"{len(wrong)} of {len(val[0])} validation images are NOT finite, the first of them "
             f"image {wrong[0]}: mend the data first."

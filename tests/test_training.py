@@ -481,6 +481,7 @@ def test_it_leaves_stderr_alone(precision, capfd):
 def test_a_run_that_cannot_be_recorded_is_not_trained_again(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("COURSE_DATA", "phantom")
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
     monkeypatch.setattr(runtime, "ROOT", tmp_path)
     record, steps = ledger.record, []
 
@@ -489,13 +490,13 @@ def test_a_run_that_cannot_be_recorded_is_not_trained_again(monkeypatch, tmp_pat
 
     monkeypatch.setattr(ledger, "record", full)
     with pytest.raises(OSError, match="No space"):
-        experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+        experiments.run_all("first_model", ["attention"], seeds=1)
     (checkpoint,) = (tmp_path / "build" / "checkpoints").iterdir()
     weights = experiments.weights_file("first_model", "attention", 0, "smoke")
     kept = weights.read_bytes()
 
     monkeypatch.setattr(ledger, "record", record)
     monkeypatch.setattr(training._Epoch, "batch", lambda *_: steps.append(1))
-    experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+    experiments.run_all("first_model", ["attention"], seeds=1)
     assert steps == [] and not checkpoint.exists()
     assert weights.read_bytes() == kept and len(ledger.read("first_model")) == 1
