@@ -54,10 +54,8 @@ def accuracy(probabilities: Tensor, labels: Tensor, threshold: float = 0.5) -> f
         ValueError: shapes or labels do not fit, or the threshold is one of probabilities, in
             (0, 1], and a score is none.
     """
-    if 0 < threshold <= 1:
-        _probabilities(probabilities, labels)
-    else:
-        _scores(probabilities, labels)
+    check = _probabilities if 0 < threshold <= 1 else _scores
+    check(probabilities, labels)
     return ((probabilities >= threshold).long() == labels.long()).double().mean().item()
 
 
