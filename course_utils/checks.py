@@ -149,6 +149,12 @@ for name in sys.argv[1:]:
     print("\\n@", name, said, flush=True)
 """
 _ENDS = "ends Python"
+_PYTORCH = "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"
+_DRIVER = (
+    "Update the GPU's driver, or install the PyTorch that fits it "
+    "(https://pytorch.org/get-started). Until then the course runs on the CPU with the "
+    "environment variable CUDA_VISIBLE_DEVICES=-1"
+)
 
 
 def _loading() -> list[Line]:
@@ -173,14 +179,6 @@ def _loading() -> list[Line]:
     return lines or [(bool(said), f"{len(said)} packages load")]
 
 
-_PYTORCH = "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"
-_DRIVER = (
-    "Update the GPU's driver, or install the PyTorch that fits it "
-    "(https://pytorch.org/get-started). Until then the course runs on the CPU with the "
-    "environment variable CUDA_VISIBLE_DEVICES=-1"
-)
-
-
 def _device() -> Line:
     """A convolution and its gradient on the device: a driver may be too old for what is there."""
     import torch
@@ -189,7 +187,8 @@ def _device() -> Line:
         warnings.simplefilter("always")
         where = runtime.device()
         try:
-            name, (number, why) = runtime.hardware(), runtime.precision(where)
+            threads, name = runtime.share_cores(), runtime.hardware()
+            number, why = runtime.precision(where)
             weight = torch.ones(1, 1, 3, 3, device=where, requires_grad=True)
             kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(number)
             with torch.autocast(where.type, dtype=kind, enabled=kind is not None):
@@ -206,7 +205,10 @@ def _device() -> Line:
     if unused:
         reason = unused[0].splitlines()[0]
         return False, f"Device: {where.type}; the GPU is not used ({reason}). {_DRIVER}"
-    return True, f"Device: {where.type}, {name}; {number}: {why}; a first operation is right"
+    return (
+        True,
+        f"Device: {where.type}, {name} ({threads}); {number}: {why}; a first operation is right",
+    )
 
 
 def _kernel() -> Line:
