@@ -32,50 +32,38 @@ Line = tuple[bool, str]
 
 def banner() -> str:
     """One line for the top of each notebook: device, number format, profile, data source."""
+    import torch
+
     from course_utils import datasets
 
-    where = runtime.device()
-    size = runtime.profile()
+    where, size, why = runtime.device(), runtime.profile(), runtime.share_cores()
+    count = torch.get_num_threads()
     trial = " (a trial run: its numbers mean nothing)" if size == "smoke" else ""
     return (
-        f"Device: {where.type} ({runtime.precision(where)[0]}), {_threads()} | "
+        f"Device: {where.type} ({runtime.precision(where)[0]}), {count} "
+        f"thread{'s' if count > 1 else ''} ({why}) | "
         f"profile: {size}{trial} | data: {datasets.reachable()}"
     )
 
 
-def _threads() -> str:
-    """How many threads and why, for instance `2 threads (2 of 2 cores)`."""
-    import torch
-
-    why = runtime.share_cores()
-    count = torch.get_num_threads()
-    return f"{count} thread{'s' if count > 1 else ''} ({why})"
-
-
 def check() -> bool:
     """Print a line per point, [OK] or what to do; True when nothing needs doing."""
+    looks: list[Callable[[], Line | list[Line]]] = [_python, _install, _profile, _packages]
+    looks += [_loading, _device, _kernel, _data, _folders, _disk]
     fine = True
-    for look in (
-        *(_python, _install, _profile, _packages, _loading),
-        *(_torchvision, _device, _precision, _kernel, _data, _folders, _disk),
-    ):
-        lines = _survived(look)
+    for look in looks:
+        try:
+            found = look()
+        except Exception as error:  # whatever is broken here: the other checks are to run
+            why = storage.in_words(error) if isinstance(error, OSError) else _first_line(error)
+            found = False, f"{look.__name__.strip('_').capitalize()}: {why}"
+        lines = found if isinstance(found, list) else [found]
         for good, text in lines:
             print(f"[{'OK' if good else 'TO DO'}] {text}", flush=True)
-        fine = fine and all(good for good, _ in lines)
+            fine = fine and good
         if any(_ENDS in text for _, text in lines):
             break  # the checks that follow load it, too
     return fine
-
-
-def _survived(look: Callable[[], Line | list[Line]]) -> list[Line]:
-    """What a check has found. One that fails itself has found something to do."""
-    try:
-        found = look()
-    except Exception as problem:  # whatever is broken here: the other checks are to run
-        why = storage.in_words(problem) if isinstance(problem, OSError) else _first_line(problem)
-        found = False, f"{look.__name__.strip('_').capitalize()}: {why}"
-    return found if isinstance(found, list) else [found]
 
 
 def _first_line(problem: BaseException) -> str:
@@ -141,19 +129,12 @@ def _packages() -> list[Line]:
             right += 1
         else:
             wrong.append((False, f"{need.name} {have}: expected {need.specifier}"))
-    if not right:
-        return [*wrong, (False, "Packages: none is known. Run `make course`")]
     both = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
     return [*wrong, (True, f"{right} packages have the right version, {both}")]
 
 
-_MODULES = {
-    "pillow": "PIL.Image",
-    "scikit-learn": "sklearn",
-    "pycocotools": "pycocotools.mask",
-    "scipy": "scipy.stats",
-    "matplotlib": "matplotlib.pyplot",
-}
+_MODULES = {"pillow": "PIL.Image", "scikit-learn": "sklearn", "pycocotools": "pycocotools.mask"}
+_MODULES |= {"scipy": "scipy.stats", "matplotlib": "matplotlib.pyplot"}
 """What to import of a package: where its name is another, or alone would load no machine code."""
 
 _LOAD = """
@@ -168,6 +149,12 @@ for name in sys.argv[1:]:
     print("\\n@", name, said, flush=True)
 """
 _ENDS = "ends Python"
+_PYTORCH = "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"
+_DRIVER = (
+    "Update the GPU's driver, or install the PyTorch that fits it "
+    "(https://pytorch.org/get-started). Until then the course runs on the CPU with the "
+    "environment variable CUDA_VISIBLE_DEVICES=-1"
+)
 
 
 def _loading() -> list[Line]:
@@ -187,23 +174,9 @@ def _loading() -> list[Line]:
     for module, name in modules.items():
         if (words := said.get(module, "loads")) != "loads":
             why = f"does not load ({words})" if words else f"{ended} when it is loaded"
-            lines.append((False, f"{name} {why}. {again} {name}"))
+            remedy = _PYTORCH if name in ("torch", "torchvision") else f"{again} {name}"
+            lines.append((False, f"{name} {why}. {remedy}"))
     return lines or [(bool(said), f"{len(said)} packages load")]
-
-
-def _torchvision() -> Line:
-    """Builds of torch and torchvision that do not fit fail when torchvision's operators load."""
-    try:
-        import torch
-        from torchvision.ops import nms
-
-        nms(torch.tensor([[0.0, 0.0, 1.0, 1.0]]), torch.ones(1), 0.5)
-    except (ImportError, OSError, RuntimeError) as problem:
-        return False, (
-            f"torch and torchvision do not fit each other ({problem}). "
-            "Install both again, from one source: pip install --force-reinstall torch torchvision"
-        )
-    return True, "torch and torchvision fit each other"
 
 
 def _device() -> Line:
@@ -214,10 +187,10 @@ def _device() -> Line:
         warnings.simplefilter("always")
         where = runtime.device()
         try:
-            name = runtime.hardware()
+            threads, name = runtime.share_cores(), runtime.hardware()
+            number, why = runtime.precision(where)
             weight = torch.ones(1, 1, 3, 3, device=where, requires_grad=True)
-            lower = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
-            kind = lower.get(runtime.precision(where)[0])
+            kind = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}.get(number)
             with torch.autocast(where.type, dtype=kind, enabled=kind is not None):
                 made = torch.nn.functional.conv2d(torch.ones(1, 1, 8, 8, device=where), weight)
             (slope,) = torch.autograd.grad(made.sum(), weight)
@@ -226,27 +199,16 @@ def _device() -> Line:
         except Exception as failure:  # drivers and libraries fail with errors of many kinds
             problem = _first_line(failure)
     if problem:
-        return False, f"Device: {where.type} fails at a first operation ({problem}). {_mend(where)}"
+        mend = _DRIVER if where.type == "cuda" else _PYTORCH
+        return False, f"Device: {where.type} fails at a first operation ({problem}). {mend}"
     unused = [str(w.message) for w in said if re.search("NVIDIA|CUDA", str(w.message))]
     if unused:
-        why = unused[0].splitlines()[0]
-        return False, f"Device: {where.type}; the GPU is not used ({why}). {_mend('cuda')}"
-    return True, f"Device: {where.type}, {name}; {_threads()}; a first operation is right"
-
-
-def _mend(where: object) -> str:
-    if str(where).startswith("cuda"):
-        return (
-            "Update the GPU's driver, or install the PyTorch that fits it "
-            "(https://pytorch.org/get-started). Until then the course runs on the CPU with the "
-            "environment variable CUDA_VISIBLE_DEVICES=-1"
-        )
-    return "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"
-
-
-def _precision() -> Line:
-    name, reason = runtime.precision()
-    return True, f"Precision {name}: {reason}"
+        reason = unused[0].splitlines()[0]
+        return False, f"Device: {where.type}; the GPU is not used ({reason}). {_DRIVER}"
+    return (
+        True,
+        f"Device: {where.type}, {name} ({threads}); {number}: {why}; a first operation is right",
+    )
 
 
 def _kernel() -> Line:
@@ -260,13 +222,6 @@ def _kernel() -> Line:
     return True, "Jupyter: the kernel's program loads; its folder and a port are free to use"
 
 
-def _named(words: str) -> str:
-    """Where a set was found, by the file's name: notebooks are stored with what is printed here."""
-    found, *rest = words.split("; but ")
-    kind, _, place = found.partition(": ")
-    return "; but ".join([f"{kind}: {Path(place).name}", *rest])
-
-
 def _data() -> list[Line]:
     """Each data set: a file at hand, else whether its mirror or a publisher answers now."""
     from course_utils import datasets
@@ -277,12 +232,12 @@ def _data() -> list[Line]:
         return [(True, "Data: phantoms, as COURSE_DATA=phantom says")]
     remedy = (
         f"cannot be reached{', a phantom would take its place' * (mode == 'auto')}. Connect to the "
-        "internet, or set COURSE_DATA_MIRROR to a folder with the archives (data/README.md)"
+        "internet, or set COURSE_DATA_MIRROR to a folder with the archives (data/README.md) "
     )
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(commands.in_reach, datasets.CATALOG))
     return [
-        (good, f"Data: {entry.title} {f'({_named(words)})' if good else f'{remedy} ({words})'}")
+        (good, f"Data: {entry.title} {'' if good else remedy}({words})")
         for entry, (good, words) in zip(datasets.CATALOG.values(), found, strict=True)
     ]
 
@@ -315,17 +270,12 @@ def _places() -> dict[str, Path]:
 
 
 def _disk() -> list[Line]:
-    """Free space on each disk that the course fills: folders may lie on several."""
-    disks: dict[int, dict[str, Path]] = {}
+    """Free space where the course writes most: the two folders may lie on different disks."""
+    lines = []
     for name in ("data", "executed notebooks"):
         place = storage.nearest(_places()[name])
-        disks.setdefault(place.stat().st_dev, {})[name] = place
-    lines = []
-    for places in disks.values():
-        place = next(iter(places.values()))
         free = shutil.disk_usage(place).free / 1e9
         good = free >= NEEDED_GB
         remedy = f", expected {NEEDED_GB:g} GB: free some space on the disk of {place}"
-        text = f"Disk for {' and '.join(places)}: {free:.1f} GB free"
-        lines.append((good, text + remedy * (not good)))
+        lines.append((good, f"Disk for {name}: {free:.1f} GB free{'' if good else remedy}"))
     return lines

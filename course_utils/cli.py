@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 from course_utils import runtime, storage
@@ -49,13 +49,13 @@ def _say(problem: str) -> int:
     return 1
 
 
-def _later(module: str, name: str) -> Callable[..., int | None]:
+def _later(name: str) -> Callable[..., int | None]:
     """A function whose module is loaded when the command runs, and not for `course --help`."""
-    return lambda **options: getattr(import_module(f"course_utils.{module}"), name)(**options)
+    return lambda **options: resolve_name(f"course_utils.{name}")(**options)
 
 
-_lab, _build, _publish = (_later("building", name) for name in ("open_lab", "build", "publish"))
-_experiment, _gpu = _later("experiments", "run_all"), _later("gpu", "gpu")
+_lab, _build, _publish = (_later(f"building:{name}") for name in ("open_lab", "build", "publish"))
+_experiment, _gpu = _later("experiments:run_all"), _later("gpu:gpu")
 
 
 def _wrong_course(root: Path, here: Path) -> str:
@@ -104,11 +104,8 @@ def _parser() -> argparse.ArgumentParser:
     command("progress", _progress, "which exercises you have solved")
     results = command("results", _results, "tables of the recorded runs", profile=True)
     results.add_argument("names", nargs="*", metavar="name", help="experiments; default: all")
-    results.add_argument(
-        "--readme",
-        action="store_true",
-        help="for authors: write the tables of README.md, and every number tied to the ledger",
-    )
+    tables = "for authors: write the tables of README.md, and every number tied to the ledger"
+    results.add_argument("--readme", action="store_true", help=tables)
     experiment = command("experiment", _experiment, "train and record runs", profile=True)
     experiment.add_argument("name")
     experiment.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1")
@@ -166,20 +163,16 @@ def _data(action: str, names: list[str]) -> int:
     return {"list": commands.show, "verify": commands.verify, "path": commands.path}[action]()
 
 
-def _progress() -> int:
+def _progress() -> None:
     from course_utils.exercises import exercise, progress
 
     rows = progress()
     for row in rows:
         bar = "#" * row["solved"] + "." * (row["total"] - row["solved"])
         print(f"{row['chapter']:22} {bar:10} {row['solved']} of {row['total']}")
-    left = [(row["chapter"], row["open"]) for row in rows if row["open"]]
-    if left:
-        chapter, names = left[0]
-        print(f"Next, in {chapter}: {', '.join(exercise(name).title for name in names)}.")
-    else:
-        print("All solved.")
-    return 0
+    chapter, names = next(((row["chapter"], row["open"]) for row in rows if row["open"]), ("", []))
+    titles = ", ".join(exercise(name).title for name in names)
+    print(f"Next, in {chapter}: {titles}." if names else "All solved.")
 
 
 def _results(names: list[str], readme: bool) -> None:

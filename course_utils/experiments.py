@@ -4,13 +4,8 @@ The notebooks, `course experiment` and the stored weights all read it, so that t
 """
 
 import hashlib
-import json
 import time
 from pathlib import Path
-from typing import Any
-
-import torch
-from torch import nn
 
 from course_utils import ledger, runtime, storage
 from course_utils.datasets import load
@@ -35,36 +30,33 @@ def get(name: str) -> Experiment:
     return EXPERIMENTS[name]
 
 
-def run(
-    name: str, arm: str, seed: int, profile: str | None = None, progress: bool | None = None
-) -> dict:
+def run(name: str, arm: str, seed: int, profile: str) -> dict:
     """Train one arm with one seed, look at the test set once, and record the line of the ledger.
 
     Training goes on from a checkpoint in `build/checkpoints/` when an earlier call was cut off; it
     is deleted last, so that a full disk costs no training. The weights are left in
     `build/weights/`; `weights.publish` takes them from there.
     """
-    experiment, profile = get(name), profile or runtime.profile()
+    experiment = get(name)
     data = load(experiment.dataset)
     model = experiment.model(arm, seed, profile)
-    settings = (profile, data.sha256, sorted(experiment.profiles[profile].items()), str(model))
+    chosen = experiment.profiles[profile]
+    settings = (profile, data.sha256, sorted(chosen.items()), str(model))
     key = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
     checkpoint = runtime.ROOT / "build" / "checkpoints" / f"{name}-{arm}-{seed}-{key}.safetensors"
     whole, busy = not checkpoint.exists(), time.process_time()
-    fitted = experiment.fit(
-        model, data, seed, profile, arm, checkpoint=checkpoint, progress=progress
-    )
+    fitted = experiment.fit(model, data, seed, profile, arm, checkpoint=checkpoint)
     if fitted.interrupted:
         raise KeyboardInterrupt
     began = time.perf_counter()
     found = experiment.report(fitted.model, data, **experiment.options(profile))
     if whole:  # of all threads
         found["core_seconds"] = round(time.process_time() - busy, 1)
-    path = weights_file(name, arm, seed, profile)
-    tensors = fitted.model.state_dict()
-    storage.save_tensors(
-        {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}, path
-    )
+    storage.save_tensors(fitted.model.state_dict(), weights_file(name, arm, seed, profile))
+    own = {  # what only this arm has
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "loss": experiment.own_loss.get(arm, experiment.loss).__name__,
+    }
     line = {
         "experiment": name,
         "dataset": data.name,
@@ -74,7 +66,7 @@ def run(
         "source": data.source,
         "data_sha256": data.sha256,
         "split": data.split,
-        "settings": recorded_settings(experiment, arm, model, profile),
+        "settings": chosen | {"arm": own},
         "metrics": found | {"best_epoch": fitted.best_epoch},
         "seconds": round(fitted.seconds + time.perf_counter() - began, 1),
         "device": runtime.hardware(),
@@ -87,33 +79,19 @@ def run(
     return line
 
 
-def recorded_settings(
-    experiment: Experiment, arm: str, model: nn.Module, profile: str
-) -> dict[str, Any]:
-    """What decided a run, for the ledger; under "arm" what only this arm has."""
-    chosen = experiment.profiles[profile]
-    own = {
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "loss": experiment.own_loss.get(arm, experiment.loss).__name__,
-    }
-    return json.loads(json.dumps(chosen)) | {"arm": own}  # as it is read back: lists, no tuples
-
-
 def weights_file(name: str, arm: str, seed: int, profile: str) -> Path:
     """Where a run leaves its weights on this machine."""
     return runtime.ROOT / "build" / "weights" / f"{name}-{arm}-{seed}-{profile}.safetensors"
 
 
-def run_all(
-    name: str, arms: list[str] | None = None, seeds: int = 5, profile: str | None = None
-) -> None:
+def run_all(name: str, arms: list[str] | None = None, seeds: int = 5) -> None:
     """Record every arm with seeds 0 to `seeds - 1`; runs that stand in the ledger are not repeated.
 
     Raises:
         ValueError: the ledger holds runs of this experiment on other data: they would not compare;
             or the course's files were changed: nobody could repeat such a run.
     """
-    experiment, profile = get(name), profile or runtime.profile()
+    experiment, profile = get(name), runtime.profile()
     if runtime.revision().endswith("+") and ledger.folder() == runtime.ROOT / "results":
         raise ValueError(
             "The course's files differ from the last commit, so nobody could repeat this run. "

@@ -85,13 +85,7 @@ OUTLINES: tuple[dict[str, Any], ...] = (
 
 
 def overlay(
-    images: Tensor,
-    masks: dict[str, Tensor],
-    titles: Sequence[str] = (),
-    *,
-    title: str = "",
-    columns: int = 6,
-    size: float = 1.7,
+    images: Tensor, masks: dict[str, Tensor], titles: Sequence[str] = (), **grid: Any
 ) -> Figure:
     """A grid of images with masks drawn as outlines, so that what lies inside stays in sight.
 
@@ -99,12 +93,13 @@ def overlay(
         images: as in `pictures`; a list of (C, H, W) or (H, W) where they differ in size.
         masks: up to three, by the name that the legend gives them: (N, H, W), bool or 0 and 1; a
             list of (H, W) where they differ in size. An empty mask draws nothing.
-        titles, title, columns, size: as in `pictures`.
+        titles: a short text above each image.
+        grid: title, columns and size, as in `pictures`.
 
     Returns:
         The matplotlib figure.
     """
-    figure = pictures(images, titles, title=title, columns=columns, size=size)
+    figure = pictures(images, titles, **grid)
     for drawn, line in zip(masks.values(), OUTLINES, strict=False):
         for axis, mask in zip(figure.axes, drawn, strict=False):
             if 0 < mask.float().mean() < 1:  # there is an outline only then
@@ -159,20 +154,20 @@ def _edged() -> dict[str, Any]:
     return {"linewidth": 1.8, "path_effects": [withStroke(linewidth=3.2, foreground="black")]}
 
 
-def roc(scores: Tensor, labels: Tensor, name: str, axis: Axes | None = None, **line: Any) -> Axes:
+def roc(scores: Tensor, labels: Tensor, name: str, axis: Axes, **line: Any) -> Axes:
     """The ROC curve: sensitivity against the share of false alarms, for every threshold.
 
     Args:
         scores, labels: (N,); labels are 0 and 1.
         name: of the curve, in the legend, before its area.
-        axis: of matplotlib; None draws a new figure.
+        axis: of matplotlib; further curves may follow on it.
+        line: for matplotlib, for instance linestyle.
 
     Returns:
         The axis.
     """
     from sklearn.metrics import roc_curve
 
-    axis = axis or plt.subplots(figsize=(4.6, 4.4))[1]
     if not axis.lines:
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="guessing, 0.500")
     false_alarms, found, _ = roc_curve(labels.numpy(), scores.numpy())
@@ -184,31 +179,22 @@ def roc(scores: Tensor, labels: Tensor, name: str, axis: Axes | None = None, **l
     return axis
 
 
-def reliability(
-    probabilities: Tensor,
-    labels: Tensor,
-    name: str,
-    axis: Axes | None = None,
-    *,
-    bins: int = 15,
-    **line: Any,
-) -> Axes:
+def reliability(probabilities: Tensor, labels: Tensor, name: str, axis: Axes, **line: Any) -> Axes:
     """Said against found: the share of class 1 among images that were given a probability.
 
     Args:
         probabilities, labels: (N,); labels are 0 and 1.
-        name: of the curve, in the legend, before its expected calibration error.
-        axis: of matplotlib; None draws a new figure.
-        bins: of equal width. The area of a point grows with its number of images.
+        name: of the curve, in the legend, before its expected calibration error. It has a point
+            for each bin of `metrics.reliability`, whose area grows with its number of images.
+        axis, line: as in `roc`.
 
     Returns:
         The axis.
     """
-    axis = axis or plt.subplots(figsize=(4.6, 4.4))[1]
     if not axis.lines:
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="calibrated")
-    rows = metrics.reliability(probabilities, labels, bins)
-    error = metrics.calibration_error(probabilities, labels, bins)
+    rows = metrics.reliability(probabilities, labels)
+    error = metrics.calibration_error(probabilities, labels)
     (drawn,) = axis.plot(rows["said"], rows["found"], label=f"{name}, ECE {error:.3f}", **line)
     sizes = 15 + 500 * rows["images"] / rows["images"].sum()
     axis.scatter(rows["said"], rows["found"], sizes, color=drawn.get_color(), alpha=0.6)
@@ -230,22 +216,22 @@ def history(table: pd.DataFrame, score: str, *, title: str = "") -> Figure:
     Returns:
         The matplotlib figure.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
+    figure.suptitle(title, fontsize=11)
     if len(table) == 0:
-        for axis in (left, right):
+        for axis in axes:
             axis.text(0.5, 0.5, "no epoch was finished", ha="center", transform=axis.transAxes)
-        figure.suptitle(title, fontsize=11)
         return figure
+    left, right = axes
     left.plot(table["epoch"], table["loss"], marker="o", label="training")
     left.plot(table["epoch"], table["val_loss"], marker="s", label="validation")
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     left.legend(fontsize=8)
     right.plot(table["epoch"], table[score], marker="s", color="C1")
     right.set(xlabel="epoch", ylabel=f"validation {'AUROC' if score == 'auroc' else score}")
-    for axis in (left, right):
+    for axis in axes:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
-    figure.suptitle(title, fontsize=11)
     _mark_smoke(right)
     return figure
 

@@ -43,9 +43,8 @@ def gpu(minutes: float) -> int:
             continue
         began = time.monotonic()
         try:
-            done = subprocess.run(
-                words, cwd=runtime.ROOT, env=os.environ | variables, timeout=left
-            ).returncode
+            env = os.environ | variables
+            done = subprocess.call(words, cwd=runtime.ROOT, env=env, timeout=left)
             said = "done" if done == 0 else f"failed ({done})"
         except subprocess.TimeoutExpired:
             done, said = 1, "cut off, a training goes on when called again"

@@ -7,6 +7,7 @@ import json
 import math
 import os
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING
@@ -64,20 +65,16 @@ def _append(path: Path, line: bytes) -> None:
 
     One write to a file opened for appending: two runs that end together keep whole lines.
     """
-    with path.open("ab+", buffering=0) as file:
-        before = file.seek(0, os.SEEK_END)
-        file.seek(max(before - 1, 0))
-        if file.read(1) not in (b"\n", b""):
-            line = b"\n" + line
-        written = 0
-        try:
-            while written < len(line):  # a disk takes what still fits, and complains at the next
-                written += file.write(line[written:])
+    path.touch()
+    before = path.read_bytes()
+    try:
+        with path.open("ab") as file:
+            file.write(line if before[-1:] in (b"\n", b"") else b"\n" + line)
+            file.flush()
             os.fsync(file.fileno())
-        except OSError:
-            if file.seek(0, os.SEEK_END) == before + written:  # no other run has added its line
-                file.truncate(before)
-            raise
+    except OSError:
+        os.truncate(path, len(before))  # a full disk takes what still fits
+        raise
 
 
 def read(experiment: str) -> list[dict]:
@@ -109,50 +106,41 @@ def read(experiment: str) -> list[dict]:
 _READ = ("arm", "seed", "profile", "source", "metrics")
 """What the tables need of a run, whichever version of the course recorded it."""
 
-_told: set[str] = set()
 
-
+@cache
 def _tell_once(text: str) -> None:
     """Print it; a table reads its file once for each of its cells."""
-    if text not in _told:
-        _told.add(text)
-        print(text)
+    print(text)
 
 
-def select(experiment: str, *, profile: str = "standard", real: bool = True) -> list[dict]:
-    """Recorded runs of one profile, on real data; with `real=False` the phantom runs alone."""
-    return [
-        run
-        for run in read(experiment)
-        if run["profile"] == profile and (run["source"] != "phantom") == real
-    ]
+def select(experiment: str, *, profile: str = "standard") -> list[dict]:
+    """Recorded runs of one profile, on real data: runs on phantoms are left out."""
+    runs = read(experiment)
+    return [run for run in runs if run["profile"] == profile and run["source"] != "phantom"]
+
+
+def _by_seed(experiment: str, arm: str, metric: str, profile: str = "standard") -> dict[int, dict]:
+    """The runs of one arm that have this metric."""
+    runs = select(experiment, profile=profile)
+    return {run["seed"]: run for run in runs if run["arm"] == arm and metric in run["metrics"]}
 
 
 def values(
     experiment: str, arm: str, metric: str, *, profile: str = "standard"
 ) -> dict[int, float]:
     """Seed to value of a metric, over the real-data runs of one arm."""
-    return {
-        run["seed"]: run["metrics"][metric]
-        for run in select(experiment, profile=profile)
-        if run["arm"] == arm and metric in run["metrics"]
-    }
+    runs = _by_seed(experiment, arm, metric, profile)
+    return {seed: run["metrics"][metric] for seed, run in runs.items()}
 
 
-def paired(
-    experiment: str, arm: str, against: str, metric: str, *, profile: str = "standard"
-) -> list[float]:
+def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
     """Difference `arm - against` for each seed that both arms have run with, in seed order.
 
     Raises:
         ValueError: the two runs of a seed differ in precision, data or settings (but for the arm's
             own).
     """
-    ours, theirs = (
-        {run["seed"]: run for run in runs if run["arm"] == name and metric in run["metrics"]}
-        for runs in [select(experiment, profile=profile)]
-        for name in (arm, against)
-    )
+    ours, theirs = (_by_seed(experiment, name, metric) for name in (arm, against))
     seeds = sorted(set(ours) & set(theirs))
     for seed in seeds:
         if _conditions(ours[seed]) != _conditions(theirs[seed]):
@@ -216,11 +204,9 @@ def could_show(differences: Iterable[float]) -> float:
         return math.nan
     freedom = len(pairs) - 1
     limit = float(t.ppf(0.975, freedom))
-
-    def missing(shift: float) -> float:  # 0 at a power of 80%; the wrong sign is next to never
-        return float(nct.sf(limit, freedom, shift)) - 0.8
-
-    return stdev(pairs) / math.sqrt(len(pairs)) * float(brentq(missing, 0.5, 2 * limit))
+    # A power of 80%; the wrong sign is next to never.
+    shift = brentq(lambda x: nct.sf(limit, freedom, x) - 0.8, 0.5, 2 * limit)
+    return stdev(pairs) / math.sqrt(len(pairs)) * float(shift)
 
 
 def single_view(experiment: str, metric: str) -> str:
@@ -284,8 +270,6 @@ def beside_recorded(
     recorded = in_words(values(experiment, arm, metric).values())
     figure = {
         "label": f"{experiment} {metric}",
-        "experiment": experiment,
-        "metric": metric,
         "value": round(float(value), 4),
         "source": source,
         "published": published,

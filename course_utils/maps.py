@@ -7,7 +7,7 @@ Of no image there are no maps and no scores: they have shape (0, ...) and (0,).
 """
 
 import math
-from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,19 +49,16 @@ def attention_maps(
         )
     found: dict[str, list[Tensor]] = {name: [] for name in modules}
 
-    def keep(name: str) -> Callable[..., None]:
-        def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            found[name].append(module.weights(*inputs).float().cpu())  # type: ignore[operator]
+    def keep(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        found[name].append(module.weights(*inputs).float().cpu())  # type: ignore[operator]
 
-        return hook
-
-    handles = [module.register_forward_hook(keep(name)) for name, module in modules.items()]
+    handles = [m.register_forward_hook(partial(keep, name)) for name, m in modules.items()]
     try:
         predict(model, x, batch_size)
     finally:
         for handle in handles:
             handle.remove()
-    batches = max(-(-len(x) // batch_size), 1)  # of no image at all a single, empty one
+    batches = len(x.split(batch_size))  # of no image at all a single, empty one
     for name, parts in found.items():
         if len(parts) != batches:
             often = "more than once" if parts else "not"
@@ -202,8 +199,7 @@ def scores(maps: dict[str, Tensor], masks: Tensor) -> "pd.DataFrame":
 
 
 def _same_shape(maps: Tensor, masks: Tensor) -> None:
-    expect_tensors("maps", maps)
-    expect_tensors("masks", masks)
+    expect_tensors("maps and masks", maps, masks)
     if maps.ndim != 3 or maps.shape != masks.shape or 0 in maps.shape[1:]:
         raise ValueError(
             f"Maps have shape {tuple(maps.shape)} and masks {tuple(masks.shape)}. Expected "

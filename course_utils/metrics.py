@@ -54,10 +54,8 @@ def accuracy(probabilities: Tensor, labels: Tensor, threshold: float = 0.5) -> f
         ValueError: shapes or labels do not fit, or the threshold is one of probabilities, in
             (0, 1], and a score is none.
     """
-    if 0 < threshold <= 1:
-        _probabilities(probabilities, labels)
-    else:
-        _scores(probabilities, labels)
+    check = _probabilities if 0 < threshold <= 1 else _scores
+    check(probabilities, labels)
     return ((probabilities >= threshold).long() == labels.long()).double().mean().item()
 
 
@@ -215,9 +213,7 @@ def iou(prediction: Tensor, truth: Tensor) -> Tensor:
     """
     from monai.metrics import compute_iou
 
-    found = _per_case(compute_iou, prediction, truth)
-    both_empty = ~(prediction.bool() | truth.bool()).flatten(1).any(1)
-    return found.masked_fill(both_empty, 1.0)
+    return _per_case(compute_iou, prediction, truth)
 
 
 def _per_case(measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor) -> Tensor:
@@ -246,13 +242,13 @@ def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
     return 2 * int((prediction & truth).sum()) / total if total else 1.0
 
 
-def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> Tensor:
+def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
     """95th percentile of the distance between two surfaces, per case, in voxels, by MONAI.
 
     Args:
-        prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape.
-        spatial_dims: 2 for images, 3 for volumes. None: what the number of axes says, but four
-            axes of which the second is shorter than 5 may as well be (N, C, H, W) and are refused.
+        prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape. Four axes of
+            which the second is shorter than 5 are refused, as they may as well be (N, C, H, W). Of
+            a flat volume move the short axis to the end: the order of the axes does not count.
 
     Returns:
         (N,), 0 or above. NaN where either mask is empty: there is no surface to measure from.
@@ -262,15 +258,13 @@ def hd95(prediction: Tensor, truth: Tensor, spatial_dims: int | None = None) -> 
     """
     from monai.metrics import compute_hausdorff_distance
 
-    _check_masks(prediction, truth)
-    axes, wanted = prediction.ndim - 1, spatial_dims or min(prediction.ndim - 1, 3)
-    if axes != wanted or (axes == 3 and spatial_dims is None and prediction.shape[1] < 5):
+    prediction, truth = _masks(prediction, truth)  # (N, 1, H, W) or (N, 1, H, W, D)
+    if truth.ndim > 5 or (truth.ndim == 5 and truth.shape[2] < 5):
         raise ValueError(
-            f"The masks have shape {tuple(truth.shape)}. Expected (N, H, W), or (N, H, W, D) for "
-            "volumes, without an axis of channels: take one class, for instance mask[:, 0], or, "
-            "if these are flat volumes, pass spatial_dims=3."
+            f"The masks have shape {tuple(truth[:, 0].shape)}. Expected (N, H, W), or (N, H, W, D) "
+            "for volumes, without an axis of channels: take one class, for instance mask[:, 0], "
+            "or, if these are flat volumes, move the short axis to the end: mask.movedim(1, -1)."
         )
-    prediction, truth = _masks(prediction, truth)
     found = torch.full((len(prediction),), math.nan)
     both = prediction.flatten(1).any(1) & truth.flatten(1).any(1)
     if bool(both.any()):  # MONAI warns of empty masks
@@ -376,10 +370,7 @@ def _detections(found: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
 
 
 def bootstrap(
-    metric: Callable[..., Tensor | float],
-    *tensors: Tensor,
-    resamples: int = 1000,
-    seed: int = 0,
+    metric: Callable[..., Tensor | float], *tensors: Tensor, resamples: int = 1000
 ) -> tuple[float, float]:
     """95% percentile interval of a metric over resampled cases, widened for few cases.
 
@@ -392,6 +383,7 @@ def bootstrap(
         metric: called with each of `tensors` indexed by the same resampled cases; gives a number.
             Resamples on which it is NaN are left out.
         tensors: equal first dimension, one row per case.
+        resamples: how many; the same ones each time, by a seed of their own.
 
     Returns:
         Lower and upper end; NaN for one case alone.
@@ -407,7 +399,7 @@ def bootstrap(
         raise ValueError(
             f"The tensors hold {counts} cases. Expected as many in each, one at least."
         )
-    generator, cases = torch.Generator().manual_seed(seed), counts[0]
+    generator, cases = torch.Generator().manual_seed(0), counts[0]
     drawn = (torch.randint(cases, (cases,), generator=generator) for _ in range(resamples))
     found = [float(metric(*(tensor[chosen] for tensor in tensors))) for chosen in drawn]
     numbers = torch.tensor(found, dtype=torch.float64)

@@ -84,19 +84,17 @@ def _cpu_has_bf16() -> bool:
 
 def _cpuinfo(key: str) -> str:
     """What Linux says of the first core; nothing on macOS and Windows, which train in fp32."""
-    try:
+    with suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(": ")[2] for line in lines if line.startswith(key)), "")
+        return next((line.partition(": ")[2] for line in lines if line.startswith(key)), "")
+    return ""
 
 
 def cores() -> int:
     """Cores that this process may use: by its affinity and by the quota of its container."""
-    try:
+    count = os.cpu_count() or 1
+    with suppress(AttributeError):  # of macOS and Windows
         count = len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS, Windows
-        count = os.cpu_count() or 1
     return max(1, int(min([count, *_quotas()])))
 
 
@@ -107,12 +105,10 @@ def _quotas(
     with suppress(OSError):
         for line in own.read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            if controllers and "cpu" not in controllers.split(","):
-                continue
-            top = root / "cpu" if controllers else root  # version 1, version 2
-            inner = top / path.lstrip("/")
-            for folder in (inner, *inner.parents):
-                if folder.is_relative_to(top):
+            if not controllers or "cpu" in controllers.split(","):
+                top = root / "cpu" if controllers else root  # version 1, version 2
+                inner = top / path.lstrip("/")
+                for folder in (inner, *inner.parents):
                     yield from _quota(folder)
 
 
@@ -158,9 +154,8 @@ def share_cores() -> str:
         seconds[1] *= 0.9  # it waits for nobody: several have to be clearly faster
         count = _threads["count"] = min(seconds, key=lambda n: seconds[n])
         torch.set_num_threads(count)
-        _threads["why"] = f"{count} of {cores()} cores" + (
-            ": others are busy" if count < most else ""
-        )
+        busy = ": others are busy" if count < most else ""
+        _threads["why"] = f"{count} of {cores()} cores{busy}"
         end = time.perf_counter()
         _threads["until"] = end + max(10, 20 * (end - now))
     return _threads["why"]

@@ -151,13 +151,16 @@ def set_aside(path: Path) -> Path:
 
 
 def save_tensors(tensors: dict, path: Path, metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all."""
+    """Write a safetensors file, whole or not at all; tensors of any device and memory layout."""
+    import torch
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    # Clones: safetensors refuses memory that is shared or not contiguous (channels-last).
+    plain = {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with whole(path) as part:
         try:
-            save_file(tensors, part, metadata=metadata)
+            save_file(plain, part, metadata=metadata)
         except SafetensorError as problem:  # its own error, also where the disk is full
             if number := re.search(r"\(os error (\d+)\)", str(problem)):
                 raise OSError(int(number[1]), os.strerror(int(number[1]))) from problem

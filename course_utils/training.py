@@ -14,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,9 +28,11 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from course_utils import runtime, storage
 from course_utils.datasets.forms import digest
+from course_utils.metrics import expect_tensors
 
 if TYPE_CHECKING:
     import pandas as pd
+    from lightning_fabric import Fabric
 
 Arrays = tuple[Tensor, Tensor]
 """Images (N, C, ...) and targets (N, ...), the whole set in memory; uint8 stands for x / 255."""
@@ -63,19 +66,18 @@ def fit(
     monitor: str | None = None,
     augment: Callable[[Tensor, Tensor], Arrays] | None = None,
     ema: float = 0.99,
-    clip: float = 1.0,
     seed: int = 0,
     precision: str | None = None,
     checkpoint: Path | str | None = None,
-    progress: bool | None = None,
     on_epoch: Callable[[list[dict]], object] | None = None,
 ) -> Fit:
     """Train a model; keep the weights of the epoch that validation likes best.
 
     AdamW (https://arxiv.org/abs/1711.05101) with a one-cycle learning rate
-    (https://arxiv.org/abs/1708.07120). Validation sees the exponential moving average of the
-    weights. The same seed on the same machine with as many threads gives the same result, bit for
-    bit; `runtime.share_cores` says when the number of threads changes.
+    (https://arxiv.org/abs/1708.07120), and gradients clipped to a norm of 1. Validation sees the
+    exponential moving average of the weights. The same seed on the same machine with as many
+    threads gives the same result, bit for bit; `runtime.share_cores` says when the number of
+    threads changes. Where somebody is watching (see `runtime.quiet`) a bar shows how far it is.
 
     Args:
         model: called with floats (B, C, ...). One that an earlier `fit` has trained is trained on,
@@ -92,12 +94,10 @@ def fit(
             undefined in every epoch (AUROC of one class): the lowest validation loss.
         augment: called with images and targets of a batch on the device; returns both changed.
         ema: decay of the averaged weights per step; 0 for none.
-        clip: highest norm of the gradient.
         seed: of batch order, augmentation and dropout.
         precision: of Fabric, for instance "32-true"; None: what the device does fast.
         checkpoint: a file; written at each epoch's end. If it is there, training goes on from it,
             provided that arguments, arrays, loss and network are the same. "~" is your home.
-        progress: show progress; None: on where somebody is watching (see `runtime.quiet`).
         on_epoch: called after each epoch with the rows of the history so far
             (`figures.live_history` draws them).
 
@@ -111,18 +111,13 @@ def fit(
     first epoch those of the steps made, with an empty history.
     """
     import pandas as pd
-    from lightning_fabric import Fabric
     from tqdm.auto import tqdm
 
     train, val = _checked("train", train), _checked("val", val)
     _check(train, val, epochs, batch_size, score, monitor, augment)
     where = runtime.device()
     precision = precision or runtime.precision(where)[0]
-    # Fabric announces the number format on stderr; the notebooks say it in their first line.
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
-    # In fp16 the first steps may be skipped on purpose, until the gradients are scaled to fit.
-    warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
-    fabric = Fabric(accelerator=where.type, devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric = _fabric(where.type, precision)
     runtime.set_seed(seed)
     order = torch.Generator().manual_seed(seed)  # of batches, and of the seeds for augmentation
 
@@ -130,32 +125,30 @@ def fit(
         model = model.to(memory_format=torch.channels_last)
     x, y = (tensor.to(where) for tensor in train)
     steps = math.ceil(len(x) / batch_size)
+    total = epochs * steps
     optimizer = AdamW(_groups(model, weight_decay), lr=lr)
-    cycle = OneCycleLR(optimizer, lr, total_steps=epochs * steps)
+    cycle = OneCycleLR(optimizer, lr, total_steps=total)
     wrapped, stepper = fabric.setup(model, optimizer)
     state = _State(model, optimizer, order, fabric.strategy.precision)
-    plan = {  # what two runs must have in common for one to go on where the other stopped
-        **{"epochs": epochs, "batch_size": batch_size, "lr": lr, "weight_decay": weight_decay},
-        **{"ema": ema, "clip": clip, "seed": seed, "precision": precision},
-        **{"monitor": monitor, "images": len(x)},
-    }
+    # What two runs must have in common for one to go on where the other stopped.
+    plan: dict[str, Any] = dict(epochs=epochs, batch_size=batch_size, lr=lr, ema=ema, seed=seed)
+    plan |= dict(weight_decay=weight_decay, precision=precision, monitor=monitor, images=len(x))
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
         plan |= _identity(model, state.tensors(), loss, train, val)
         if checkpoint.exists():
             state.load(checkpoint, plan)
-    whole, done = epochs * steps, state.epoch * steps
+    done = state.epoch * steps
     for _ in range(done):
         cycle.step()
-    _say_if_not_fresh(model, resumed=state.epoch > 0)
+    _say_if_not_fresh(model, resumed=done > 0)
 
-    show = not runtime.quiet() if progress is None else progress
+    quiet = runtime.quiet()
     bar = tqdm(
-        initial=done, total=whole, mininterval=0.5, leave=False, disable=not show, file=sys.stdout
+        initial=done, total=total, mininterval=0.5, leave=False, disable=quiet, file=sys.stdout
     )
     start = time.perf_counter() - sum(row["seconds"] for row in state.history)
-    interrupted = False
-    try:
+    with bar, suppress(KeyboardInterrupt):
         while state.epoch < epochs:
             began = time.perf_counter()
             rate = float(cycle.get_last_lr()[0])
@@ -171,7 +164,7 @@ def fit(
                 epoch.losses.append(value.detach())
                 stepper.zero_grad()
                 fabric.backward(value)
-                fabric.clip_gradients(wrapped, stepper, max_norm=clip, error_if_nonfinite=False)
+                fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
                 stepper.step()
                 cycle.step()
                 _blend(state.average, model, ema, state.epoch * steps + step)
@@ -185,25 +178,17 @@ def fit(
                 state.save(checkpoint, plan)
             if on_epoch is not None:
                 on_epoch(state.history)
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        bar.close()
-    if not state.history and interrupted:
-        state.best = _weights(state.average)  # no epoch was completed: what has been learned
-    model.load_state_dict(state.best)
-    seconds = time.perf_counter() - start
-    if show:
-        said = f"{state.epoch or 'none'} of {epochs} epochs in {seconds:.0f} s"
-        if state.best_epoch:
-            name = monitor or "val_loss"
-            best = state.history[state.best_epoch - 1][name]
-            said += f", best: epoch {state.best_epoch} ({name} {best:.3f})"
-        print(said + (", interrupted" if interrupted else ""), flush=True)
+    seconds, interrupted = time.perf_counter() - start, state.epoch < epochs
     history = pd.DataFrame(state.history)
-    if history.empty:
-        names = _score_names(model, val, score)
-        history = pd.DataFrame(columns=["epoch", "lr", "loss", "val_loss", *names, "seconds"])
+    if not state.history:  # no epoch was completed: what has been learned, and an empty table
+        state.best = _weights(state.average)
+        scores = score(predict(state.average, val[0]), val[1].cpu()) if score else {}
+        history = pd.DataFrame(columns=["epoch", "lr", "loss", "val_loss", *scores, "seconds"])
+    model.load_state_dict(state.best)
+    if not quiet:
+        said = f"{state.epoch or 'none'} of {epochs} epochs in {seconds:.0f} s"
+        best = f", best: epoch {state.best_epoch}" if state.best_epoch else ""
+        print(said + best + ", interrupted" * interrupted, flush=True)
     return Fit(model.eval(), history, state.best_epoch, seconds, interrupted)
 
 
@@ -248,6 +233,17 @@ def as_float(x: Tensor) -> Tensor:
     return x.float()
 
 
+def _fabric(accelerator: str, precision: Any) -> "Fabric":
+    """Fabric, which knows devices and number formats, without words that say nothing here."""
+    from lightning_fabric import Fabric
+
+    # It announces the number format on stderr; the notebooks say it in their first line.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    # In fp16 the first steps may be skipped on purpose, until the gradients are scaled to fit.
+    warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before")
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)
+
+
 def _checked(name: str, arrays: Arrays) -> Arrays:
     """Both tensors, in a type that the loop can use."""
     if not isinstance(arrays, tuple | list) or len(arrays) != 2:
@@ -255,12 +251,7 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
             f"{name} is a {type(arrays).__name__}. Expected images and targets, for instance "
             "(split.x, split.y)."
         )
-    for value in arrays:
-        if not isinstance(value, Tensor) or value.ndim == 0:
-            raise ValueError(
-                f"{name} holds a {type(value).__name__}. Expected two tensors with a row for each "
-                "image: torch.as_tensor(...) makes one of an array."
-            )
+    expect_tensors(f"images and targets of {name}", *arrays)
     x, y = arrays
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(
@@ -275,8 +266,7 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
 def _check(
     train: Arrays, val: Arrays, epochs: int, batch_size: int, score: Any, monitor: Any, augment: Any
 ) -> None:
-    wrong = _not_finite(val[0]) if val[0].is_floating_point() else []
-    if wrong:
+    if wrong := _not_finite(val[0]):
         raise FloatingPointError(
             f"{len(wrong)} of {len(val[0])} validation images are NOT finite, the first of them "
             f"image {wrong[0]}: mend the data first."
@@ -452,14 +442,6 @@ def _validate(
     return {"val_loss": value} | found
 
 
-def _score_names(model: nn.Module, val: Arrays, score: Score | None) -> list[str]:
-    """What `score` would have told: the cells after an interrupted training ask for it."""
-    try:
-        return list(score(predict(model, val[0][:8]), val[1][:8].cpu())) if score else []
-    except Exception:  # of a score that wants more cases
-        return []
-
-
 def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
 
@@ -510,12 +492,7 @@ class _State:
         }
         numbers = {"plan": plan, "epoch": self.epoch, "best_epoch": self.best_epoch}
         numbers |= {"history": self.history, "scaling": self.scaling.state_dict()}
-        # Clones: safetensors refuses memory that is shared or not contiguous (channels-last).
-        plain = {
-            name: t.detach().cpu().contiguous().clone(memory_format=torch.contiguous_format)
-            for name, t in tensors.items()
-        }
-        storage.save_tensors(plain, path, {"run": json.dumps(numbers)})
+        storage.save_tensors(tensors, path, {"run": json.dumps(numbers)})
 
     def load(self, path: Path, plan: dict[str, Any]) -> None:
         """Go on from a checkpoint; a damaged one is said and set aside, and training begins."""

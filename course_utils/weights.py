@@ -43,14 +43,13 @@ def from_pretrained(name: str) -> nn.Module:
             "train and store them."
         )
     model = experiment.model(ARM, SEED, PROFILE)
-    tensors = _stored(name)
-    wanted = model.state_dict()
-    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
+    try:
+        model.load_state_dict(_stored(name))  # into float32
+    except RuntimeError as problem:  # other names or shapes
         raise ValueError(
             f"{path.name} holds another network than course_utils/tasks describes now. It was "
             f"changed after the run: record it again with `course experiment {name}`."
-        )
-    model.load_state_dict({k: v.to(wanted[k].dtype) for k, v in tensors.items()})
+        ) from problem
     return model.eval()
 
 

@@ -78,7 +78,6 @@ def test_an_epoch_waits_for_the_card_at_its_ends_only(monkeypatch):
                 epochs=1,
                 batch_size=4,
                 augment=lambda x, y: (x + torch.randn_like(x), y),
-                progress=False,
             )
             found[images] = list(waits)
     assert found[8] == found[80] and len(found[80]) < 20
@@ -90,7 +89,7 @@ def test_neither_do_the_losses_of_classes_and_masks(name, monkeypatch):
     with card.inserted(monkeypatch) as waits:
         for images in (8, 16):
             waits.clear()
-            train(name, "attention", images=images, progress=False)
+            train(name, "attention", images=images)
             counts.append(len(waits))
     # Validation and predictions are the same; what Kornia reads of a batch is its own affair.
     assert counts[0] == counts[1], waits

@@ -302,7 +302,7 @@ def test_a_check_that_fails_is_something_to_do(monkeypatch, capsys):
     def looks_fine():
         return True, "fine"
 
-    for name in ("_packages", "_loading", "_torchvision", "_device", "_precision", "_data"):
+    for name in ("_packages", "_loading", "_device", "_data"):
         monkeypatch.setattr(checks, name, looks_fine)
 
     def _kernel():
@@ -337,7 +337,7 @@ def test_packages_are_loaded_and_not_only_counted(monkeypatch, tmp_path, capsys)
     ((good, text),) = lines("fatal", "good")
     assert not good and text.startswith(f"fatal {checks._ENDS}")
     assert "--force-reinstall --no-deps fatal" in text
-    monkeypatch.setattr(checks, "_torchvision", lambda: pytest.fail("it would end this Python"))
+    monkeypatch.setattr(checks, "_device", lambda: pytest.fail("it would end this Python"))
     assert not checks.check()
     monkeypatch.setattr(checks, "LOAD_SECONDS", 2)
     ((good, text),) = lines("slow")

@@ -255,8 +255,9 @@ def stopped_at_once(x, y):
     raise KeyboardInterrupt
 
 
-def test_the_history_of_no_finished_epoch_has_its_columns(capsys):
-    fitted = train(augment=stopped_at_once, progress=True)
+def test_the_history_of_no_finished_epoch_has_its_columns(capsys, monkeypatch):
+    monkeypatch.setattr(runtime, "quiet", lambda: False)
+    fitted = train(augment=stopped_at_once)
     assert list(fitted.history) == ["epoch", "lr", "loss", "val_loss", "auroc", "seconds"]
     assert list(fitted.history) == list(train(epochs=1).history)
     assert fitted.history[["epoch", "auroc"]].round(3).empty
@@ -341,8 +342,8 @@ def test_floats_of_any_precision_are_converted_and_other_types_named():
     for wrong, said in (
         ((x.long(), y), r"images are torch.int64. Expected uint8"),
         ((x > 9, y), r"images are torch.bool. Expected uint8"),
-        ((x.numpy(), y), "train holds a ndarray. Expected two tensors"),
-        ((x, y.tolist()), "train holds a list. Expected two tensors"),
+        ((x.numpy(), y), "images and targets of train are given as ndarray. Expected a tensor"),
+        ((x, y.tolist()), "images and targets of train are given as list. Expected a tensor"),
         (x, r"train is a Tensor. Expected images and targets, .*\(split.x, split.y\)"),
     ):
         with pytest.raises(ValueError, match=said):
@@ -480,6 +481,7 @@ def test_it_leaves_stderr_alone(precision, capfd):
 def test_a_run_that_cannot_be_recorded_is_not_trained_again(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("COURSE_DATA", "phantom")
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
     monkeypatch.setattr(runtime, "ROOT", tmp_path)
     record, steps = ledger.record, []
 
@@ -488,13 +490,13 @@ def test_a_run_that_cannot_be_recorded_is_not_trained_again(monkeypatch, tmp_pat
 
     monkeypatch.setattr(ledger, "record", full)
     with pytest.raises(OSError, match="No space"):
-        experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+        experiments.run_all("first_model", ["attention"], seeds=1)
     (checkpoint,) = (tmp_path / "build" / "checkpoints").iterdir()
     weights = experiments.weights_file("first_model", "attention", 0, "smoke")
     kept = weights.read_bytes()
 
     monkeypatch.setattr(ledger, "record", record)
     monkeypatch.setattr(training._Epoch, "batch", lambda *_: steps.append(1))
-    experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+    experiments.run_all("first_model", ["attention"], seeds=1)
     assert steps == [] and not checkpoint.exists()
     assert weights.read_bytes() == kept and len(ledger.read("first_model")) == 1

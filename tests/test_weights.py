@@ -19,7 +19,8 @@ def recorded(monkeypatch, tmp_path):
     monkeypatch.setenv("COURSE_DATA", "phantom")
     monkeypatch.setattr(runtime, "ROOT", tmp_path)
     monkeypatch.setattr(weights, "PROFILE", "smoke")
-    experiments.run_all("first_model", ["attention"], seeds=1, profile="smoke")
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
+    experiments.run_all("first_model", ["attention"], seeds=1)
     path = tmp_path / "results" / "first_model.jsonl"
     run = json.loads(path.read_text()) | {"source": "mirror"}
     path.write_text(json.dumps(run) + "\n")

@@ -71,6 +71,7 @@ def in_reach(name: str, seconds: float = 8) -> tuple[bool, str]:
             why = str(problem)
         if not why:
             but = f"; but {'; '.join(failures)}" if failures else ""
-            return True, f"{place.source}: {source}{but}"
+            # A file by its name alone: notebooks are stored with what `course check` prints.
+            return True, f"{place.source}: {source if place.url else place.path.name}{but}"
         failures.append(f"{source}: {why}")
     return False, "; ".join(failures) or "no source is known"
