@@ -92,7 +92,6 @@ def solution_source(name: str) -> str:
     The cell needs nothing but `import torch` before it.
     """
     ex = exercise(name)
-    if ex.is_value:  # the answer is a value: call the function that works it out
-        answer = ex.reference.__name__
-        return f"{ex.source().rstrip()}\n\n\n{answer} = {answer}()\n"
-    return ex.source()
+    answer = ex.reference.__name__
+    call = f"\n\n{answer} = {answer}()\n" if ex.is_value else ""
+    return ex.text.solution + call

@@ -10,7 +10,7 @@ from .trial import built
 def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
     """A module with weights drawn from `rng`, large enough that steps left out are seen."""
     for parameter in module.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=rng)
+        parameter.data.normal_(generator=rng)
     return module
 
 
@@ -92,7 +92,7 @@ def _cases(rng: torch.Generator) -> Inputs:
 EXERCISES = {
     "gates.gate_weights": Setup(_gates),
     "gates.lowest_weight": Setup(tolerance=0.005),
-    "gates.GridGate": Setup(_grid_inputs, prepare=built),
+    "gates.GridGate": Setup(_grid_inputs, call=built),
     "gates.gated_step": Setup(_steps),
     "gates.gate_parameters": Setup(),
     "gates.paired_difference": Setup(_arms),

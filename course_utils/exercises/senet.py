@@ -1,6 +1,5 @@
 """Exercises of chapter 07: a residual block, thresholds, calibration."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,19 +31,23 @@ class MeanGate(nn.Module):
         return x * (self.factor[:, None, None] * x.mean((2, 3), keepdim=True) + 0.3).sigmoid()
 
 
-def _run_block(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    def run(
-        in_channels: int, channels: int, stride: int, attention: Any, x: torch.Tensor, mode: str
-    ) -> Any:
-        block = trial.module(candidate, in_channels, channels, stride, attention)
-        MeanGate.called = False
-        found = with_gradients(block, x)
-        if MeanGate.called and not any(isinstance(part, MeanGate) for part in block.modules()):
-            return "the gate is no part of the module"
-        # In training mode a norm hides the bias before it, and one norm would do for two places.
-        return found if mode == "train" else with_gradients(block.eval(), x)
-
-    return run
+def _run_block(
+    answer: Trial,
+    in_channels: int,
+    channels: int,
+    stride: int,
+    attention: Any,
+    x: torch.Tensor,
+    mode: str,
+) -> Any:
+    block = answer.module(in_channels, channels, stride, attention)
+    MeanGate.called = False
+    found = with_gradients(answer, block, x)
+    if MeanGate.called and not any(isinstance(part, MeanGate) for part in block.modules()):
+        answer.beside = "the gate is no part of the module"
+        return found
+    # In training mode a norm hides the bias before it, and one norm would do for two places.
+    return found if mode == "train" else with_gradients(answer, block.eval(), x)
 
 
 def _block_inputs(rng: torch.Generator) -> Inputs:
@@ -200,7 +203,7 @@ def _tempered(rng: torch.Generator) -> Inputs:
 
 
 EXERCISES = {
-    "senet.Block": Setup(_block_inputs, prepare=_run_block),
+    "senet.Block": Setup(_block_inputs, call=_run_block),
     "senet.threshold_for_sensitivity": Setup(_sensitivity_inputs, tolerance=1e-6),
     "senet.honest_accuracy": Setup(_val_and_test),
     "senet.calibration_error": Setup(_said_and_found),

@@ -27,6 +27,9 @@ from course_utils.runtime import ROOT
 
 FOLDER = ROOT / "notebooks" / "exercises"
 
+NAMES = {"torch": torch, "nn": nn, "F": nn.functional, "np": np, "math": math}
+"""What the code of an exercise may use without importing it."""
+
 _EDIT = re.compile(r"`([^`]+)` (?:→|->) (?:`([^`]*)`|nothing)")
 _EDITS = re.compile(r"((?:`[^`]+` (?:→|->) (?:`[^`]*`|nothing)\n)+)")
 _ONE = re.compile(r"`([^`]+)`\n")
@@ -160,11 +163,6 @@ def run(source: str, names: dict[str, Any], where: str) -> Any:
         raise ValueError(f"{where}: {type(problem).__name__}: {problem}\n{source}") from problem
     made = re.findall(r"^(?:def|class) (\w+)", source, flags=re.M)[-1]
     return space[made]
-
-
-def names() -> dict[str, Any]:
-    """What slips may use without importing it."""
-    return {"torch": torch, "nn": nn, "F": nn.functional, "np": np, "math": math}
 
 
 def stub(solution: str) -> str:
