@@ -67,14 +67,9 @@ def _reweigh_inputs(rng: torch.Generator) -> Inputs:
     # In the last case but one N, C, H and W are equal, so that a mix-up of axes raises nothing; in
     # the last one exp overflows where a sigmoid does not.
     cases = ((1, 4, 3, 3, 2), (3, 6, 2, 5, 3), (1, 3, 4, 1, 1), (2, 1, 3, 3, 1), (4, 4, 4, 4, 2))
-    return [
-        (
-            _spread((n, c, h, w), rng) * (1000 if n == 5 else 1),
-            torch.randn(hidden, c, generator=rng),
-            torch.randn(c, hidden, generator=rng),
-        )
-        for n, c, h, w, hidden in (*cases, (5, 8, 3, 2, 2))
-    ]
+    for n, c, h, w, hidden in (*cases, (5, 8, 3, 2, 2)):
+        x = _spread((n, c, h, w), rng) * (1000 if n == 5 else 1)
+        yield x, torch.randn(hidden, c, generator=rng), torch.randn(c, hidden, generator=rng)
 
 
 def _blocks(rng: torch.Generator) -> Inputs:

@@ -31,16 +31,17 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
         return mistake, text + end.get(mistake, "")
     if isinstance(expected, torch.Tensor):
         return _tensor_difference(got, expected, tolerance, where)
-    if isinstance(expected, dict | list | tuple):
-        keys: Any = expected if isinstance(expected, dict) else range(len(expected))
-        if isinstance(expected, dict) and set(got) != set(expected):
-            return "wrong-keys", f"{where} has the keys {list(got)}, expected {list(expected)}."
+    if isinstance(expected, list | tuple):
         if len(got) != len(expected):
             return "wrong-length", f"{where} has {len(got)} items, expected {len(expected)}."
-        for key in keys:
+        got, expected = dict(enumerate(got)), dict(enumerate(expected))
+    if isinstance(expected, dict):
+        if set(got) != set(expected):
+            return "wrong-keys", f"{where} has the keys {list(got)}, expected {list(expected)}."
+        for key, wanted in expected.items():
             part = f"'{key}'" if isinstance(key, str) else f"item {key}"
             part = part if whole else f"{part} of {where}"
-            if found := difference(got[key], expected[key], tolerance, part):
+            if found := difference(got[key], wanted, tolerance, part):
                 return found
         return None
     if isinstance(expected, str):
@@ -147,13 +148,13 @@ def _dtype_kind(tensor: torch.Tensor) -> str:
     return "bool" if tensor.dtype == torch.bool else "integer"
 
 
-def describe(value: Any, longest: int = 160) -> str:
+def describe(value: Any) -> str:
     """A value in a few words: small tensors in full, large ones by shape and dtype."""
     try:
         text = _described(value)
     except Exception:  # the repr of a learner's object may do anything
         text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= longest else text[: longest - 4] + " ..."
+    return text if len(text) <= 160 else text[:156] + " ..."
 
 
 def _described(value: Any) -> str:
@@ -161,10 +162,7 @@ def _described(value: Any) -> str:
         article = "an" if _dtype(value).startswith("int") else "a"
         text = f"{article} {_dtype(value)} tensor {_of_shape(value)}"
         if value.numel() <= 12:
-            # without the digits that float32 does not have
-            values = re.sub(
-                r"\d+\.\d+(e-?\d+)?", lambda x: f"{float(x[0]):.6g}", f"{value.tolist()}"
-            )
+            values = re.sub(r"\d+\.\d+(e-?\d+)?", _rounded, f"{value.tolist()}")
             return f"{text} {values}" if value.dim() else f"{text}: {values}"
         if value.dtype == torch.bool or value.is_complex():
             return text
@@ -178,9 +176,14 @@ def _described(value: Any) -> str:
         return f"a {type(value).__name__} with {len(value)} item{'s' * (len(value) != 1)}"
     if isinstance(value, bool | int | str | list | tuple | dict | set | None):
         return repr(value)
-    return (
-        f"{float(value):.6g}" if _is_number(value) else f"an object of type {type(value).__name__}"
-    )
+    if _is_number(value):
+        return f"{float(value):.6g}"
+    return f"an object of type {type(value).__name__}"
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """Without the digits that float32 does not have."""
+    return f"{float(number[0]):.6g}"
 
 
 def change(before: Any, after: Any) -> str | None:

@@ -188,7 +188,7 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
     with captured(Printed()):
         known = next((slip for slip in exercise.slips if all(_right(exercise, tries, slip))), None)
     if known is None:
-        return _not_yet(*feedback.unforeseen(exercise, candidate, found, expected, right))
+        return _not_yet(*feedback.unforeseen(exercise, found, expected, right))
     error = found[right.index(False)].error
     end = f"\n{feedback.error_text(error)}" if error else ""
     return _not_yet(known, exercise.slips[known][1] + end)
@@ -236,7 +236,7 @@ def _wrong_value(exercise: Exercise, found: Trial, expected: Trial) -> tuple[str
         return known[0], exercise.slips[known[0]][1] + which
     problem = difference(found.value, expected.value, tolerance) if found.error is None else None
     if problem is None or problem[0] not in ("wrong-value", "nan"):
-        return feedback.unforeseen(exercise, None, [found], [expected], [False])
+        return feedback.unforeseen(exercise, [found], [expected], [False])
     text = exercise.text.otherwise or f"{feedback.describe(found.value)} is not the answer."
     return problem[0], text + which  # the right one is not given away
 

@@ -121,15 +121,19 @@ def not_callable(reference: Any, candidate: Any) -> Problem | None:
     kind = "class" if isinstance(reference, type) else "function"
     if not callable(candidate):
         text = f"The answer is {describe(candidate)}, expected a {kind}. Give the {kind} itself, "
-        return (
-            "not-a-function",
-            f"{text}without parentheses: check({name}), not check({name}(...)).",
-        )
+        text += f"without parentheses: check({name}), not check({name}(...))."
+        return "not-a-function", text
     if isinstance(candidate, types.FunctionType):
         return _misfit(candidate, reference, "function")
-    if isinstance(candidate, nn.Module) and not is_of_torch(candidate):
+    if kind == "function":
+        return None
+    if isinstance(candidate, nn.Module) and is_of_torch(candidate):
+        text = "This module has fixed sizes. Give a class, or a function that builds the module "
+        text += f"from ({', '.join(_needed(reference))}), without calling it."
+        return "instance-instead-of-class", text
+    if isinstance(candidate, nn.Module):
         candidate = type(candidate)  # an instance stands for its class
-    if kind == "function" or not isinstance(candidate, type):
+    if not isinstance(candidate, type):
         return None
     if not issubclass(candidate, nn.Module):
         text = f"Your class is no nn.Module. Begin it with `class {name}(nn.Module):`."
@@ -164,11 +168,7 @@ def _needed(function: Any) -> list[str]:
 
 
 def unforeseen(
-    exercise: "Exercise",
-    candidate: Any,
-    found: list[Trial],
-    expected: list[Trial],
-    right: list[bool],
+    exercise: "Exercise", found: list[Trial], expected: list[Trial], right: list[bool]
 ) -> Problem:
     """An id and a message for what is wrong on the first input that goes wrong."""
     tolerance = exercise.setup.tolerance
@@ -178,7 +178,7 @@ def unforeseen(
     first = right.index(False)
     got, wanted, given = found[first], expected[first], exercise.tried[first]
     where = inputs_text(exercise, given)
-    if problem := _module_problem(exercise, candidate, got, wanted):
+    if problem := _module_problem(got, wanted):
         return problem[0], problem[1] + where
     if isinstance(got.error, SystemExit):
         return "called-exit", "Your code called exit, which would end the kernel."
@@ -268,18 +268,8 @@ def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
     return "\n  ".join(["\nThis was with", *(f"{name} = {describe(x)}" for name, x in pairs)])
 
 
-def _module_problem(
-    exercise: "Exercise", candidate: Any, found: Trial, expected: Trial
-) -> Problem | None:
+def _module_problem(found: Trial, expected: Trial) -> Problem | None:
     """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
-    settings = _needed(exercise.reference)
-    fixed = isinstance(candidate, nn.Module) and is_of_torch(candidate)
-    if fixed and settings and expected.parameters:
-        text = "This module has fixed sizes. Give a class, or a function that builds the module "
-        return (
-            "instance-instead-of-class",
-            f"{text}from ({', '.join(settings)}), without calling it.",
-        )
     has, wants = (Counter(shape for shape, _ in x.parameters) for x in (found, expected))
     own, asked = (Counter(s for s, bias in x.parameters if bias) for x in (found, expected))
     lacking, more = wants - has, has - wants
@@ -300,10 +290,8 @@ def _module_problem(
         for said, counts in (("not there", lacking), ("not expected", more))
         if counts
     ]
-    text = (
-        "Your module's parameters do not have the expected shapes (axes of length one left out); "
-    )
-    return mistake, f"{text}{'; '.join(parts)}.{advice}"
+    text = "Your module's parameters do not have the expected shapes (axes of length one left out)"
+    return mistake, f"{text}; {'; '.join(parts)}.{advice}"
 
 
 # Exceptions ------------------------------------------------------------------------------------

@@ -32,13 +32,7 @@ class MeanGate(nn.Module):
 
 
 def _run_block(
-    answer: Trial,
-    in_channels: int,
-    channels: int,
-    stride: int,
-    attention: Any,
-    x: torch.Tensor,
-    mode: str,
+    answer: Trial, in_channels: int, channels: int, stride: int, attention: Any, x: Any, mode: str
 ) -> Any:
     block = answer.module(in_channels, channels, stride, attention)
     MeanGate.called = False
@@ -52,7 +46,7 @@ def _run_block(
 
 def _block_inputs(rng: torch.Generator) -> Inputs:
     """Stride or more channels, both, neither; fewer channels; an odd size."""
-    cases = (
+    for in_channels, channels, stride, gate, size, mode in (
         (3, 3, 1, MeanGate, (2, 3, 5, 6), "train"),
         (2, 4, 1, MeanGate, (3, 2, 4, 4), "train"),
         (4, 4, 2, MeanGate, (1, 4, 7, 8), "train"),
@@ -62,11 +56,8 @@ def _block_inputs(rng: torch.Generator) -> Inputs:
         (3, 3, 1, MeanGate, (2, 3, 6, 5), "eval"),
         (2, 6, 2, MeanGate, (2, 2, 8, 6), "eval"),
         (2, 4, 2, None, (3, 2, 4, 6), "eval"),
-    )
-    return [
-        (a, b, s, gate, torch.randn(size, generator=rng), mode)
-        for a, b, s, gate, size, mode in cases
-    ]
+    ):
+        yield in_channels, channels, stride, gate, torch.randn(size, generator=rng), mode
 
 
 def _sensitivity_inputs(rng: torch.Generator) -> Inputs:

@@ -69,7 +69,6 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
 def _weights_and_masks(rng: torch.Generator) -> Inputs:
     """Maps on any scale and masks of many sizes; from four cases on, one of the masks is empty."""
     shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (3, 8, 3), (6, 4, 4))
-    cases = []
     for i, shape in enumerate(shapes):
         maps = torch.sigmoid(2 * torch.randn(shape, generator=rng))
         size = 0.15 + 0.6 * torch.rand(shape[0], 1, 1, generator=rng)
@@ -79,8 +78,7 @@ def _weights_and_masks(rng: torch.Generator) -> Inputs:
             masks[2] = False
             maps[3] = 0.25
         maps *= {3: 50, 4: 1e-4, 5: 1e-9}.get(i, 1)
-        cases.append((maps, masks.to(torch.uint8) if i % 2 else masks))
-    return cases
+        yield maps, masks.to(torch.uint8) if i % 2 else masks
 
 
 def _leaving_the_gate(answer: Trial, gate: Any, x: torch.Tensor, change: Any) -> Any:

@@ -11,32 +11,26 @@ from .trial import Trial, built, differentiated
 
 
 def _stamps(rng: torch.Generator) -> Inputs:
-    cases = (
+    for size, kernel, stride in (
         ((2, 2), (2, 2), 2),
         ((2, 3), (2, 3), 1),
         ((3, 2), (3, 3), 2),
         ((1, 4), (2, 2), 3),  # no stamp reaches every third column
         ((4, 3), (3, 2), 1),
         ((3, 3), (4, 3), 2),
-    )
-    return [
-        (torch.randn(size, generator=rng), torch.randn(kernel, generator=rng), stride)
-        for size, kernel, stride in cases
-    ]
+    ):
+        yield torch.randn(size, generator=rng), torch.randn(kernel, generator=rng), stride
 
 
 def _encoder_inputs(rng: torch.Generator) -> Inputs:
-    cases = (
+    for channels, width, training, (n, h, w) in (
         (1, 2, True, (1, 8, 8)),
         (3, 4, False, (2, 4, 12)),
         (2, 3, True, (3, 7, 9)),
         (1, 5, False, (1, 16, 4)),
         (2, 5, True, (2, 6, 10)),
-    )
-    return [
-        (channels, width, training, torch.randn(n, channels, h, w, generator=rng))
-        for channels, width, training, (n, h, w) in cases
-    ]
+    ):
+        yield channels, width, training, torch.randn(n, channels, h, w, generator=rng)
 
 
 def _decoder_inputs(rng: torch.Generator) -> Inputs:
