@@ -66,10 +66,8 @@ def _is_number(value: Any) -> bool:
 
 def _kind(value: Any) -> str:
     """What a value is, whatever its values: "number", "list" (or tuple), "tensor", "numpy", ..."""
-    for kind, types in _KINDS.items():
-        if isinstance(value, types):
-            return kind
-    return type(value).__name__
+    kinds = (kind for kind, types in _KINDS.items() if isinstance(value, types))
+    return next(kinds, type(value).__name__)
 
 
 _KINDS: dict[str, Any] = {
@@ -87,10 +85,8 @@ _KINDS: dict[str, Any] = {
 def _wrong_kind(got: Any, expected: Any) -> str | None:
     """The id of the mistake if `got` is no value of the kind of `expected`, else None."""
     has, wanted = _kind(got), _kind(expected)
-    if wanted == "tensor" and isinstance(got, np.generic):
-        has = "numpy"
-    if wanted == "tensor" and isinstance(got, bool | complex):
-        has = "number"
+    if wanted == "tensor" and isinstance(got, np.generic | bool | complex):
+        has = "numpy" if isinstance(got, np.generic) else "number"
     if has == wanted:
         return None
     if got is None:
@@ -140,12 +136,8 @@ def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _dtype_kind(tensor: torch.Tensor) -> str:
-    if tensor.is_floating_point():
-        return "floating"
-    if tensor.is_complex():
-        return "complex"
-    return "bool" if tensor.dtype == torch.bool else "integer"
+def _dtype_kind(tensor: torch.Tensor) -> tuple[bool, bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
 
 
 def describe(value: Any) -> str:

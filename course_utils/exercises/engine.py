@@ -18,7 +18,7 @@ import torch
 from . import feedback, solved, texts
 from .comparing import difference
 from .sandbox import OutOfTime, Printed, captured, limited, preserved_state
-from .trial import Call, Trial, agree, as_value, attempt, orders, plainly, text_of
+from .trial import Call, Trial, agree, as_value, attempt, plainly, text_of
 
 SECONDS = 10.0
 """How long an answer may run, all inputs together."""
@@ -56,11 +56,8 @@ class Result:
         """Shows nothing in a notebook: `check` has shown the message already."""
 
 
-NOT_ANSWERED = Result(
-    False,
-    "not-answered",
-    "Not answered yet. Replace the `...`, run that cell, then run this one again.",
-)
+_STUB = "Not answered yet. Replace the `...`, run that cell, then run this one again."
+NOT_ANSWERED = Result(False, "not-answered", _STUB)
 
 
 class Exercise:
@@ -204,9 +201,8 @@ def _try_orders(exercise: Exercise, candidate: Any, tries: list[list[Trial]]) ->
     Nothing where there is one order only, or where the parameters are not the reference's.
     """
     for number, trials in enumerate(tries):
-        pair = trials[0], exercise.done(number)
-        has, wants = (sorted(shape for shape, _ in trial.parameters) for trial in pair)
-        for order in range(1, orders(has) if has == wants else 1):
+        first, wanted = trials[0], exercise.done(number)
+        for order in range(1, first.orders if first.shapes() == wanted.shapes() else 1):
             trials.append(attempt(exercise.call, candidate, exercise.tried[number], order))
 
 

@@ -190,7 +190,10 @@ def unforeseen(
     elif got.changed and got.changed != wanted.changed:
         mistake, text = "input-changed-in-place", _changed_text(exercise, given, *got.changed)
     else:
-        mistake, text = _difference(got, wanted, tolerance)
+        beside = "what belongs to them, such as their gradient, is wrong"
+        beside = got.beside if isinstance(got.beside, str) else beside
+        same = "right-values-only", f"the values are right, but {beside}."
+        mistake, text = difference(got.value, wanted.value, tolerance) or same
         if mistake == "nan":
             text += " NaN comes from 0 / 0, or from inf / inf after the exp of a large number."
         if mistake == "wrong-value" and exercise.text.otherwise:
@@ -239,15 +242,6 @@ def parts_text(right: list[bool]) -> str:
     names = ("first", "second", "third", "fourth", "fifth", "sixth")
     good = [name for name, is_right in zip(names, right, strict=False) if is_right]
     return f" Right already: the {', the '.join(good)}." if good else ""
-
-
-def _difference(found: Trial, expected: Trial, tolerance: float) -> Problem:
-    """What differs: in the result, or in what the exercise has noted beside it."""
-    if problem := difference(found.value, expected.value, tolerance):
-        return problem
-    beside = "what belongs to them, such as their gradient, is wrong"
-    beside = found.beside if isinstance(found.beside, str) else beside
-    return "right-values-only", f"the values are right, but {beside}."
 
 
 def _argument_names(exercise: "Exercise") -> list[str]:

@@ -94,12 +94,8 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
     Few positives on validation, or few negatives: there other scores want other thresholds than
     accuracy does. Test sets are large, so that another threshold gives another accuracy.
     """
-    for n, m, before, after in (
-        (9, 8, 0.7, 0.3),
-        (25, 150, 0.6, 0.35),
-        (120, 200, 0.15, 0.5),
-        (90, 160, 0.8, 0.35),
-    ):
+    sizes = ((9, 8, 0.7, 0.3), (25, 150, 0.6, 0.35), (120, 200, 0.15, 0.5), (90, 160, 0.8, 0.35))
+    for n, m, before, after in sizes:
         parts = []
         for size, share, gap in ((n, before, 0.4), (m, after, 0.2)):
             labels = (torch.rand(size, generator=rng) < share).long()

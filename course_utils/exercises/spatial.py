@@ -17,14 +17,12 @@ def _features(rng: torch.Generator) -> Inputs:
     return [(2 * torch.randn(shape, generator=rng),) for shape in shapes]
 
 
-def _in_both_modes(
-    settings: tuple[tuple[int, ...], ...], shapes: tuple[tuple[int, ...], ...], rng: torch.Generator
-) -> Inputs:
+def _in_both_modes(settings: Inputs, shapes: Inputs, rng: torch.Generator) -> Inputs:
     """A module's settings, whether it is in training mode, features: the last ones are large."""
     features = [1.5 * torch.randn(shape, generator=rng) for shape in shapes]
     features[-1] *= 100  # exp overflows
-    modes = [i % 2 == 0 for i in range(len(shapes))]
-    return [(*s, mode, x) for s, mode, x in zip(settings, modes, features, strict=True)]
+    for i, (setting, x) in enumerate(zip(settings, features, strict=True)):
+        yield *setting, i % 2 == 0, x
 
 
 def _gate_inputs(rng: torch.Generator) -> Inputs:

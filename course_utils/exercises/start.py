@@ -110,9 +110,7 @@ def _on_a_trained_model(predict: Trial, images: torch.Tensor, batch_size: int) -
         "model's weights and statistics left alone": all(
             bool((value == before[name]).all()) for name, value in model.state_dict().items()
         ),
-        "requires_grad of the weights left alone": all(
-            parameter.requires_grad for parameter in model.parameters()
-        ),
+        "requires_grad of the weights left alone": all(p.requires_grad for p in model.parameters()),
         "result still attached to the graph": getattr(probabilities, "requires_grad", False),
         "probabilities": probabilities,
     }

@@ -5,7 +5,7 @@ import itertools
 import math
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,7 @@ class Trial:
     Attributes:
         order: which of the orders of weights of one shape is dealt out; 0 is that of creation.
         parameters: of the first module built: the shape of each, and whether it is a bias.
+        orders: how many orders of its weights are worth a try.
         returned: what the answer itself returned, call by call.
         value, error: what `call` returned, or the exception.
         beside: what else must be right, such as gradients, or in words what is wrong with it.
@@ -50,6 +51,7 @@ class Trial:
     answer: Any
     order: int = 0
     parameters: tuple[tuple[Shape, bool], ...] = ()
+    orders: int = 1
     returned: list[Any] = field(default_factory=list)
     value: Any = None
     beside: Any = None
@@ -104,7 +106,10 @@ class Trial:
         biases = [name.endswith("bias") for name in named]
         self.parameters = self.parameters or tuple(zip(shapes, biases, strict=True))
         places, rest = {}, self.order
-        for shape, count in Counter(shape for shape in shapes if len(shape) > 1).items():
+        counts = Counter(shape for shape in shapes if len(shape) > 1)
+        factorials = (math.factorial(min(count, 9)) for count in counts.values())
+        self.orders = min(math.prod(factorials), ORDERS)
+        for shape, count in counts.items():
             rest, number = divmod(rest, math.factorial(count))
             permutations = itertools.permutations(range(count))
             places[shape] = iter(next(itertools.islice(permutations, number, None)))
@@ -120,6 +125,10 @@ class Trial:
     def own(self) -> Any:
         """What the answer itself returned, even if the exercise made something else of it."""
         return self.returned[-1] if self.returned else self.value
+
+    def shapes(self) -> list[Shape]:
+        """Of the parameters, sorted."""
+        return sorted(shape for shape, _ in self.parameters)
 
     def is_nothing(self) -> bool:
         """Whether the answer has come to an end, and returned None."""
@@ -187,9 +196,7 @@ def with_gradients(answer: Trial, call: Callable[..., Any], *given: torch.Tensor
     answer.beside = "no gradient gets through (detach, .data or no_grad)"
     if all(part.requires_grad for part in parts):
         total = sum(part.sum() for part in parts)
-        answer.beside = torch.autograd.grad(
-            total, leaves, allow_unused=True, materialize_grads=True
-        )
+        answer.beside = torch.autograd.grad(total, leaves, materialize_grads=True)
     return found
 
 
@@ -225,12 +232,6 @@ def agree(a: Trial, b: Trial, tolerance: float) -> bool:
     same = a.changed == b.changed and difference(found, wanted, tolerance) is None
     learned = [sum(math.prod(shape) for shape, _ in trial.parameters) for trial in (a, b)]
     return same and learned[0] <= learned[1]
-
-
-def orders(shapes: Iterable[Shape]) -> int:
-    """In how many orders weights of these shapes can be dealt out, `ORDERS` at most."""
-    counts = Counter(shape for shape in shapes if len(shape) > 1).values()
-    return min(math.prod(math.factorial(min(n, 9)) for n in counts), ORDERS)
 
 
 def text_of(error: BaseException | None) -> str:

@@ -38,13 +38,8 @@ def _pairs_of_boxes(rng: torch.Generator) -> Inputs:
 
 
 def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
-    base = torch.tensor(
-        [
-            *([12.0, 26], [30, 14], [24, 24]),
-            *([60, 34], [36, 62], [52, 52]),
-            *([120, 70], [70, 130], [110, 115]),
-        ]
-    )
+    sides = (12, 26, 30, 14, 24, 24, 60, 34, 36, 62, 52, 52, 120, 70, 70, 130, 110, 115)
+    base = torch.tensor(sides).float().view(9, 2)
     cases = []
     for n in (1, 5, 9, 16):
         anchors = base * (0.9 + 0.2 * torch.rand(9, 2, generator=rng))
