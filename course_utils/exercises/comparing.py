@@ -98,10 +98,8 @@ def _wrong_kind(got: Any, expected: Any) -> str | None:
 def _kind_name(expected: Any) -> str:
     if isinstance(expected, torch.Tensor):
         return f"a torch tensor {_of_shape(expected)}"
-    names = {"NoneType": "None", "bool": "True or False, a Python bool"}
-    names |= {"number": "a plain Python number"}
-    name = type(expected).__name__
-    return names.get(_kind(expected), f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
+    words = {"bool": "True or False, a Python bool", "number": "a plain Python number"}
+    return words.get(_kind(expected), f"a {type(expected).__name__}")
 
 
 def _tensor_difference(

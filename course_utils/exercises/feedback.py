@@ -138,9 +138,8 @@ def not_callable(reference: Any, candidate: Any) -> Problem | None:
     if not issubclass(candidate, nn.Module):
         text = f"Your class is no nn.Module. Begin it with `class {name}(nn.Module):`."
         return "not-a-module", text
-    return _misfit(candidate, reference, "class") or _misfit(
-        candidate.forward, getattr(reference, "forward", None), "`forward`"
-    )
+    forward = _misfit(candidate.forward, reference.forward, "`forward`")
+    return _misfit(candidate, reference, "class") or forward
 
 
 def _misfit(candidate: Any, reference: Any, what: str) -> Problem | None:

@@ -34,6 +34,7 @@ class MeanGate(nn.Module):
 def _run_block(
     answer: Trial, in_channels: int, channels: int, stride: int, attention: Any, x: Any, mode: str
 ) -> Any:
+    """The answer's block; noted is whether it uses a gate that is no part of it."""
     block = answer.module(in_channels, channels, stride, attention)
     MeanGate.called = False
     found = with_gradients(answer, block, x)

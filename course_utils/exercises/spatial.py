@@ -80,6 +80,7 @@ def _weights_and_masks(rng: torch.Generator) -> Inputs:
 
 
 def _leaving_the_gate(answer: Trial, gate: Any, x: torch.Tensor, change: Any) -> Any:
+    """The answer's features; noted is whether it calls `change` twice, or alters the gate."""
     probe, calls = x.clone(), []
 
     def counted(maps: torch.Tensor) -> torch.Tensor:

@@ -73,7 +73,8 @@ def read(path: Path) -> dict[str, Text]:
     found = {}
     for part in re.split(r"^## ", page, flags=re.M)[1:]:
         head, *slips = re.split(r"^### ", part, flags=re.M)
-        (name, _, title), body = head.split("\n", 1)[0].partition(": "), head.split("\n", 1)[1]
+        first, body = head.split("\n", 1)
+        name, _, title = first.partition(": ")
         where = f"{path.name}, {name}"
         begun = _START.search(body)
         question, *rest = _FENCE.split(_START.sub("", body))
