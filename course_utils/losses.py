@@ -72,9 +72,12 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
     lowest, highest = _range(targets)
     binary = highest <= 1
     one = DiceCELoss(
-        sigmoid=binary, softmax=not binary, to_onehot_y=not binary, include_background=binary,
+        sigmoid=binary,
+        softmax=not binary,
+        to_onehot_y=not binary,
+        include_background=binary,
         batch=True,
-    )  # fmt: skip
+    )
 
     def loss(outputs: Tensor, masks: Tensor) -> Tensor:  # (B, K, H, W), (B, H, W)
         if masks.shape != (len(outputs), *outputs.shape[2:]):

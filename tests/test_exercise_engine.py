@@ -82,7 +82,7 @@ def _module_inputs(rng):
     ]
 
 
-EXCITE = Toy(SqueezeExcite, _module_inputs, prepare=built)
+EXCITE = Toy(SqueezeExcite, _module_inputs, call=built)
 
 
 class Gate(nn.Module):
@@ -112,7 +112,7 @@ class GateAddsToInput(Gate):
 
 
 GATED = {"adds-to-input": (GateAddsToInput, "A gate multiplies.")}
-GATE = Toy(Gate, _gate_inputs, GATED, prepare=built)
+GATE = Toy(Gate, _gate_inputs, GATED, call=built)
 
 
 def answer():
@@ -251,18 +251,17 @@ def test_what_the_reference_takes_if_it_likes_is_not_asked_for():
         def __init__(self, channels, reduction, norm=None):
             super().__init__(channels, reduction)
 
-    toy = Toy(Reference, _module_inputs, prepare=built)
+    toy = Toy(Reference, _module_inputs, call=built)
     assert toy.check(SqueezeExcite).passed
 
 
 def test_modules_get_weights_by_shape():
-    module_from = Trial().module
-    a, b = module_from(Gate, 5, 3, 4), module_from(GateOtherwise, 5, 3, 4)
+    a, b = Trial(Gate).module(5, 3, 4), Trial(GateOtherwise).module(5, 3, 4)
     assert torch.equal(a.x.weight.flatten(), b.skip.weight.flatten())
     assert torch.equal(a.g.bias, b.signal["map"].bias)
-    same = module_from(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3)))
+    same = Trial(nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))).module()
     assert not torch.equal(same[0].weight, same[1].weight)
-    assert module_from(Gate, 5, 3, 4, train=False).training is False
+    assert Trial(Gate).module(5, 3, 4, train=False).training is False
 
 
 def test_values_are_taken_in_many_forms():
@@ -344,7 +343,7 @@ def test_answers_right_for_some_inputs_only(holds, said):
 LOSS = Toy(
     lambda x: x.square().mean(),
     lambda rng: [(torch.randn(n, 3, 4, generator=rng),) for n in (1, 2, 3)],
-    prepare=differentiated,
+    call=differentiated,
 )
 
 

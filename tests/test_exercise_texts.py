@@ -75,7 +75,7 @@ def test_right_answers_written_differently_pass(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_wrong_answers_are_refused(name):
     ex = exercise(name)
-    names = texts.names() | {ex.reference.__name__: ex.reference}
+    names = texts.NAMES | {ex.reference.__name__: ex.reference}
     codes = refused(name)
     assert codes
     for code in codes:
@@ -107,13 +107,13 @@ def test_the_solution_runs_on_other_inputs(name):
     with preserved_state():
         for seed in (1, 2):
             for given in ex.inputs(seed):
-                assert attempt(ex.prepare, ex.reference, given).error is None
+                assert attempt(ex.call, ex.reference, given).error is None
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_nothing_gives_the_solution_away(name):
     ex = exercise(name)
-    lines = [line.strip() for line in ex.source().splitlines()[1:]]
+    lines = [line.strip() for line in ex.text.solution.splitlines()[1:]]
     telling = [x for x in lines if len(x) > 12 and not x.startswith(("import", "super().__init"))]
     telling = [line for line in telling if line not in ex.text.start]
     said = [ex.question, *ex.hints, *(sentence for _, sentence in ex.text.slips.values())]
@@ -129,7 +129,7 @@ def test_nothing_gives_the_solution_away(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_stubs_are_not_answered(name):
     ex = exercise(name)
-    cell = {"torch": torch, **texts.names()}
+    cell = {"torch": torch, **texts.NAMES}
     exec(ex.text.start, cell)
     result = ex.check(cell[ex.reference.__name__])
     assert not result.passed

@@ -163,7 +163,7 @@ def test_inputs_hold_what_they_are_meant_to(seed):
 
 
 def test_the_copied_gate_raises_as_the_chapter_says():
-    snippet = texts.run(exercise("spatial.CopiedGate").text.start, texts.names(), "<start>")
+    snippet = texts.run(exercise("spatial.CopiedGate").text.start, texts.NAMES, "<start>")
     with pytest.raises(RuntimeError, match="to have 1 channels, but got 2 channels"):
         snippet(7)(torch.randn(8, 32, 16, 16))
 

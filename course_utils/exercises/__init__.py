@@ -58,14 +58,9 @@ def exercise(name: str) -> Exercise:
     if chapter in CHAPTERS and name in _declared(chapter):
         return _declared(chapter)[name]
     found = names()
-    topics = {key.split(".")[1]: key for key in found}
-    wanted = str(name).lower()
-    near = difflib.get_close_matches(wanted, found, n=3)
-    near += [topics[t] for t in difflib.get_close_matches(wanted.split(".")[-1], topics, n=3)]
-    listed = ", ".join(dict.fromkeys(near)) or ", ".join(found)
-    raise ValueError(
-        f"There is no exercise {name!r}. {'Did you mean' if near else 'There are'}: {listed}?"
-    )
+    near = difflib.get_close_matches(str(name).lower(), found, n=3, cutoff=0.4)
+    listed = f"Did you mean: {', '.join(near)}?" if near else f"There are: {', '.join(found)}."
+    raise ValueError(f"There is no exercise {name!r}. {listed}")
 
 
 def names(notebook: str | None = None) -> list[str]:
@@ -81,8 +76,8 @@ def progress() -> list[dict[str, Any]]:
     for key, notebook in CHAPTERS.items():
         names = list(_declared(key))
         left = [name for name in names if name not in solved]
-        done = len(names) - len(left)
-        rows.append({"chapter": notebook, "solved": done, "total": len(names), "open": left})
+        total, done = len(names), len(names) - len(left)
+        rows.append({"chapter": notebook, "solved": done, "total": total, "open": left})
     return rows
 
 
@@ -92,7 +87,6 @@ def solution_source(name: str) -> str:
     The cell needs nothing but `import torch` before it.
     """
     ex = exercise(name)
-    if ex.is_value:  # the answer is a value: call the function that works it out
-        answer = ex.reference.__name__
-        return f"{ex.source().rstrip()}\n\n\n{answer} = {answer}()\n"
-    return ex.source()
+    answer = ex.reference.__name__
+    call = f"\n\n{answer} = {answer}()\n" if ex.is_value else ""
+    return ex.text.solution + call

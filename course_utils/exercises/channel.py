@@ -1,6 +1,5 @@
 """Exercises of chapter 03: squeeze, excite and scale, CBAM's and ECA's gates, their place."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import nn
 from course_utils.attention import ECA, SqueezeExcitation
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, built
+from .trial import Trial, built
 
 
 def _spread(shape: tuple[int, ...], rng: torch.Generator) -> torch.Tensor:
@@ -56,30 +55,21 @@ def _wide_features(rng: torch.Generator) -> Inputs:
     return [(torch.randn(shape, generator=rng),) for shape in shapes]
 
 
-def _whole_number(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The answer's kernel; one that is right but for its type comes back marked."""
-    measure = as_function(candidate, trial)
-
-    def run(x: torch.Tensor) -> Any:
-        k = measure(x)
-        right = ECA(x.shape[1]).conv.kernel_size[0]
-        return (k, "a float") if isinstance(k, float | np.floating) and k == right else k
-
-    return run
+def _whole_number(answer: Trial, x: torch.Tensor) -> Any:
+    """The answer's kernel; of one that is right but for its type, that is noted."""
+    k = answer(x)
+    if isinstance(k, float | np.floating) and k == ECA(x.shape[1]).conv.kernel_size[0]:
+        answer.beside = "a float"
+    return k
 
 
 def _reweigh_inputs(rng: torch.Generator) -> Inputs:
     # In the last case but one N, C, H and W are equal, so that a mix-up of axes raises nothing; in
     # the last one exp overflows where a sigmoid does not.
     cases = ((1, 4, 3, 3, 2), (3, 6, 2, 5, 3), (1, 3, 4, 1, 1), (2, 1, 3, 3, 1), (4, 4, 4, 4, 2))
-    return [
-        (
-            _spread((n, c, h, w), rng) * (1000 if n == 5 else 1),
-            torch.randn(hidden, c, generator=rng),
-            torch.randn(c, hidden, generator=rng),
-        )
-        for n, c, h, w, hidden in (*cases, (5, 8, 3, 2, 2))
-    ]
+    for n, c, h, w, hidden in (*cases, (5, 8, 3, 2, 2)):
+        x = _spread((n, c, h, w), rng) * (1000 if n == 5 else 1)
+        yield x, torch.randn(hidden, c, generator=rng), torch.randn(c, hidden, generator=rng)
 
 
 def _blocks(rng: torch.Generator) -> Inputs:
@@ -91,31 +81,27 @@ def _blocks(rng: torch.Generator) -> Inputs:
         gate = nn.SiLU() if i == 3 else SqueezeExcitation(c, 2)
         shortcut = nn.Identity() if i == 2 else nn.Conv2d(c, c, 1)
         for parameter in nn.ModuleList((branch, gate, shortcut)).parameters():
-            parameter.data = torch.randn(parameter.shape, generator=rng) / 3
-            parameter.requires_grad = False
+            parameter.requires_grad_(False).normal_(generator=rng).div_(3)
         yield 4 * _spread(shape, rng), branch, gate, shortcut
 
 
-def _run_block(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The answer's block, with a mark beside it if the branch's norm has counted a batch twice."""
-    block = as_function(candidate, trial)
-
-    def run(x: torch.Tensor, branch: Any, gate: nn.Module, shortcut: nn.Module) -> Any:
-        found = block(x, branch, gate, shortcut)
-        if branch[1].num_batches_tracked > 1:
-            return found, "the branch runs twice, so its norm counts the batch twice"
-        return found
-
-    return run
+def _run_block(
+    answer: Trial, x: torch.Tensor, branch: Any, gate: nn.Module, shortcut: nn.Module
+) -> Any:
+    """The answer's block; noted is whether the branch's norm has counted a batch twice."""
+    found = answer(x, branch, gate, shortcut)
+    if branch[1].num_batches_tracked > 1:
+        answer.beside = "the branch runs twice, so its norm counts the batch twice"
+    return found
 
 
 EXERCISES = {
     "channel.squeeze": Setup(_features),
-    "channel.SEGate": Setup(_module_inputs, prepare=built),
+    "channel.SEGate": Setup(_module_inputs, call=built),
     "channel.se_parameters": Setup(),
-    "channel.gated_block": Setup(_blocks, prepare=_run_block),
-    "channel.MeanMaxGate": Setup(_module_inputs, prepare=built),
-    "channel.eca_kernel": Setup(_wide_features, prepare=_whole_number),
-    "channel.ECAGate": Setup(_eca_inputs, prepare=built),
+    "channel.gated_block": Setup(_blocks, call=_run_block),
+    "channel.MeanMaxGate": Setup(_module_inputs, call=built),
+    "channel.eca_kernel": Setup(_wide_features, call=_whole_number),
+    "channel.ECAGate": Setup(_eca_inputs, call=built),
     "channel.reweigh": Setup(_reweigh_inputs),
 }

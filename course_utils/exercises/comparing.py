@@ -31,16 +31,17 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
         return mistake, text + end.get(mistake, "")
     if isinstance(expected, torch.Tensor):
         return _tensor_difference(got, expected, tolerance, where)
-    if isinstance(expected, dict | list | tuple):
-        keys: Any = expected if isinstance(expected, dict) else range(len(expected))
-        if isinstance(expected, dict) and set(got) != set(expected):
-            return "wrong-keys", f"{where} has the keys {list(got)}, expected {list(expected)}."
+    if isinstance(expected, list | tuple):
         if len(got) != len(expected):
             return "wrong-length", f"{where} has {len(got)} items, expected {len(expected)}."
-        for key in keys:
+        got, expected = dict(enumerate(got)), dict(enumerate(expected))
+    if isinstance(expected, dict):
+        if set(got) != set(expected):
+            return "wrong-keys", f"{where} has the keys {list(got)}, expected {list(expected)}."
+        for key, wanted in expected.items():
             part = f"'{key}'" if isinstance(key, str) else f"item {key}"
             part = part if whole else f"{part} of {where}"
-            if found := difference(got[key], expected[key], tolerance, part):
+            if found := difference(got[key], wanted, tolerance, part):
                 return found
         return None
     if isinstance(expected, str):
@@ -65,10 +66,8 @@ def _is_number(value: Any) -> bool:
 
 def _kind(value: Any) -> str:
     """What a value is, whatever its values: "number", "list" (or tuple), "tensor", "numpy", ..."""
-    for kind, types in _KINDS.items():
-        if isinstance(value, types):
-            return kind
-    return type(value).__name__
+    kinds = (kind for kind, types in _KINDS.items() if isinstance(value, types))
+    return next(kinds, type(value).__name__)
 
 
 _KINDS: dict[str, Any] = {
@@ -86,10 +85,8 @@ _KINDS: dict[str, Any] = {
 def _wrong_kind(got: Any, expected: Any) -> str | None:
     """The id of the mistake if `got` is no value of the kind of `expected`, else None."""
     has, wanted = _kind(got), _kind(expected)
-    if wanted == "tensor" and isinstance(got, np.generic):
-        has = "numpy"
-    if wanted == "tensor" and isinstance(got, bool | complex):
-        has = "number"
+    if wanted == "tensor" and isinstance(got, np.generic | bool | complex):
+        has = "numpy" if isinstance(got, np.generic) else "number"
     if has == wanted:
         return None
     if got is None:
@@ -101,10 +98,8 @@ def _wrong_kind(got: Any, expected: Any) -> str | None:
 def _kind_name(expected: Any) -> str:
     if isinstance(expected, torch.Tensor):
         return f"a torch tensor {_of_shape(expected)}"
-    names = {"NoneType": "None", "bool": "True or False, a Python bool"}
-    names |= {"number": "a plain Python number"}
-    name = type(expected).__name__
-    return names.get(_kind(expected), f"{'an' if name[0] in 'aeiou' else 'a'} {name}")
+    words = {"bool": "True or False, a Python bool", "number": "a plain Python number"}
+    return words.get(_kind(expected), f"a {type(expected).__name__}")
 
 
 def _tensor_difference(
@@ -139,21 +134,17 @@ def _dtype(tensor: torch.Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
-def _dtype_kind(tensor: torch.Tensor) -> str:
-    if tensor.is_floating_point():
-        return "floating"
-    if tensor.is_complex():
-        return "complex"
-    return "bool" if tensor.dtype == torch.bool else "integer"
+def _dtype_kind(tensor: torch.Tensor) -> tuple[bool, bool, bool]:
+    return tensor.is_floating_point(), tensor.is_complex(), tensor.dtype == torch.bool
 
 
-def describe(value: Any, longest: int = 160) -> str:
+def describe(value: Any) -> str:
     """A value in a few words: small tensors in full, large ones by shape and dtype."""
     try:
         text = _described(value)
     except Exception:  # the repr of a learner's object may do anything
         text = f"an object of type {type(value).__name__}"
-    return text if len(text) <= longest else text[: longest - 4] + " ..."
+    return text if len(text) <= 160 else text[:156] + " ..."
 
 
 def _described(value: Any) -> str:
@@ -161,10 +152,7 @@ def _described(value: Any) -> str:
         article = "an" if _dtype(value).startswith("int") else "a"
         text = f"{article} {_dtype(value)} tensor {_of_shape(value)}"
         if value.numel() <= 12:
-            # without the digits that float32 does not have
-            values = re.sub(
-                r"\d+\.\d+(e-?\d+)?", lambda x: f"{float(x[0]):.6g}", f"{value.tolist()}"
-            )
+            values = re.sub(r"\d+\.\d+(e-?\d+)?", _rounded, f"{value.tolist()}")
             return f"{text} {values}" if value.dim() else f"{text}: {values}"
         if value.dtype == torch.bool or value.is_complex():
             return text
@@ -178,9 +166,14 @@ def _described(value: Any) -> str:
         return f"a {type(value).__name__} with {len(value)} item{'s' * (len(value) != 1)}"
     if isinstance(value, bool | int | str | list | tuple | dict | set | None):
         return repr(value)
-    return (
-        f"{float(value):.6g}" if _is_number(value) else f"an object of type {type(value).__name__}"
-    )
+    if _is_number(value):
+        return f"{float(value):.6g}"
+    return f"an object of type {type(value).__name__}"
+
+
+def _rounded(number: re.Match[str]) -> str:
+    """Without the digits that float32 does not have."""
+    return f"{float(number[0]):.6g}"
 
 
 def change(before: Any, after: Any) -> str | None:

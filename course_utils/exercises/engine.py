@@ -18,7 +18,7 @@ import torch
 from . import feedback, solved, texts
 from .comparing import difference
 from .sandbox import OutOfTime, Printed, captured, limited, preserved_state
-from .trial import Outcome, Prepare, agree, as_function, as_value, attempt, orders, text_of
+from .trial import Call, Trial, agree, as_value, attempt, plainly, text_of
 
 SECONDS = 10.0
 """How long an answer may run, all inputs together."""
@@ -32,12 +32,12 @@ class Setup:
 
     Attributes:
         inputs: draws the tuples of arguments to try, small ones first; None for a value.
-        prepare: makes of an answer the function that is called with the arguments.
+        call: calls an answer, which it gets as a `Trial`, with the arguments.
         tolerance: absolute and relative, for floating-point results.
     """
 
     inputs: Callable[[torch.Generator], Inputs] | None = None
-    prepare: Prepare = as_function
+    call: Call = plainly
     tolerance: float = 1e-4
 
 
@@ -56,11 +56,8 @@ class Result:
         """Shows nothing in a notebook: `check` has shown the message already."""
 
 
-NOT_ANSWERED = Result(
-    False,
-    "not-answered",
-    "Not answered yet. Replace the `...`, run that cell, then run this one again.",
-)
+_STUB = "Not answered yet. Replace the `...`, run that cell, then run this one again."
+NOT_ANSWERED = Result(False, "not-answered", _STUB)
 
 
 class Exercise:
@@ -77,11 +74,11 @@ class Exercise:
         self.text, self.setup = text, setup
         self.name, self.title, self.question = text.name, text.title, text.question
         self.why, self.hints = text.why, text.hints
-        self.reference = texts.run(text.solution, texts.names(), f"<solution of {self.name}>")
+        self.reference = texts.run(text.solution, texts.NAMES, f"<solution of {self.name}>")
         self.is_value = setup.inputs is None
-        self.prepare = as_value if self.is_value else setup.prepare
+        self.call = as_value if self.is_value else setup.call
         self._hints_given = 0
-        self._done: dict[tuple[str, int], Outcome] = {}
+        self._done: dict[tuple[str, int], Trial] = {}
 
     def __repr__(self) -> str:
         return f"Exercise {self.name}: {self.title}\n{feedback.wrapped(self.question)}"
@@ -89,7 +86,7 @@ class Exercise:
     @cached_property
     def slips(self) -> dict[str, tuple[Any, str]]:
         """The answers that the text lists as slips, made of their code."""
-        names = texts.names() | {self.reference.__name__: self.reference}
+        names = texts.NAMES | {self.reference.__name__: self.reference}
         solution = self.text.solution
         return {
             key: (texts.answer(code, solution, names, f"<{self.name}: {key}>"), sentence)
@@ -108,12 +105,12 @@ class Exercise:
         """The inputs of all checks."""
         return self.inputs()
 
-    def done(self, number: int, slip: str = "") -> Outcome:
+    def done(self, number: int, slip: str = "") -> Trial:
         """What the solution, or a slip, does on one of the inputs: worked out once."""
         key = slip, number
         if key not in self._done:
             answer = self.slips[slip][0] if slip else self.reference
-            self._done[key] = attempt(self.prepare, answer, self.tried[number])
+            self._done[key] = attempt(self.call, answer, self.tried[number])
         return self._done[key]
 
     def check(self, candidate: Any) -> Result:
@@ -147,13 +144,9 @@ class Exercise:
 
     def solution(self) -> None:
         """Prints the solution and the idea behind it."""
-        print(f"{feedback.wrapped(self.why)}\n\n{self.source().rstrip()}")
+        print(f"{feedback.wrapped(self.why)}\n\n{self.text.solution.rstrip()}")
         if self.is_value:
             print(f"\n{self.reference.__name__} = {feedback.describe(self.reference())}")
-
-    def source(self) -> str:
-        """The source of the solution."""
-        return self.text.solution
 
 
 def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
@@ -166,19 +159,17 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
     expected = [exercise.done(number) for number in range(len(inputs))]
     if errors := [wanted.error for wanted in expected if wanted.error]:
         raise RuntimeError("the course's own solution fails on this machine") from errors[0]
-    found: list[Outcome] = []
-    try:
-        with captured(printed):
-            trials = (attempt(exercise.prepare, candidate, given) for given in inputs)
-            limited(lambda: found.extend(trials), SECONDS)
-    except OutOfTime:
-        where = feedback.inputs_text(exercise, inputs[min(len(found), len(inputs) - 1)])
+    found: list[Trial] = []
+    with captured(printed), contextlib.suppress(OutOfTime):
+        trials = (attempt(exercise.call, candidate, given) for given in inputs)
+        limited(lambda: found.extend(trials), SECONDS)
+    if len(found) < len(inputs):
         text = (
             f"Stopped after {SECONDS:g} s. Is there a loop whose condition never becomes false, or "
             "one over single pixels where a tensor operation would do?"
         )
-        return _not_yet("endless-loop", text + where)
-    tries = [[outcome] for outcome in found]  # of a module, in every order of its weights
+        return _not_yet("endless-loop", text + feedback.inputs_text(exercise, inputs[len(found)]))
+    tries = [[trial] for trial in found]  # of a module, in every order of its weights
     right = list(_right(exercise, tries))
     if not all(right):
         if feedback.unanswered(candidate, found):
@@ -194,7 +185,7 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
     with captured(Printed()):
         known = next((slip for slip in exercise.slips if all(_right(exercise, tries, slip))), None)
     if known is None:
-        return _not_yet(*feedback.unforeseen(exercise, candidate, found, expected, right))
+        return _not_yet(*feedback.unforeseen(exercise, found, expected, right))
     error = found[right.index(False)].error
     end = f"\n{feedback.error_text(error)}" if error else ""
     return _not_yet(known, exercise.slips[known][1] + end)
@@ -204,48 +195,44 @@ def _not_yet(mistake: str, text: str) -> Result:
     return Result(False, mistake, f"Not yet. {text}")
 
 
-def _try_orders(exercise: Exercise, candidate: Any, tries: list[list[Outcome]]) -> None:
+def _try_orders(exercise: Exercise, candidate: Any, tries: list[list[Trial]]) -> None:
     """Adds what a module does when its weights of one shape are dealt out in other orders.
 
     Nothing where there is one order only, or where the parameters are not the reference's.
     """
-    for number, outcomes in enumerate(tries):
-        pair = outcomes[0], exercise.done(number)
-        has, wants = (sorted(shape for shape, _ in x.parameters) for x in pair)
-        for order in range(1, orders(has) if has == wants else 1):
-            outcomes.append(attempt(exercise.prepare, candidate, exercise.tried[number], order))
+    for number, trials in enumerate(tries):
+        first, wanted = trials[0], exercise.done(number)
+        for order in range(1, first.orders if first.shapes() == wanted.shapes() else 1):
+            trials.append(attempt(exercise.call, candidate, exercise.tried[number], order))
 
 
-def _right(exercise: Exercise, tries: list[list[Outcome]], slip: str = "") -> Iterator[bool]:
+def _right(exercise: Exercise, tries: list[list[Trial]], slip: str = "") -> Iterator[bool]:
     """For each input, whether an answer does what the solution or a slip does, in any order."""
-    for number, outcomes in enumerate(tries):
+    for number, trials in enumerate(tries):
         made = exercise.done(number, slip)
-        yield any(agree(outcome, made, exercise.setup.tolerance) for outcome in outcomes)
+        yield any(agree(trial, made, exercise.setup.tolerance) for trial in trials)
 
 
-def _wrong_value(exercise: Exercise, found: Outcome, expected: Outcome) -> tuple[str, str]:
+def _wrong_value(exercise: Exercise, found: Trial, expected: Trial) -> tuple[str, str]:
     """An id and a message for a wrong value; of a tuple, part by part."""
     tolerance = exercise.setup.tolerance
-    slips = {key: exercise.done(0, key) for key in exercise.slips}
     right = _same(found.value, expected.value, tolerance)
     which = feedback.parts_text(right)
-
-    def explains(slip: Outcome) -> bool:
-        """A slip speaks for the parts that it has wrong, whatever the others are."""
-        theirs, ours = (
-            _same(slip.value, expected.value, 0),
-            _same(found.value, slip.value, tolerance),
-        )
-        own = [same for is_right, same in zip(theirs, ours, strict=False) if not is_right]
-        return bool(own) and all(own)
-
-    exact = (key for key, slip in slips.items() if agree(found, slip, tolerance))
-    partly = (key for key, slip in slips.items() if right and explains(slip))
-    if known := next(itertools.chain(exact, partly), None):
-        return known, exercise.slips[known][1] + which
+    exact, partly = [], []
+    for key in exercise.slips:
+        slip = exercise.done(0, key)
+        if agree(found, slip, tolerance):
+            exact.append(key)
+        # A slip speaks for the parts that it has wrong, whatever the others are.
+        wrong = [not same for same in _same(slip.value, expected.value, 0)]
+        own = list(itertools.compress(_same(found.value, slip.value, tolerance), wrong))
+        if right and own and all(own):
+            partly.append(key)
+    if known := exact + partly:
+        return known[0], exercise.slips[known[0]][1] + which
     problem = difference(found.value, expected.value, tolerance) if found.error is None else None
     if problem is None or problem[0] not in ("wrong-value", "nan"):
-        return feedback.unforeseen(exercise, None, [found], [expected], [False])
+        return feedback.unforeseen(exercise, [found], [expected], [False])
     text = exercise.text.otherwise or f"{feedback.describe(found.value)} is not the answer."
     return problem[0], text + which  # the right one is not given away
 

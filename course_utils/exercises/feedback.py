@@ -2,10 +2,10 @@
 
 import html
 import inspect
-import linecache
 import re
 import sysconfig
 import textwrap
+import traceback
 import types
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import runtime
 from .comparing import describe, difference
-from .trial import NotAModule, Outcome, Trial, is_of_torch, text_of
+from .trial import NotAModule, Trial, is_of_torch, text_of
 
 if TYPE_CHECKING:
     from .engine import Exercise, Result
@@ -38,11 +38,6 @@ def wrapped(text: str) -> str:
 
 # How it looks ----------------------------------------------------------------------------------
 
-_BOX = (
-    '<div style="border-left: 6px solid {color}; background: {color}22; padding: 0.5em 1em">'
-    "<b>{sign}</b> {body}</div>"
-)
-
 
 def show(exercise: "Exercise", result: "Result", said: str) -> None:
     """Shows a verdict: a coloured box in a notebook, text elsewhere.
@@ -61,22 +56,19 @@ def show(exercise: "Exercise", result: "Result", said: str) -> None:
     if said:
         body = f"<pre>{html.escape(said)}</pre>{body}"
     if not result.passed:
-        folds = [(f"Hint {i}", _as_html(hint)) for i, hint in enumerate(exercise.hints, 1)]
-        folds += [("Solution", f"<pre>{html.escape(exercise.source())}</pre>")]
-        body += "".join(
-            f"<details><summary>{name}</summary>{inside}</details>" for name, inside in folds
-        )
-    box = _BOX.format(color=color, sign=sign, body=body)
+        folds = {f"Hint {i}": _as_html(hint) for i, hint in enumerate(exercise.hints, 1)}
+        folds["Solution"] = f"<pre>{html.escape(exercise.text.solution)}</pre>"
+        for name, inside in folds.items():
+            body += f"<details><summary>{name}</summary>{inside}</details>"
+    style = f"border-left: 6px solid {color}; background: {color}22; padding: 0.5em 1em"
+    box = f'<div style="{style}"><b>{sign}</b> {body}</div>'
     display({"text/html": box, "text/plain": text}, raw=True)
 
 
 def _as_html(text: str) -> str:
     """Text with `code` in backticks; indented lines, of values and of code, keep their indent."""
-    lines = [
-        re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(line)).replace("  ", "&emsp;")
-        for line in text.split("\n")
-    ]
-    return "<br>".join(lines)
+    text = re.sub("`([^`\n]+)`", r"<code>\1</code>", html.escape(text))
+    return text.replace("  ", "&emsp;").replace("\n", "<br>")
 
 
 # Nothing to judge yet --------------------------------------------------------------------------
@@ -114,7 +106,7 @@ def _holds_ellipsis(value: Any) -> bool:
     return value is ... or (isinstance(value, list | tuple) and any(map(_holds_ellipsis, value)))
 
 
-def unanswered(candidate: Any, found: list[Outcome]) -> bool:
+def unanswered(candidate: Any, found: list[Trial]) -> bool:
     """Whether a `...` of the stub is still there: in the body, in a result, or in an operation."""
     texts = [text_of(f.error).lower() for f in found]
     # torch.einsum says "no ellipsis was given" of an answer that is there.
@@ -129,22 +121,25 @@ def not_callable(reference: Any, candidate: Any) -> Problem | None:
     kind = "class" if isinstance(reference, type) else "function"
     if not callable(candidate):
         text = f"The answer is {describe(candidate)}, expected a {kind}. Give the {kind} itself, "
-        return (
-            "not-a-function",
-            f"{text}without parentheses: check({name}), not check({name}(...)).",
-        )
+        text += f"without parentheses: check({name}), not check({name}(...))."
+        return "not-a-function", text
     if isinstance(candidate, types.FunctionType):
         return _misfit(candidate, reference, "function")
-    if isinstance(candidate, nn.Module) and not is_of_torch(candidate):
+    if kind == "function":
+        return None
+    if isinstance(candidate, nn.Module) and is_of_torch(candidate):
+        text = "This module has fixed sizes. Give a class, or a function that builds the module "
+        text += f"from ({', '.join(_needed(reference))}), without calling it."
+        return "instance-instead-of-class", text
+    if isinstance(candidate, nn.Module):
         candidate = type(candidate)  # an instance stands for its class
-    if kind == "function" or not isinstance(candidate, type):
+    if not isinstance(candidate, type):
         return None
     if not issubclass(candidate, nn.Module):
         text = f"Your class is no nn.Module. Begin it with `class {name}(nn.Module):`."
         return "not-a-module", text
-    return _misfit(candidate, reference, "class") or _misfit(
-        candidate.forward, getattr(reference, "forward", None), "`forward`"
-    )
+    forward = _misfit(candidate.forward, reference.forward, "`forward`")
+    return _misfit(candidate, reference, "class") or forward
 
 
 def _misfit(candidate: Any, reference: Any, what: str) -> Problem | None:
@@ -172,23 +167,17 @@ def _needed(function: Any) -> list[str]:
 
 
 def unforeseen(
-    exercise: "Exercise",
-    candidate: Any,
-    found: list[Outcome],
-    expected: list[Outcome],
-    right: list[bool],
+    exercise: "Exercise", found: list[Trial], expected: list[Trial], right: list[bool]
 ) -> Problem:
     """An id and a message for what is wrong on the first input that goes wrong."""
+    tolerance = exercise.setup.tolerance
     for given, got, wanted in zip(exercise.tried, found, expected, strict=True):
-        if got.is_nothing() and not wanted.is_nothing():
-            wish = wanted.returned[0] if wanted.returned else wanted.value
-            problem = difference(None, wish, exercise.setup.tolerance)
-            mistake, text = problem or ("returned-none", "the result is None.")
-            return mistake, _sentence(text) + inputs_text(exercise, given)
+        if got.is_nothing() and (problem := difference(None, wanted.own, tolerance)):
+            return problem[0], _sentence(problem[1]) + inputs_text(exercise, given)
     first = right.index(False)
     got, wanted, given = found[first], expected[first], exercise.tried[first]
     where = inputs_text(exercise, given)
-    if problem := _module_problem(exercise, candidate, got, wanted):
+    if problem := _module_problem(got, wanted):
         return problem[0], problem[1] + where
     if isinstance(got.error, SystemExit):
         return "called-exit", "Your code called exit, which would end the kernel."
@@ -200,7 +189,10 @@ def unforeseen(
     elif got.changed and got.changed != wanted.changed:
         mistake, text = "input-changed-in-place", _changed_text(exercise, given, *got.changed)
     else:
-        mistake, text = _difference(exercise, got, wanted)
+        beside = "what belongs to them, such as their gradient, is wrong"
+        beside = got.beside if isinstance(got.beside, str) else beside
+        same = "right-values-only", f"the values are right, but {beside}."
+        mistake, text = difference(got.value, wanted.value, tolerance) or same
         if mistake == "nan":
             text += " NaN comes from 0 / 0, or from inf / inf after the exp of a large number."
         if mistake == "wrong-value" and exercise.text.otherwise:
@@ -213,9 +205,8 @@ def _sentence(text: str) -> str:
 
 
 def _changed_text(exercise: "Exercise", given: tuple[Any, ...], position: int, what: str) -> str:
-    names = _argument_names(exercise)
-    argument = f"`{names[position]}`" if position < len(names) else "an argument"
-    text = f"Your code changes the {what} of {argument}. The caller still needs it as it was."
+    argument = _argument_names(exercise)[position]
+    text = f"Your code changes the {what} of `{argument}`. The caller still needs it as it was."
     if isinstance(given[position], torch.Tensor):
         text += " Compute a new tensor: no assignment into a slice, no `+=`, no method whose name "
         text += "ends in an underscore."
@@ -252,74 +243,26 @@ def parts_text(right: list[bool]) -> str:
     return f" Right already: the {', the '.join(good)}." if good else ""
 
 
-def _difference(exercise: "Exercise", found: Outcome, expected: Outcome) -> Problem:
-    """What differs in the result, without what the exercise has added to it for the check.
-
-    A dictionary that the exercise puts together says in words what each part of it is.
-    """
-    tolerance = exercise.setup.tolerance
-    pairs = [(x.value, x.returned[0]) for x in (found, expected) if x.returned]
-    added = len(pairs) == 2 and any(
-        isinstance(value, list | tuple | str) and _kind(value) != _kind(returned)
-        for value, returned in pairs
-    )
-    if not added:
-        problem = difference(found.value, expected.value, tolerance)
-        return problem or ("wrong-value", "the result is wrong.")
-    (value, returned), (_, wanted) = pairs
-    if problem := difference(returned, wanted, tolerance):
-        return problem
-    marks = [x for x in (value if isinstance(value, tuple) else [value]) if isinstance(x, str)]
-    what = marks[0] if marks else "what belongs to them, such as their gradient, is wrong"
-    return "right-values-only", f"the values are right, but {what}."
-
-
-def _kind(value: Any) -> tuple[type, int]:
-    return type(value), len(value) if isinstance(value, list | tuple) else 0
-
-
 def _argument_names(exercise: "Exercise") -> list[str]:
-    """The names of the arguments with which a prepared answer is called."""
+    """The names of the arguments with which an answer is called."""
     reference: Any = exercise.reference
-    called = exercise.prepare(reference, Trial())
-    called = called.forward if isinstance(called, nn.Module) else called
-    if not _takes_any(called):
-        return _needed(called)
+    if own := _needed(exercise.call)[1:]:
+        return own
     if isinstance(exercise.reference, type):  # made with some arguments, called with the others
         return [*_needed(reference), "training", *_needed(reference.forward)[1:]]
     return _needed(reference)
-
-
-def _takes_any(function: Any) -> bool:
-    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
-    return inspect.Parameter.VAR_POSITIONAL in kinds
 
 
 def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
     """The arguments of a call in a few words, a line for each; empty without arguments."""
     if not arguments:
         return ""
-    names = _argument_names(exercise)
-    named = len(names) >= len(arguments)
-    parts = [
-        (f"{name} = " if named else "") + describe(value)
-        for name, value in zip(names if named else arguments, arguments, strict=False)
-    ]
-    return "\n  ".join(["\nThis was with", *parts])
+    pairs = zip(_argument_names(exercise), arguments, strict=True)
+    return "\n  ".join(["\nThis was with", *(f"{name} = {describe(x)}" for name, x in pairs)])
 
 
-def _module_problem(
-    exercise: "Exercise", candidate: Any, found: Outcome, expected: Outcome
-) -> Problem | None:
+def _module_problem(found: Trial, expected: Trial) -> Problem | None:
     """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
-    settings = _needed(exercise.reference)
-    fixed = isinstance(candidate, nn.Module) and is_of_torch(candidate)
-    if fixed and settings and expected.parameters:
-        text = "This module has fixed sizes. Give a class, or a function that builds the module "
-        return (
-            "instance-instead-of-class",
-            f"{text}from ({', '.join(settings)}), without calling it.",
-        )
     has, wants = (Counter(shape for shape, _ in x.parameters) for x in (found, expected))
     own, asked = (Counter(s for s, bias in x.parameters if bias) for x in (found, expected))
     lacking, more = wants - has, has - wants
@@ -340,10 +283,8 @@ def _module_problem(
         for said, counts in (("not there", lacking), ("not expected", more))
         if counts
     ]
-    text = (
-        "Your module's parameters do not have the expected shapes (axes of length one left out); "
-    )
-    return mistake, f"{text}{'; '.join(parts)}.{advice}"
+    text = "Your module's parameters do not have the expected shapes (axes of length one left out)"
+    return mistake, f"{text}; {'; '.join(parts)}.{advice}"
 
 
 # Exceptions ------------------------------------------------------------------------------------
@@ -358,13 +299,9 @@ def error_text(error: BaseException) -> str:
     """The exception, and the line of the learner's own code it came from."""
     text = " ".join(text_of(error).split())
     message = f"Your code raised {type(error).__name__}: {text[:300]}"
-    trace, line = error.__traceback__, None
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if not file.startswith(("<frozen", *_LIBRARIES)):
-            line = file, trace.tb_lineno
-        trace = trace.tb_next
-    if line is None:
+    lines = traceback.extract_tb(error.__traceback__)
+    own = [x for x in lines if not x.filename.startswith(("<frozen", *_LIBRARIES))]
+    if not own:
         return message
-    source = linecache.getline(*line).strip()
-    return message + f"\nin line {line[1]} of your code" + (f": {source}" if source else "")
+    source = f": {own[-1].line}" if own[-1].line else ""
+    return f"{message}\nin line {own[-1].lineno} of your code{source}"

@@ -10,7 +10,7 @@ from .trial import built
 def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
     """A module with weights drawn from `rng`, large enough that steps left out are seen."""
     for parameter in module.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=rng)
+        parameter.data.normal_(generator=rng)
     return module
 
 
@@ -47,15 +47,9 @@ def _grid_inputs(rng: torch.Generator) -> Inputs:
 def _steps(rng: torch.Generator) -> Inputs:
     from course_utils.attention import AttentionGate
 
-    for n, c, size in (
-        (1, 2, (2, 2)),
-        (2, 3, (2, 3)),
-        (3, 4, (4, 2)),
-        (2, 2, (3, 5)),
-        (1, 5, (1, 4)),
-    ):
-        x = 2 * torch.randn(n, 2 * c, *size, generator=rng)
-        skip = 2 * torch.randn(n, c, *(2 * side for side in size), generator=rng)
+    for n, c, h, w in ((1, 2, 2, 2), (2, 3, 2, 3), (3, 4, 4, 2), (2, 2, 3, 5), (1, 5, 1, 4)):
+        x = 2 * torch.randn(n, 2 * c, h, w, generator=rng)
+        skip = 2 * torch.randn(n, c, 2 * h, 2 * w, generator=rng)
         layers = nn.ConvTranspose2d(2 * c, c, 2, 2), AttentionGate(c, c), nn.Conv2d(2 * c, c, 1)
         yield x, skip, *(_filled(layer, rng) for layer in layers)
 
@@ -80,19 +74,17 @@ def _arms(rng: torch.Generator) -> Inputs:
 
 
 def _cases(rng: torch.Generator) -> Inputs:
-    cases = []
     # Quantiles fall between two cases, or on one by a fraction without rounding.
     for n, groups in ((4, 1), (6, 2), (8, 3), (11, 4), (5, 5), (17, 5), (60, 7)):
         dice = torch.rand(n, generator=rng)
         areas = (torch.randperm(n, generator=rng) + 1) ** 2 * 12
-        cases.append((dice, areas, groups))
-    return cases
+        yield dice, areas, groups
 
 
 EXERCISES = {
     "gates.gate_weights": Setup(_gates),
     "gates.lowest_weight": Setup(tolerance=0.005),
-    "gates.GridGate": Setup(_grid_inputs, prepare=built),
+    "gates.GridGate": Setup(_grid_inputs, call=built),
     "gates.gated_step": Setup(_steps),
     "gates.gate_parameters": Setup(),
     "gates.paired_difference": Setup(_arms),

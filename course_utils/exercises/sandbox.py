@@ -63,14 +63,13 @@ def limited(work: Callable[[], None], seconds: float) -> None:
     try:
         work()
     finally:
-        stopped = False
-        while not stopped:  # an OutOfTime that was under way can still arrive here
+        while True:  # an OutOfTime that was under way can still arrive here
             try:
                 sys.settrace(tracing)
                 done.set()
                 watcher.join()
                 raise_in_thread(learner, None)
-                stopped = True
+                break
             except OutOfTime:
                 continue
 
@@ -78,27 +77,23 @@ def limited(work: Callable[[], None], seconds: float) -> None:
 @contextlib.contextmanager
 def preserved_state() -> Iterator[None]:
     """One thread, CPU, float32, gradients on; afterwards these and all seeds are as before."""
-    seeds = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    on_gpu = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    seeds = random.getstate(), np.random.get_state()  # noqa: NPY002
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     threads, dtype = torch.get_num_threads(), torch.get_default_dtype()
     device = torch.get_default_device()
     try:
-        if device.type != "cpu":
-            torch.set_default_device(None)
+        torch.set_default_device(None)
         torch.set_num_threads(1)  # for small tensors faster, and always the same order of sums
         torch.set_default_dtype(torch.float32)
-        with torch.inference_mode(False), torch.enable_grad():
+        with torch.random.fork_rng(gpus), torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         random.setstate(seeds[0])
         np.random.set_state(seeds[1])  # noqa: NPY002
-        torch.set_rng_state(seeds[2])
-        if on_gpu:
-            torch.cuda.set_rng_state_all(on_gpu)
         torch.set_num_threads(threads)
         torch.set_default_dtype(dtype)
-        if device.type != "cpu":
-            torch.set_default_device(device)
+        # None also for the CPU: a device that is set slows down every call of torch.
+        torch.set_default_device(None if device.type == "cpu" else device)
 
 
 def seed_all(seed: int) -> None:
@@ -108,26 +103,19 @@ def seed_all(seed: int) -> None:
     torch.default_generator.manual_seed(seed)
 
 
-class Printed(io.TextIOBase):
+class Printed(io.StringIO):
     """Takes what the learner's code prints: counts the lines, keeps the first few.
 
     Warnings are kept apart in `warned`, a line for each.
     """
 
     LINES, CHARACTERS = 8, 800
-
-    def __init__(self) -> None:
-        self.kept, self.lines, self.cut = "", 0, False
-        self.warned = ""
-
-    def writable(self) -> bool:
-        return True
+    lines, warned = 0, ""
 
     def write(self, text: str) -> int:
-        room = self.CHARACTERS - len(self.kept) if self.lines < self.LINES else 0
-        self.kept += text[: max(room, 0)]
+        if self.lines < self.LINES:
+            super().write(text[: self.CHARACTERS + 1])
         self.lines += text.count("\n")
-        self.cut |= len(text) > room
         return len(text)
 
     def warn(self, message: Warning | str, category: type[Warning], *where: Any) -> None:
@@ -140,11 +128,13 @@ class Printed(io.TextIOBase):
         """What was printed, ready to be shown; empty if nothing was."""
         if with_warnings:
             self.write(self.warned)
-        if not self.kept.strip():
+        kept = self.getvalue()
+        if not kept.strip():
             return ""
-        head = self.kept.rstrip("\n").split("\n")[: self.LINES]
+        head = kept[: self.CHARACTERS].rstrip("\n").split("\n")[: self.LINES]
         title = f"Your code printed {max(self.lines, 1)} line{'s' if self.lines > 1 else ''}"
-        title += f" (the first {len(head)}):" if self.cut or self.lines > len(head) else ":"
+        cut = self.lines > len(head) or len(kept) > self.CHARACTERS
+        title += f" (the first {len(head)}):" if cut else ":"
         return "\n".join([title, *("  | " + line for line in head)])
 
 

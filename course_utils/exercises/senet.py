@@ -1,6 +1,5 @@
 """Exercises of chapter 07: a residual block, thresholds, calibration."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,24 +31,23 @@ class MeanGate(nn.Module):
         return x * (self.factor[:, None, None] * x.mean((2, 3), keepdim=True) + 0.3).sigmoid()
 
 
-def _run_block(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    def run(
-        in_channels: int, channels: int, stride: int, attention: Any, x: torch.Tensor, mode: str
-    ) -> Any:
-        block = trial.module(candidate, in_channels, channels, stride, attention)
-        MeanGate.called = False
-        found = with_gradients(block, x)
-        if MeanGate.called and not any(isinstance(part, MeanGate) for part in block.modules()):
-            return "the gate is no part of the module"
-        # In training mode a norm hides the bias before it, and one norm would do for two places.
-        return found if mode == "train" else with_gradients(block.eval(), x)
-
-    return run
+def _run_block(
+    answer: Trial, in_channels: int, channels: int, stride: int, attention: Any, x: Any, mode: str
+) -> Any:
+    """The answer's block; noted is whether it uses a gate that is no part of it."""
+    block = answer.module(in_channels, channels, stride, attention)
+    MeanGate.called = False
+    found = with_gradients(answer, block, x)
+    if MeanGate.called and not any(isinstance(part, MeanGate) for part in block.modules()):
+        answer.beside = "the gate is no part of the module"
+        return found
+    # In training mode a norm hides the bias before it, and one norm would do for two places.
+    return found if mode == "train" else with_gradients(answer, block.eval(), x)
 
 
 def _block_inputs(rng: torch.Generator) -> Inputs:
     """Stride or more channels, both, neither; fewer channels; an odd size."""
-    cases = (
+    for in_channels, channels, stride, gate, size, mode in (
         (3, 3, 1, MeanGate, (2, 3, 5, 6), "train"),
         (2, 4, 1, MeanGate, (3, 2, 4, 4), "train"),
         (4, 4, 2, MeanGate, (1, 4, 7, 8), "train"),
@@ -59,11 +57,8 @@ def _block_inputs(rng: torch.Generator) -> Inputs:
         (3, 3, 1, MeanGate, (2, 3, 6, 5), "eval"),
         (2, 6, 2, MeanGate, (2, 2, 8, 6), "eval"),
         (2, 4, 2, None, (3, 2, 4, 6), "eval"),
-    )
-    return [
-        (a, b, s, gate, torch.randn(size, generator=rng), mode)
-        for a, b, s, gate, size, mode in cases
-    ]
+    ):
+        yield in_channels, channels, stride, gate, torch.randn(size, generator=rng), mode
 
 
 def _sensitivity_inputs(rng: torch.Generator) -> Inputs:
@@ -100,12 +95,8 @@ def _val_and_test(rng: torch.Generator) -> Inputs:
     Few positives on validation, or few negatives: there other scores want other thresholds than
     accuracy does. Test sets are large, so that another threshold gives another accuracy.
     """
-    for n, m, before, after in (
-        (9, 8, 0.7, 0.3),
-        (25, 150, 0.6, 0.35),
-        (120, 200, 0.15, 0.5),
-        (90, 160, 0.8, 0.35),
-    ):
+    sizes = ((9, 8, 0.7, 0.3), (25, 150, 0.6, 0.35), (120, 200, 0.15, 0.5), (90, 160, 0.8, 0.35))
+    for n, m, before, after in sizes:
         parts = []
         for size, share, gap in ((n, before, 0.4), (m, after, 0.2)):
             labels = (torch.rand(size, generator=rng) < share).long()
@@ -200,7 +191,7 @@ def _tempered(rng: torch.Generator) -> Inputs:
 
 
 EXERCISES = {
-    "senet.Block": Setup(_block_inputs, prepare=_run_block),
+    "senet.Block": Setup(_block_inputs, call=_run_block),
     "senet.threshold_for_sensitivity": Setup(_sensitivity_inputs, tolerance=1e-6),
     "senet.honest_accuracy": Setup(_val_and_test),
     "senet.calibration_error": Setup(_said_and_found),

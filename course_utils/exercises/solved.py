@@ -22,22 +22,16 @@ def names() -> set[str]:
     """The names of the exercises solved so far. A damaged file is said and set aside."""
     try:
         listed = storage.read_json(path(), "")["solved"]
-        if not isinstance(listed, list):
-            raise TypeError("a list is missing")
         return {name for name in listed if isinstance(name, str)}
     except OSError:  # none yet, or not for us to read
         return set()
     except (ValueError, TypeError, KeyError):
-        print(_set_aside())
+        said = f"({path()}, the list of your solved exercises, is damaged, and begun anew."
+        try:
+            print(f"{said} The old one is kept as {storage.set_aside(path()).name}.)")
+        except OSError as error:
+            print(f"{said} It cannot be moved away: {storage.in_words(error)})")
         return set()
-
-
-def _set_aside() -> str:
-    said = f"({path()}, the list of your solved exercises, is damaged, and begun anew."
-    try:
-        return f"{said} The old one is kept as {storage.set_aside(path()).name}.)"
-    except OSError as error:
-        return f"{said} It cannot be moved away: {storage.in_words(error)})"
 
 
 def remember(name: str) -> str | None:

@@ -9,7 +9,7 @@ from torch import nn
 from course_utils.attention import SpatialAttention
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, built
+from .trial import Trial, built
 
 
 def _features(rng: torch.Generator) -> Inputs:
@@ -17,14 +17,12 @@ def _features(rng: torch.Generator) -> Inputs:
     return [(2 * torch.randn(shape, generator=rng),) for shape in shapes]
 
 
-def _in_both_modes(
-    settings: tuple[tuple[int, ...], ...], shapes: tuple[tuple[int, ...], ...], rng: torch.Generator
-) -> Inputs:
+def _in_both_modes(settings: Inputs, shapes: Inputs, rng: torch.Generator) -> Inputs:
     """A module's settings, whether it is in training mode, features: the last ones are large."""
     features = [1.5 * torch.randn(shape, generator=rng) for shape in shapes]
     features[-1] *= 100  # exp overflows
-    modes = [i % 2 == 0 for i in range(len(shapes))]
-    return [(*s, mode, x) for s, mode, x in zip(settings, modes, features, strict=True)]
+    for i, (setting, x) in enumerate(zip(settings, features, strict=True)):
+        yield *setting, i % 2 == 0, x
 
 
 def _gate_inputs(rng: torch.Generator) -> Inputs:
@@ -69,7 +67,6 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
 def _weights_and_masks(rng: torch.Generator) -> Inputs:
     """Maps on any scale and masks of many sizes; from four cases on, one of the masks is empty."""
     shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (3, 8, 3), (6, 4, 4))
-    cases = []
     for i, shape in enumerate(shapes):
         maps = torch.sigmoid(2 * torch.randn(shape, generator=rng))
         size = 0.15 + 0.6 * torch.rand(shape[0], 1, 1, generator=rng)
@@ -79,25 +76,25 @@ def _weights_and_masks(rng: torch.Generator) -> Inputs:
             masks[2] = False
             maps[3] = 0.25
         maps *= {3: 50, 4: 1e-4, 5: 1e-9}.get(i, 1)
-        cases.append((maps, masks.to(torch.uint8) if i % 2 else masks))
-    return cases
+        yield maps, masks.to(torch.uint8) if i % 2 else masks
 
 
-def _leaving_the_gate(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    def run(gate: Any, x: torch.Tensor, change: Any) -> Any:
-        probe, calls = x.clone(), []
+def _leaving_the_gate(answer: Trial, gate: Any, x: torch.Tensor, change: Any) -> Any:
+    """The answer's features; noted is whether it calls `change` twice, or alters the gate."""
+    probe, calls = x.clone(), []
 
-        def counted(maps: torch.Tensor) -> torch.Tensor:
-            calls.append(maps)
-            return change(maps)
+    def counted(maps: torch.Tensor) -> torch.Tensor:
+        calls.append(maps)
+        return change(maps)
 
-        before = gate(probe)
-        found = as_function(candidate, trial)(gate, x, counted)
-        # Not an exception: a learner would be told that their own code had raised it.
-        result = (found, "`change` is called more than once") if len(calls) > 1 else found
-        return result if torch.equal(gate(probe), before) else "a gate left changed"
-
-    return run
+    before = gate(probe)
+    found = answer(gate, x, counted)
+    # Not an exception: a learner would be told that their own code had raised it.
+    if len(calls) > 1:
+        answer.beside = "`change` is called more than once"
+    if not torch.equal(gate(probe), before):
+        answer.beside = "a gate left changed"
+    return found
 
 
 def _gates_and_changes(rng: torch.Generator) -> Inputs:
@@ -118,7 +115,7 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
     for i, (kernel, shape, change) in enumerate(zip(kernels, shapes, changes, strict=True)):
         gate = SpatialAttention(kernel, norm=nn.BatchNorm2d if i == 5 else None).train(i % 2 == 0)
         for parameter in gate.parameters():
-            parameter.data = torch.randn(parameter.shape, generator=rng)
+            parameter.data.normal_(generator=rng)
         if i == 3 and gate.conv.bias is not None:
             gate.conv.bias.data -= 200
         x = 2 * torch.randn(shape, generator=rng)
@@ -127,11 +124,11 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
 
 EXERCISES = {
     "spatial.pool_channels": Setup(_features),
-    "spatial.CopiedGate": Setup(_gate_inputs, prepare=built),
-    "spatial.SpatialGate": Setup(_gate_inputs, prepare=built),
+    "spatial.CopiedGate": Setup(_gate_inputs, call=built),
+    "spatial.SpatialGate": Setup(_gate_inputs, call=built),
     "spatial.seen_in_both_orders": Setup(tolerance=1e-3),
-    "spatial.CBAMBlock": Setup(_block_inputs, prepare=built),
+    "spatial.CBAMBlock": Setup(_block_inputs, call=built),
     "spatial.pointing_game": Setup(_maps_and_masks),
     "spatial.enrichment": Setup(_weights_and_masks),
-    "spatial.intervene": Setup(_gates_and_changes, prepare=_leaving_the_gate),
+    "spatial.intervene": Setup(_gates_and_changes, call=_leaving_the_gate),
 }

@@ -1,6 +1,5 @@
 """Exercises of chapter 00: the training step, accuracy, and what an untrained model scores."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,32 +29,28 @@ def _batches(rng: torch.Generator) -> Inputs:
     ]
 
 
-def _two_steps(step: Any, trial: Trial) -> Callable[..., Any]:
+def _two_steps(step: Trial, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
     """Takes two steps with a fresh model; one step alone would not show gradients that pile up."""
-
-    def run(images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
-        model = _small_network().eval()
-        optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
-        backward_passes: list[int] = []
-        passes_at_step: list[int] = []
-        first_weight = next(model.parameters())
-        first_weight.register_hook(lambda gradient: backward_passes.append(1))
-        optimizer.register_step_post_hook(lambda *_: passes_at_step.append(len(backward_passes)))
-        # Not the loss that everybody knows by heart: the one that was given must be used.
-        loss_function = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.5))
-        losses = [step(model, loss_function, optimizer, images, labels) for _ in range(2)]
-        return {
-            "loss of the first step": losses[0],
-            "calls of the given optimizer's step() in two training steps": len(passes_at_step),
-            "backward passes before each call of the optimizer's step()": passes_at_step,
-            "dtype of the weights": str(first_weight.dtype),
-            "weights after two steps": {
-                name: value for name, value in model.state_dict().items() if "num_" not in name
-            },
-            "loss of the second step": losses[1],
-        }
-
-    return run
+    model = _small_network().eval()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    backward_passes: list[int] = []
+    passes_at_step: list[int] = []
+    first_weight = next(model.parameters())
+    first_weight.register_hook(lambda gradient: backward_passes.append(1))
+    optimizer.register_step_post_hook(lambda *_: passes_at_step.append(len(backward_passes)))
+    # Not the loss that everybody knows by heart: the one that was given must be used.
+    loss_function = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(2.5))
+    losses = [step(model, loss_function, optimizer, images, labels) for _ in range(2)]
+    return {
+        "loss of the first step": losses[0],
+        "calls of the given optimizer's step() in two training steps": len(passes_at_step),
+        "backward passes before each call of the optimizer's step()": passes_at_step,
+        "dtype of the weights": str(first_weight.dtype),
+        "weights after two steps": {
+            name: value for name, value in model.state_dict().items() if "num_" not in name
+        },
+        "loss of the second step": losses[1],
+    }
 
 
 def _label_sets(rng: torch.Generator) -> Inputs:
@@ -97,43 +92,35 @@ def _image_stacks(rng: torch.Generator) -> Inputs:
         yield images, batch_size
 
 
-def _on_a_trained_model(predict_function: Any, trial: Trial) -> Callable[..., Any]:
+def _on_a_trained_model(predict: Trial, images: torch.Tensor, batch_size: int) -> dict[str, Any]:
     """Hands over a model in train mode, with running statistics that differ from any batch's."""
-
-    def run(images: torch.Tensor, batch_size: int) -> dict[str, Any]:
-        model = _small_network().insert(5, nn.Dropout())
-        seen: list[int] = []
-        model(2 * torch.randn(16, 1, 5, 6) + 1)
-        for parameter in model.parameters():
-            parameter.data += 0.3 * torch.randn(parameter.shape)
-        model[-1].weight.data = torch.tensor([[8.0, -8.0]])  # logits of both signs
-        before = {name: value.clone() for name, value in model.state_dict().items()}
-        # Of the first layer: `model.forward(images)` would call no hook of the model.
-        model[0].register_forward_pre_hook(lambda _, given: seen.extend(map(len, given)))
-        probabilities = predict_function(model, images, batch_size)
-        # In this order they are compared: what is the matter comes before the wrong values.
-        return {
-            "never more than batch_size images at once": max(seen, default=0) <= batch_size,
-            "model's weights and statistics left alone": all(
-                bool((value == before[name]).all()) for name, value in model.state_dict().items()
-            ),
-            "requires_grad of the weights left alone": all(
-                parameter.requires_grad for parameter in model.parameters()
-            ),
-            "result still attached to the graph": probabilities.requires_grad
-            if isinstance(probabilities, torch.Tensor)
-            else False,
-            "probabilities": probabilities,
-        }
-
-    return run
+    model = _small_network().insert(5, nn.Dropout())
+    seen: list[int] = []
+    model(2 * torch.randn(16, 1, 5, 6) + 1)
+    for parameter in model.parameters():
+        parameter.data += 0.3 * torch.randn(parameter.shape)
+    model[-1].weight.data = torch.tensor([[8.0, -8.0]])  # logits of both signs
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    # Of the first layer: `model.forward(images)` would call no hook of the model.
+    model[0].register_forward_pre_hook(lambda _, given: seen.extend(map(len, given)))
+    probabilities = predict(model, images, batch_size)
+    # In this order they are compared: what is the matter comes before the wrong values.
+    return {
+        "never more than batch_size images at once": max(seen, default=0) <= batch_size,
+        "model's weights and statistics left alone": all(
+            bool((value == before[name]).all()) for name, value in model.state_dict().items()
+        ),
+        "requires_grad of the weights left alone": all(p.requires_grad for p in model.parameters()),
+        "result still attached to the graph": getattr(probabilities, "requires_grad", False),
+        "probabilities": probabilities,
+    }
 
 
 EXERCISES = {
     "start.majority_accuracy": Setup(tolerance=0.006),
     "start.untrained_loss": Setup(tolerance=0.006),
-    "start.training_step": Setup(_batches, prepare=_two_steps),
+    "start.training_step": Setup(_batches, call=_two_steps),
     "start.positive_weight": Setup(_label_sets),
     "start.accuracy": Setup(_logits_and_labels),
-    "start.predict": Setup(_image_stacks, prepare=_on_a_trained_model),
+    "start.predict": Setup(_image_stacks, call=_on_a_trained_model),
 }

@@ -27,6 +27,9 @@ from course_utils.runtime import ROOT
 
 FOLDER = ROOT / "notebooks" / "exercises"
 
+NAMES = {"torch": torch, "nn": nn, "F": nn.functional, "np": np, "math": math}
+"""What the code of an exercise may use without importing it."""
+
 _EDIT = re.compile(r"`([^`]+)` (?:→|->) (?:`([^`]*)`|nothing)")
 _EDITS = re.compile(r"((?:`[^`]+` (?:→|->) (?:`[^`]*`|nothing)\n)+)")
 _ONE = re.compile(r"`([^`]+)`\n")
@@ -70,7 +73,8 @@ def read(path: Path) -> dict[str, Text]:
     found = {}
     for part in re.split(r"^## ", page, flags=re.M)[1:]:
         head, *slips = re.split(r"^### ", part, flags=re.M)
-        (name, _, title), body = head.split("\n", 1)[0].partition(": "), head.split("\n", 1)[1]
+        first, body = head.split("\n", 1)
+        name, _, title = first.partition(": ")
         where = f"{path.name}, {name}"
         begun = _START.search(body)
         question, *rest = _FENCE.split(_START.sub("", body))
@@ -160,11 +164,6 @@ def run(source: str, names: dict[str, Any], where: str) -> Any:
         raise ValueError(f"{where}: {type(problem).__name__}: {problem}\n{source}") from problem
     made = re.findall(r"^(?:def|class) (\w+)", source, flags=re.M)[-1]
     return space[made]
-
-
-def names() -> dict[str, Any]:
-    """What slips may use without importing it."""
-    return {"torch": torch, "nn": nn, "F": nn.functional, "np": np, "math": math}
 
 
 def stub(solution: str) -> str:

@@ -9,17 +9,11 @@ from .engine import Inputs, Setup
 
 def _features_and_layers(rng: torch.Generator) -> Inputs:
     sizes = ((1, 2, 4, 4), (2, 3, 5, 4), (3, 3, 4, 6), (1, 1, 3, 3), (4, 2, 3, 5), (2, 3, 4, 5))
-    inputs = [
-        (
-            torch.randn(size, generator=rng),
-            torch.randn(size[1], generator=rng),
-            0.5 + torch.rand((), generator=rng),
-        )
-        for size in sizes
-    ]
-    inputs[1][2].neg_()
-    inputs[-1][1].mul_(200)  # scores whose exponential is infinite
-    return inputs
+    for i, size in enumerate(sizes):
+        x, w = torch.randn(size, generator=rng), torch.randn(size[1], generator=rng)
+        b = 0.5 + torch.rand((), generator=rng)
+        # At last scores whose exponential is infinite.
+        yield x, 200 * w if i == 5 else w, -b if i == 1 else b
 
 
 def _queries_keys_values(rng: torch.Generator) -> Inputs:

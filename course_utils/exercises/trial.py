@@ -1,13 +1,11 @@
 """Calls an answer, whatever its form: a function, a module class, a module, a value."""
 
 import copy
-import functools
 import itertools
 import math
-import types
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +24,9 @@ LARGE = 50.0
 
 Shape = tuple[int, ...]
 
+Call = Callable[..., Any]
+"""Calls an answer: takes it as a trial, then the arguments."""
+
 
 class NotAModule(TypeError):
     """The answer makes something else where a module is asked for."""
@@ -33,38 +34,59 @@ class NotAModule(TypeError):
 
 @dataclass
 class Trial:
-    """One call of an answer: what `prepare` may use, and what is learned on the way.
+    """One call of an answer, and what came of it.
+
+    An exercise's `call` gets it in the answer's place: called, it calls the answer.
 
     Attributes:
         order: which of the orders of weights of one shape is dealt out; 0 is that of creation.
         parameters: of the first module built: the shape of each, and whether it is a bias.
+        orders: how many orders of its weights are worth a try.
         returned: what the answer itself returned, call by call.
+        value, error: what `call` returned, or the exception.
+        beside: what else must be right, such as gradients, or in words what is wrong with it.
+        changed: the first argument that has changed, and what of it.
     """
 
+    answer: Any
     order: int = 0
     parameters: tuple[tuple[Shape, bool], ...] = ()
+    orders: int = 1
     returned: list[Any] = field(default_factory=list)
+    value: Any = None
+    beside: Any = None
+    error: BaseException | None = None
+    changed: tuple[int, str] | None = None
 
-    def module(self, candidate: Any, *settings: Any, train: bool = True) -> nn.Module:
-        """A module built from an answer, with weights that follow from their shapes alone.
+    def __call__(self, *given: Any) -> Any:
+        """What the answer returns; a module class is made a module first."""
+        if isinstance(self.answer, type) and issubclass(self.answer, nn.Module):
+            self.answer = self.answer()
+        self.returned.append(self.answer(*given))
+        return self.returned[-1]
 
-        Names do not count, nor axes of length one, so that a 1x1 convolution and a linear layer are
-        alike. All vectors (biases, scales) of one length get the same values. Matrices of one shape
-        differ, in the order in which they were created; if an answer is not right so, the other
-        orders are tried too. A bias too many or too few is named.
+    def module(self, *settings: Any, train: bool = True) -> nn.Module:
+        """A module built from the answer, with weights that follow from their shapes alone.
+
+        The answer is a module class, a function that returns a module, or a module. Names of
+        weights do not count, nor axes of length one, so that a 1x1 convolution and a linear layer
+        are alike. All vectors (biases, scales) of one length get the same values. Matrices of one
+        shape differ, in the order in which they were created; if an answer is not right so, the
+        other orders are tried too. A bias too many or too few is named.
 
         Args:
-            candidate: a module class, a function that returns a module, or a module.
             settings: arguments of the constructor. With none, a module is copied and used as it is.
                 Choose different numbers of channels: a matrix with one row is a vector.
             train: the mode it is put in.
         """
-        if not isinstance(candidate, nn.Module):
-            module = candidate(*settings)
-        elif settings and not is_of_torch(candidate):
-            module = type(candidate)(*settings)
+        answer = self.answer
+        if not isinstance(answer, nn.Module):
+            module = answer(*settings)
+        elif settings and not is_of_torch(answer):
+            module = type(answer)(*settings)
         else:  # an nn.Sequential is not built from these settings
-            module = copy.deepcopy(candidate)
+            module = copy.deepcopy(answer)
+        self.returned.append(module)
         if not isinstance(module, nn.Module):
             raise NotAModule(f"The answer gives {describe(module)}, expected an nn.Module.")
         lists = [value for value in vars(module).values() if isinstance(value, list | tuple)]
@@ -79,17 +101,19 @@ class Trial:
                 "A lazy layer has no shape before its first call, and the check sets the weights "
                 "before that. Write the numbers of channels out: nn.Conv2d for nn.LazyConv2d."
             )
-        named = [
-            (name, parameter, tuple(size for size in parameter.shape if size != 1))
-            for name, parameter in module.named_parameters()
-        ]
-        self.parameters = self.parameters or tuple((s, n.endswith("bias")) for n, _, s in named)
+        named = dict(module.named_parameters())
+        shapes = [tuple(size for size in p.shape if size != 1) for p in named.values()]
+        biases = [name.endswith("bias") for name in named]
+        self.parameters = self.parameters or tuple(zip(shapes, biases, strict=True))
         places, rest = {}, self.order
-        for shape, count in Counter(shape for _, _, shape in named if len(shape) > 1).items():
+        counts = Counter(shape for shape in shapes if len(shape) > 1)
+        factorials = (math.factorial(min(count, 9)) for count in counts.values())
+        self.orders = min(math.prod(factorials), ORDERS)
+        for shape, count in counts.items():
             rest, number = divmod(rest, math.factorial(count))
             permutations = itertools.permutations(range(count))
             places[shape] = iter(next(itertools.islice(permutations, number, None)))
-        for _, parameter, shape in named:
+        for parameter, shape in zip(named.values(), shapes, strict=True):
             place = next(places[shape]) if shape in places else 0
             generator = torch.Generator().manual_seed(zlib.crc32(repr((shape, place)).encode()))
             values = torch.randn(shape, generator=generator).view(parameter.shape)
@@ -97,21 +121,28 @@ class Trial:
         module.register_forward_hook(lambda module, given, value: self.returned.append(value))
         return module.train(train)
 
+    @property
+    def own(self) -> Any:
+        """What the answer itself returned, even if the exercise made something else of it."""
+        return self.returned[-1] if self.returned else self.value
 
-Prepare = Callable[[Any, Trial], Callable[..., Any]]
-"""Makes of an answer the function that is called with the arguments."""
+    def shapes(self) -> list[Shape]:
+        """Of the parameters, sorted."""
+        return sorted(shape for shape, _ in self.parameters)
+
+    def is_nothing(self) -> bool:
+        """Whether the answer has come to an end, and returned None."""
+        return self.own is None and (bool(self.returned) or self.error is None)
 
 
-def as_function(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The default `prepare`: the answer as it is; of a module class, an instance."""
-    if isinstance(candidate, type) and issubclass(candidate, nn.Module):
-        return candidate()
-    return candidate
+def plainly(answer: Trial, *given: Any) -> Any:
+    """The usual `call`: the answer is a function."""
+    return answer(*given)
 
 
-def as_value(candidate: Any, trial: Trial) -> Callable[[], Any]:
-    """`prepare` of an exercise that asks for a value: a tensor or NumPy number is one as well."""
-    return lambda: _plain(candidate() if callable(candidate) else candidate)
+def as_value(answer: Trial) -> Any:
+    """`call` of an exercise that asks for a value: a tensor or NumPy number is one as well."""
+    return _plain(answer.answer() if callable(answer.answer) else answer.answer)
 
 
 def _plain(answer: Any) -> Any:
@@ -126,33 +157,25 @@ def _plain(answer: Any) -> Any:
     return tuple(flat) if isinstance(answer, tuple) else list(flat)
 
 
-def built(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """`prepare` of a module: built from the arguments before its mode, called with those after it.
+def built(answer: Trial, *given: Any) -> Any:
+    """`call` of a module: built from the arguments before its mode, called with those after it.
 
     Gradients are part of what comes back, but not for large features: there exp overflows in right
     answers, too, which spoils the gradient alone.
     """
-
-    def run(*given: Any) -> Any:
-        mode = [isinstance(x, bool) for x in given].index(True)
-        module, features = (
-            trial.module(candidate, *given[:mode], train=given[mode]),
-            given[mode + 1 :],
-        )
-        large = max(float(x.abs().max()) for x in features) > LARGE
-        return module(*features) if large else with_gradients(module, *features)
-
-    return run
+    mode = [isinstance(x, bool) for x in given].index(True)
+    module, features = answer.module(*given[:mode], train=given[mode]), given[mode + 1 :]
+    large = max(float(x.abs().max()) for x in features) > LARGE
+    return module(*features) if large else with_gradients(answer, module, *features)
 
 
-def differentiated(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """`prepare` of a loss: its value, and its gradient for the first argument."""
-    loss = as_function(candidate, trial)
-    return lambda first, *rest: with_gradients(lambda x: loss(x, *rest), first)
+def differentiated(answer: Trial, *given: Any) -> Any:
+    """`call` of a loss: its value, and its gradient for the first argument."""
+    return with_gradients(answer, lambda first: answer(first, *given[1:]), given[0])
 
 
-def with_gradients(call: Callable[..., Any], *given: torch.Tensor) -> Any:
-    """What a call returns, and from a second one the gradients of its sum for the arguments.
+def with_gradients(answer: Trial, call: Callable[..., Any], *given: torch.Tensor) -> Any:
+    """What a call returns; beside it, from a second one, its sum's gradients for the arguments.
 
     A list of tensors is one sum. Where no gradient gets through, a sentence stands in its place.
     """
@@ -170,10 +193,11 @@ def with_gradients(call: Callable[..., Any], *given: torch.Tensor) -> Any:
             "layers? Their weights are new in each call and never trained: create them in "
             "`__init__`."
         )
-    if not all(part.requires_grad for part in parts):
-        return found, "no gradient gets through (detach, .data or no_grad)"
-    total = sum(part.sum() for part in parts)
-    return found, torch.autograd.grad(total, leaves, allow_unused=True, materialize_grads=True)
+    answer.beside = "no gradient gets through (detach, .data or no_grad)"
+    if all(part.requires_grad for part in parts):
+        total = sum(part.sum() for part in parts)
+        answer.beside = torch.autograd.grad(total, leaves, materialize_grads=True)
+    return found
 
 
 def is_of_torch(module: nn.Module) -> bool:
@@ -181,79 +205,33 @@ def is_of_torch(module: nn.Module) -> bool:
     return type(module).__module__.startswith("torch.")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one call: a value or an exception, and which argument had changed.
-
-    `parameters` and `returned` are those of the trial.
-    """
-
-    value: Any = None
-    error: BaseException | None = None
-    changed: tuple[int, str] | None = None
-    parameters: tuple[tuple[Shape, bool], ...] = ()
-    returned: tuple[Any, ...] = ()
-
-    def learned(self) -> int:
-        """How many numbers the module learns."""
-        return sum(math.prod(shape) for shape, _ in self.parameters)
-
-    def is_nothing(self) -> bool:
-        """Whether the answer returned None, even if the exercise made something else of it."""
-        if self.returned:
-            return self.returned[0] is None
-        return self.value is None and self.error is None
-
-
-def attempt(
-    prepare: Prepare, candidate: Any, arguments: tuple[Any, ...], order: int = 0
-) -> Outcome:
-    """Calls an answer on copies of the arguments; what it raises is part of the outcome."""
+def attempt(call: Call, answer: Any, arguments: tuple[Any, ...], order: int = 0) -> Trial:
+    """Calls an answer on copies of the arguments; what it raises is part of what comes of it."""
     seed_all(0)
-    trial = Trial(order)
+    trial = Trial(answer, order)
     given = copy.deepcopy(arguments)
     try:
-        value = snapshot(prepare(_noted(candidate, trial), trial)(*given))
-        returned = tuple(map(snapshot, trial.returned[-1:]))
+        trial.value = snapshot(call(trial, *given))
+        trial.beside = snapshot(trial.beside)
+        trial.returned = [snapshot(x) for x in trial.returned[-1:]]
     except (KeyboardInterrupt, OutOfTime):
         raise
     except BaseException as error:  # SystemExit among them: it must not end the kernel
-        nothing = tuple(x for x in trial.returned[-1:] if x is None)
-        return Outcome(error=error, parameters=trial.parameters, returned=nothing)
+        trial.error = error
+        return trial
     changes = [(i, change(*pair)) for i, pair in enumerate(zip(arguments, given, strict=True))]
-    changed = next(((i, what) for i, what in changes if what), None)
-    return Outcome(value, None, changed, trial.parameters, returned)
+    trial.changed = next(((i, what) for i, what in changes if what), None)
+    return trial
 
 
-def _noted(candidate: Any, trial: Trial) -> Any:
-    """The answer; of a plain function, one that also notes in the trial what it returns.
-
-    What `prepare` makes of an answer may return more than the answer does, or fail on it.
-    """
-    if not isinstance(candidate, types.FunctionType):
-        return candidate
-
-    @functools.wraps(candidate)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        value = candidate(*args, **kwargs)
-        trial.returned.append(value)
-        return value
-
-    return call
-
-
-def agree(a: Outcome, b: Outcome, tolerance: float) -> bool:
+def agree(a: Trial, b: Trial, tolerance: float) -> bool:
     """Whether `a` does what `b` does, value or exception, and learns no more numbers for it."""
     if a.error is not None or b.error is not None:
         return type(a.error) is type(b.error) and text_of(a.error) == text_of(b.error)
-    same = a.changed == b.changed and difference(a.value, b.value, tolerance) is None
-    return same and a.learned() <= b.learned()
-
-
-def orders(shapes: Iterable[Shape]) -> int:
-    """In how many orders weights of these shapes can be dealt out, `ORDERS` at most."""
-    counts = Counter(shape for shape in shapes if len(shape) > 1).values()
-    return min(math.prod(math.factorial(min(n, 9)) for n in counts), ORDERS)
+    found, wanted = ((trial.value, trial.beside) for trial in (a, b))
+    same = a.changed == b.changed and difference(found, wanted, tolerance) is None
+    learned = [sum(math.prod(shape) for shape, _ in trial.parameters) for trial in (a, b)]
+    return same and learned[0] <= learned[1]
 
 
 def text_of(error: BaseException | None) -> str:

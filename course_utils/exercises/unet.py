@@ -1,6 +1,5 @@
 """Inputs of chapter 05: the parts of a U-Net, its loss, and how a segmentation is scored."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -8,36 +7,25 @@ from torch import nn
 from torch.nn import functional as F
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, built, differentiated
+from .trial import Trial, built, differentiated
 
 
 def _stamps(rng: torch.Generator) -> Inputs:
-    cases = (
+    for size, kernel, stride in (
         ((2, 2), (2, 2), 2),
         ((2, 3), (2, 3), 1),
         ((3, 2), (3, 3), 2),
         ((1, 4), (2, 2), 3),  # no stamp reaches every third column
         ((4, 3), (3, 2), 1),
         ((3, 3), (4, 3), 2),
-    )
-    return [
-        (torch.randn(size, generator=rng), torch.randn(kernel, generator=rng), stride)
-        for size, kernel, stride in cases
-    ]
+    ):
+        yield torch.randn(size, generator=rng), torch.randn(kernel, generator=rng), stride
 
 
 def _encoder_inputs(rng: torch.Generator) -> Inputs:
-    cases = (
-        (1, 2, True, (1, 8, 8)),
-        (3, 4, False, (2, 4, 12)),
-        (2, 3, True, (3, 7, 9)),
-        (1, 5, False, (1, 16, 4)),
-        (2, 5, True, (2, 6, 10)),
-    )
-    return [
-        (channels, width, training, torch.randn(n, channels, h, w, generator=rng))
-        for channels, width, training, (n, h, w) in cases
-    ]
+    sizes = ((1, 2, 1, 8, 8), (3, 4, 2, 4, 12), (2, 3, 3, 7, 9), (1, 5, 1, 16, 4), (2, 5, 2, 6, 10))
+    for i, (channels, width, n, h, w) in enumerate(sizes):
+        yield channels, width, i % 2 == 0, torch.randn(n, channels, h, w, generator=rng)
 
 
 def _decoder_inputs(rng: torch.Generator) -> Inputs:
@@ -110,26 +98,23 @@ def _stacks(rng: torch.Generator) -> Inputs:
         yield prediction, truth, depths
 
 
-def _run_scores(candidate: Any, trial: Trial) -> Callable[..., Any]:
-    """The scores, with a mark beside them where one is nearly 0, as a small number makes it."""
-    score = as_function(candidate, trial)
-
-    def run(prediction: torch.Tensor, truth: torch.Tensor, depths: list[int]) -> Any:
-        found = score(prediction, truth, depths)
-        if isinstance(found, torch.Tensor) and ((found > 0) & (found < 1e-3)).any():
-            return found, "a volume without overlap scores a little more than 0"
-        return found
-
-    return run
+def _run_scores(
+    answer: Trial, prediction: torch.Tensor, truth: torch.Tensor, depths: list[int]
+) -> Any:
+    """The scores; noted is whether one is nearly 0, as a small number makes it."""
+    found = answer(prediction, truth, depths)
+    if isinstance(found, torch.Tensor) and ((found > 0) & (found < 1e-3)).any():
+        answer.beside = "a volume without overlap scores a little more than 0"
+    return found
 
 
 EXERCISES = {
     "unet.block_parameters": Setup(),
     "unet.transposed_convolution": Setup(_stamps),
-    "unet.Encoder": Setup(_encoder_inputs, prepare=built),
+    "unet.Encoder": Setup(_encoder_inputs, call=built),
     "unet.decoder_step": Setup(_decoder_inputs),
     "unet.receptive_field": Setup(),
     "unet.at_any_size": Setup(_sizes),
-    "unet.soft_dice_loss": Setup(_loss_inputs, prepare=differentiated),
-    "unet.volume_dice": Setup(_stacks, prepare=_run_scores),
+    "unet.soft_dice_loss": Setup(_loss_inputs, call=differentiated),
+    "unet.volume_dice": Setup(_stacks, call=_run_scores),
 }

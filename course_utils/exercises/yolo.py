@@ -1,12 +1,11 @@
 """Exercises of chapter 08: the parts of a detector, a term of its loss, its score, and two bugs."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from .engine import Inputs, Setup
-from .trial import Trial, as_function, differentiated
+from .trial import Trial, differentiated
 
 
 def _four_numbers(rng: torch.Generator) -> Inputs:
@@ -39,13 +38,8 @@ def _pairs_of_boxes(rng: torch.Generator) -> Inputs:
 
 
 def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
-    base = torch.tensor(
-        [
-            *([12.0, 26], [30, 14], [24, 24]),
-            *([60, 34], [36, 62], [52, 52]),
-            *([120, 70], [70, 130], [110, 115]),
-        ]
-    )
+    sides = (12, 26, 30, 14, 24, 24, 60, 34, 36, 62, 52, 52, 120, 70, 70, 130, 110, 115)
+    base = torch.tensor(sides).float().view(9, 2)
     cases = []
     for n in (1, 5, 9, 16):
         anchors = base * (0.9 + 0.2 * torch.rand(9, 2, generator=rng))
@@ -128,19 +122,14 @@ def _rankings(rng: torch.Generator) -> Inputs:
     yield torch.zeros(5, dtype=torch.bool), 3
 
 
-def _run_flip(candidate: Any, trial: Trial) -> Callable[..., Any]:
+def _run_flip(answer: Trial, images: torch.Tensor, boxes: torch.Tensor) -> Any:
     """Calls an answer; the other numbers of rows without a box do not count."""
-    call = as_function(candidate, trial)
-
-    def run(images: torch.Tensor, boxes: torch.Tensor) -> Any:
-        found = call(images, boxes)
-        if isinstance(found, list | tuple) and len(found) == 2:
-            rows = found[1]
-            if isinstance(rows, torch.Tensor) and rows.shape == boxes.shape:
-                found = found[0], torch.where(rows[:, :, :1] == -1, -1.0, rows)
-        return found
-
-    return run
+    found = answer(images, boxes)
+    if isinstance(found, list | tuple) and len(found) == 2:
+        rows = found[1]
+        if isinstance(rows, torch.Tensor) and rows.shape == boxes.shape:
+            found = found[0], torch.where(rows[:, :, :1] == -1, -1.0, rows)
+    return found
 
 
 def _images_and_boxes(rng: torch.Generator) -> Inputs:
@@ -166,10 +155,10 @@ EXERCISES = {
     "yolo.predictions": Setup(),
     "yolo.decode": Setup(_four_numbers),
     "yolo.answering": Setup(_boxes_and_anchors),
-    "yolo.objectness_term": Setup(_predictions_of_an_image, prepare=differentiated),
+    "yolo.objectness_term": Setup(_predictions_of_an_image, call=differentiated),
     "yolo.nms": Setup(_crowds),
     "yolo.average_precision": Setup(_rankings),
     "yolo.box_iou": Setup(_pairs_of_boxes),
     "yolo.scores": Setup(_raw_rows),
-    "yolo.flip": Setup(_images_and_boxes, prepare=_run_flip),
+    "yolo.flip": Setup(_images_and_boxes, call=_run_flip),
 }

@@ -137,9 +137,15 @@ def yolo_mixed(targets: Tensor, side: int = 320) -> Loss:
     heavier box term (YOLOv1), and the ignore threshold of YOLOv3's paper instead of its code. How
     many anchors, how heavy and which threshold was tried out on validation."""
     loss = yolo.YOLOLoss(
-        cell_anchors(side), side * 3 // 4, side, ciou=True, several=0.4, iou_objectness=True,
-        ignore=0.5, box_weight=10.0,
-    )  # fmt: skip
+        cell_anchors(side),
+        side * 3 // 4,
+        side,
+        ciou=True,
+        several=0.4,
+        iou_objectness=True,
+        ignore=0.5,
+        box_weight=10.0,
+    )
     return _for_boxes(targets, loss)
 
 
