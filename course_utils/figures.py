@@ -102,12 +102,17 @@ def overlay(
     figure = pictures(images, titles, **grid)
     for drawn, line in zip(masks.values(), OUTLINES, strict=False):
         for axis, mask in zip(figure.axes, drawn, strict=False):
-            if 0 < mask.float().mean() < 1:  # there is an outline only then
-                contour = axis.contour(mask.cpu().float().numpy(), [0.5], colors=line["color"])
-                contour.set(linestyle=line["linestyle"], **_edged())
+            outline(axis, mask, **line)
     handles = _handles(masks)
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def outline(axis: Axes, mask: Tensor, color: str = "C1", linestyle: str = "-") -> None:
+    """The border of a mask (H, W), with a dark rim; nothing where the mask has no border."""
+    if 0 < mask.float().mean() < 1:
+        contour = axis.contour(mask.cpu().float().numpy(), [0.5], colors=color)
+        contour.set(linestyle=linestyle, **_edged())
 
 
 def _handles(names: Iterable[str]) -> list[Any]:

@@ -85,8 +85,8 @@ def build(
 ) -> str:
     """Write the pages of the course into the folder `path`, whole or not at all.
 
-    Formulas are MathML, and nothing is loaded from the internet. The Markdown files in
-    `folder/pages` become pages as well.
+    Formulas are MathML, and nothing is loaded from the internet. TEACHING.md and the
+    Markdown files in `folder/pages` become pages as well.
 
     Args:
         chapters: notebooks with outputs, by name and in order.
@@ -101,7 +101,7 @@ def build(
         Exception: Sphinx's, one of its extensions', or the disk's. What was at `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    pages = sorted(folder.glob("pages/*.md"))
+    pages = [*folder.glob("pages/*.md"), *folder.parent.glob("TEACHING.md")]
     front = _FRONT.format(
         title=_TITLE,
         chapters="\n".join(f"{name[:2]} {_title(nb)} <{name}>" for name, nb in chapters.items()),
@@ -115,7 +115,7 @@ def build(
             drawings = shutil.ignore_patterns("png", "*.py", "__pycache__")
             shutil.copytree(folder / "figures", Path(source, "figures"), ignore=drawings)
         for page in pages:
-            text = page.read_text(encoding="utf-8")
+            text = page.read_text(encoding="utf-8").replace("](notebooks/", "](../")
             text = text.replace("](../../", f"]({_home(folder, path / 'pages')}/")
             storage.write(Path(source, "pages", page.name), text)
         home = _home(folder, path)
@@ -186,9 +186,13 @@ def mathml(tex: str, display: str) -> str:
         HTML; the formula as it was written where it cannot be understood.
     """
     try:
-        return convert(tex, display=display)
+        formula = convert(tex, display=display)
     except Exception:  # the converter's errors have no common base
         return f"<code>{html.escape(tex)}</code>"
+    # Browsers put no space beside the name of a function, and too much beside a bar.
+    beside = "(?<=</mi>)(?=<mi>[a-z]{2,}</mi>)|(?<=[a-z]{2}</mi>)(?=<m[infs])"
+    formula = re.sub(beside, '<mspace width="0.17em" />', formula)
+    return formula.replace('"false">&#x0007C;', '"false" lspace="0" rspace="0">&#x0007C;')
 
 
 def setup(app: Sphinx) -> None:

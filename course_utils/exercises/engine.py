@@ -56,7 +56,7 @@ class Result:
         """Shows nothing in a notebook: `check` has shown the message already."""
 
 
-_STUB = "Not answered yet. Replace the `...`, run that cell, then run this one again."
+_STUB = "Not answered yet. Replace the dots, run that cell, then run this one again."
 NOT_ANSWERED = Result(False, "not-answered", _STUB)
 
 
