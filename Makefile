@@ -5,6 +5,10 @@ SET_UP = $(PYTHON) -m course_utils.set_up
 # Not the script .venv/bin/course, which holds the folder it was made in.
 COURSE = .venv/bin/python -m course_utils.cli
 
+KNOWN = course lab site check test test-all notebooks help
+ifneq ($(filter-out $(KNOWN),$(MAKECMDGOALS)),)
+$(error make does not know "$(filter-out $(KNOWN),$(MAKECMDGOALS))". Expected: $(KNOWN); a profile like this: make course PROFILE=smoke)
+endif
 ifneq ($(MAKECMDGOALS),help)
 ifneq ($(words $(filter smoke standard full,$(PROFILE))) $(words $(PROFILE)),1 1)
 $(error PROFILE or COURSE_PROFILE is "$(PROFILE)". Expected: smoke, standard or full)
@@ -48,4 +52,4 @@ help:
 	@echo "make test-all   every test"
 	@echo "make notebooks  for authors: build notebooks/ from notebooks/source/"
 
-.PHONY: course lab site check test test-all notebooks help
+.PHONY: $(KNOWN)

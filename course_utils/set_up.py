@@ -148,6 +148,8 @@ def _install(python: str, venv: Path, extras: "list[str]") -> None:
         return
     pins.write_text(_pins(python), "utf-8")
     print("Installing packages: about 3 GB on Linux, less elsewhere; some minutes.", flush=True)
+    if done and os.name != "nt":  # bin/activate holds the folder in which it was made
+        subprocess.call([python, "-m", "venv", "--without-pip", str(venv)])
     extras = sorted({*extras, *done[2:]})
     stamp.write_text("\n".join(["not done", "", *extras]), "utf-8")
     _pip(python, pins, f".[{','.join(extras)}]", "type the same again.")

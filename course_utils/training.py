@@ -498,8 +498,8 @@ class _State:
         """Go on from a checkpoint; a damaged one is said and set aside, and training begins."""
         try:
             tensors, metadata = storage.load_tensors(path, "")
-            numbers = json.loads(metadata.get("run", "{}"))
-        except ValueError:  # cut while it was copied, or by a disk that was full
+            numbers = dict(json.loads(metadata.get("run", "{}")))
+        except (TypeError, ValueError):  # cut while it was copied, or by a disk that was full
             aside = storage.set_aside(path).name
             print(f"{path.name} is damaged: training begins again. The file is kept as {aside}.")
             return

@@ -213,4 +213,5 @@ def test_never_much_slower_than_the_best_number_of_threads(busy):
     one, two, chosen = (
         statistics.fmean(rates) for rates in zip(*json.loads(done.stdout), strict=True)
     )
-    assert chosen > 0.6 * max(one, two), (one, two, chosen)
+    least = 2 / 3 if busy else 0.85  # the best is the higher of two noisy rates
+    assert chosen > least * max(one, two), (one, two, chosen)

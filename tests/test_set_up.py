@@ -135,6 +135,8 @@ def test_a_copy_runs_its_own_code(made, course):
     assert run(course, "-c", where, **kernel).strip().startswith(str(made[0]))
     assert "Installing" in run(course)
     assert run(course, "-c", where, **kernel).strip().startswith(str(course))
+    activate = course / ".venv" / "bin" / "activate"
+    assert os.name == "nt" or str(course / ".venv") in activate.read_text()
     original = run(made[0], "-c", where, command=(python(made[0]), "-P"))
     assert original.strip().startswith(str(made[0]))
 
