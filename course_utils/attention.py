@@ -51,7 +51,7 @@ class SqueezeExcitation(nn.Module):
         self.up = nn.Linear(hidden, channels)
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        _expect(self, x, self.down.in_features)
+        expect_images(self, x, self.down.in_features)
         squeezed = x.mean((2, 3))  # (N, C)
         hidden = torch.relu(self.down(squeezed))  # (N, C // r)
         return torch.sigmoid(self.up(hidden))[:, :, None, None]  # (N, C, 1, 1)
@@ -87,7 +87,7 @@ class ECA(nn.Module):
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        _expect(self, x, self.channels)
+        expect_images(self, x, self.channels)
         squeezed = x.mean((2, 3))[:, None]  # (N, 1, C): channels are the places of a sequence
         return torch.sigmoid(self.conv(squeezed))[:, 0, :, None, None]  # (N, C, 1, 1)
 
@@ -118,7 +118,7 @@ class ChannelAttention(nn.Module):
         )
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        _expect(self, x, self.channels)
+        expect_images(self, x, self.channels)
         mean, peak = x.mean((2, 3)), x.amax((2, 3))  # (N, C) each
         return torch.sigmoid(self.mlp(mean) + self.mlp(peak))[:, :, None, None]  # (N, C, 1, 1)
 
@@ -149,7 +149,7 @@ class SpatialAttention(nn.Module):
         self.norm = norm(1) if norm else nn.Identity()
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        _expect(self, x)
+        expect_images(self, x)
         check_batch_norm(self, len(x) * x.shape[2:].numel())
         pooled = torch.stack([x.mean(1), x.amax(1)], 1)  # (N, 2, H, W)
         return torch.sigmoid(self.norm(self.conv(pooled)))  # (N, 1, H, W)
@@ -236,8 +236,8 @@ class AttentionGate(nn.Module):
             self.out = nn.Sequential(nn.Conv2d(channels, channels, 1), norm(channels))
 
     def weights(self, x: Tensor, g: Tensor) -> Tensor:  # (N, C, H, W), (N, C_g, H', W')
-        _expect(self, x, self.channels)
-        _expect(self, g, self.gate_channels)
+        expect_images(self, x, self.channels)
+        expect_images(self, g, self.gate_channels)
         smallest = [n // self.step for n in x.shape[2:]]
         check_batch_norm(self, len(x) * min(math.prod(smallest), g.shape[2:].numel()))
         skip = self.skip(x)  # (N, hidden, H, W), half of that in the authors' form
@@ -310,7 +310,7 @@ class SelfAttention2d(nn.Module):
             nn.init.zeros_(parameter)
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _expect(self, x, self.qkv.in_channels)
+        expect_images(self, x, self.qkv.in_channels)
         parts = self.qkv(x).flatten(2)  # (N, 3 C // 2, H W)
         parts = parts.unflatten(1, (3, self.heads, -1))  # (N, 3, heads, C // 2 // heads, H W)
         # contiguous: PyTorch's fast kernels want the numbers of one place side by side
@@ -345,16 +345,26 @@ def _odd(name: str, kernel_size: int) -> None:
         )
 
 
-def _expect(module: nn.Module, x: Tensor, channels: int | None = None) -> None:
-    """Else the message is PyTorch's, about a matrix, or the mean is taken over other axes."""
-    if x.ndim == 4 and channels in (None, x.shape[1]) and 0 not in x.shape[2:]:
-        return
-    built = "" if channels is None else f", C = {channels}, for which it was built"
-    raise ValueError(
-        f"{type(module).__name__} got features of shape {tuple(x.shape)}. Expected (N, C, H, W)"
-        f"{built}, with at least one position (x[None] makes a batch of one image; volumes go in "
-        "slice by slice)."
-    )
+def expect_images(
+    module: nn.Module, x: Tensor, channels: int | None = None, pixels: int = 1
+) -> None:
+    """Refuse what is no batch of images; else PyTorch would speak of a matrix, or not at all.
+
+    Args:
+        module: in its name.
+        x: images or features, (N, C, H, W).
+        channels: C, for which the module was built; None for any.
+        pixels: each image has so many at least.
+
+    Raises:
+        ValueError: other axes, another number of channels, or fewer pixels.
+    """
+    if x.ndim != 4 or channels not in (None, x.shape[1]) or x.shape[2:].numel() < pixels:
+        raise ValueError(
+            f"{type(module).__name__} got a tensor of shape {tuple(x.shape)}. Expected "
+            f"(N, {channels or 'C'}, H, W), for which it was built, where H times W is {pixels} or "
+            "more. x[None] makes a batch of one; volumes go in slice by slice; pad small images."
+        )
 
 
 def check_batch_norm(module: nn.Module, values: int) -> None:

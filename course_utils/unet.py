@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.attention import Norm, check_batch_norm, own_random_stream
+from course_utils.attention import Norm, check_batch_norm, expect_images, own_random_stream
 
 
 class DoubleConv(nn.Sequential):
@@ -93,8 +93,13 @@ class UNet(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
-        height, width = x.shape[-2:]
-        x = self._padded(x)
+        expect_images(self, x, self.in_channels)
+        height, width = x.shape[2:]
+        step = 2 ** (len(self.down) - 1)
+        below, right = -height % step, -width % step
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        check_batch_norm(self, len(x) * x.shape[2:].numel() // step**2)
         skips = []
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)  # (N, width 2^level, H / 2^level, ...)
@@ -104,20 +109,6 @@ class UNet(nn.Module):
             skip = self.gates[level](skips[level], x)  # weighed by what the coarser level knows
             x = self.merge[level](torch.cat([skip, self.up[level](x)], 1))
         return self.head(x)[:, :, :height, :width]  # (N, outputs, H, W)
-
-    def _padded(self, x: Tensor) -> Tensor:
-        if x.ndim != 4 or x.shape[1] != self.in_channels or 0 in x.shape[2:]:
-            raise ValueError(
-                f"The image has shape {tuple(x.shape)}. Expected (N, {self.in_channels}, H, W) "
-                "with at least one pixel: this UNet was made for images, with "
-                f"in_channels={self.in_channels}."
-            )
-        step = 2 ** (len(self.down) - 1)
-        below, right = (-n % step for n in x.shape[2:])
-        if below or right:
-            x = F.pad(x, (0, right, 0, below), mode="replicate")
-        check_batch_norm(self, len(x) * x.shape[2:].numel() // step**2)
-        return x
 
 
 class _Open(nn.Module):

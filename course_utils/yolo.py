@@ -12,16 +12,17 @@ Boxes are (x1, y1, x2, y2) in pixels of the image. A batch of them is (B, room, 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, box_iou, complete_box_iou_loss
+from torchvision.ops import Conv2dNormActivation, batched_nms, box_iou, complete_box_iou_loss
 
 from course_utils import metrics
-from course_utils.attention import check_batch_norm, own_random_stream
+from course_utils.attention import check_batch_norm, expect_images, own_random_stream
 
 STRIDES = (8, 16, 32)
 """Pixels from one cell to the next at each scale, finest first; three anchors belong to each."""
@@ -168,13 +169,8 @@ def anchors_by_class(boxes: Tensor, counts: Sequence[int]) -> Tensor:
     return every[every.prod(1).argsort()]
 
 
-def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, leaky ReLU: the brick of Darknet."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.LeakyReLU(0.1, inplace=True),
-    )
+# Convolution without bias, batch norm, leaky ReLU: the brick of Darknet.
+_conv = partial(Conv2dNormActivation, activation_layer=partial(nn.LeakyReLU, 0.1))
 
 
 class DarknetBlock(nn.Module):
@@ -240,11 +236,7 @@ class YOLO(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W)
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(
-                f"The images have shape {tuple(x.shape)}. Expected (N, 3, H, W): colour images, "
-                "several at once (x[None] makes a batch of one)."
-            )
+        expect_images(self, x, channels=3)
         if min(x.shape[2:]) < STRIDES[-1]:
             raise ValueError(
                 f"The image has {x.shape[2]} x {x.shape[3]} pixels. Expected at least "

@@ -121,7 +121,7 @@ def test_an_image_with_other_channels_or_axes_is_refused_with_what_was_expected(
     model = build(gate, in_channels=3)
     with pytest.raises(ValueError, match=r"Expected \(N, 3, H, W\)") as caught:
         model(torch.rand(shape))
-    assert str(shape) in str(caught.value) and "in_channels=3" in str(caught.value)
+    assert f"UNet got a tensor of shape {shape}" in str(caught.value)
 
 
 @pytest.mark.parametrize("gate", [None, AttentionGate, partial(AttentionGate, authors=True)])
@@ -136,7 +136,7 @@ def test_an_image_smaller_than_the_stride_is_padded(gate, size):
 
 
 def test_an_image_without_pixels_is_refused():
-    with pytest.raises(ValueError, match="at least one pixel"):
+    with pytest.raises(ValueError, match="H times W is 1 or more"):
         build(None)(torch.rand(1, 1, 0, 16))
 
 
