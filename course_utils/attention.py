@@ -12,8 +12,6 @@ the features by it. Nothing is stored on the module: stored maps break deepcopy 
     AttentionGate         where in the skip? (N, 1, H, W)           1804.03999
     SelfAttention2d       which other place? (N, heads, H W, H W)   1711.07971, 1706.03762
 
-The gates take volumes (N, C, D, H, W) as well, those that convolve with `spatial_dims=3`.
-
 All but the last end in a sigmoid: their weights lie in (0, 1) and need not sum to one. Only
 dot-product attention uses a softmax, whose weights do.
 """
@@ -52,11 +50,11 @@ class SqueezeExcitation(nn.Module):
         self.down = nn.Linear(channels, hidden)
         self.up = nn.Linear(hidden, channels)
 
-    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
-        _expect(self, x, self.down.in_features)
-        squeezed = x.mean(_places(x))  # (N, C)
+    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        expect_images(self, x, self.down.in_features)
+        squeezed = x.mean((2, 3))  # (N, C)
         hidden = torch.relu(self.down(squeezed))  # (N, C // r)
-        return _spread(torch.sigmoid(self.up(hidden)), x)  # (N, C, 1, 1)
+        return torch.sigmoid(self.up(hidden))[:, :, None, None]  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(x)  # (N, C, H, W)
@@ -88,10 +86,10 @@ class ECA(nn.Module):
         self.channels = channels
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 
-    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
-        _expect(self, x, self.channels)
-        squeezed = x.mean(_places(x))[:, None]  # (N, 1, C): channels are the places of a sequence
-        return _spread(torch.sigmoid(self.conv(squeezed))[:, 0], x)  # (N, C, 1, 1)
+    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        expect_images(self, x, self.channels)
+        squeezed = x.mean((2, 3))[:, None]  # (N, 1, C): channels are the places of a sequence
+        return torch.sigmoid(self.conv(squeezed))[:, 0, :, None, None]  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(x)  # (N, C, H, W)
@@ -119,10 +117,10 @@ class ChannelAttention(nn.Module):
             nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
         )
 
-    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W), or (N, C, D, H, W)
-        _expect(self, x, self.channels)
-        mean, peak = x.mean(_places(x)), x.amax(_places(x))  # (N, C) each
-        return _spread(torch.sigmoid(self.mlp(mean) + self.mlp(peak)), x)  # (N, C, 1, 1)
+    def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        expect_images(self, x, self.channels)
+        mean, peak = x.mean((2, 3)), x.amax((2, 3))  # (N, C) each
+        return torch.sigmoid(self.mlp(mean) + self.mlp(peak))[:, :, None, None]  # (N, C, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(x)  # (N, C, H, W)
@@ -139,26 +137,19 @@ class SpatialAttention(nn.Module):
     Args:
         kernel_size: of the convolution, odd. The paper takes 7.
         norm: called with 1, the number of channels after the convolution; None for a bias instead.
-        spatial_dims: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: `kernel_size` is even or below one, or `spatial_dims` is neither 2 nor 3.
+        ValueError: `kernel_size` is even or below one.
     """
 
-    def __init__(self, kernel_size: int = 7, norm: Norm | None = None, spatial_dims: int = 2):
+    def __init__(self, kernel_size: int = 7, norm: Norm | None = None):
         super().__init__()
         _odd("SpatialAttention", kernel_size)
-        if spatial_dims not in (2, 3):
-            raise ValueError(
-                f"SpatialAttention(spatial_dims={spatial_dims}): expected 2 (images) or 3 "
-                "(volumes)."
-            )
-        conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
-        self.conv = conv(2, 1, kernel_size, padding=kernel_size // 2, bias=norm is None)
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=norm is None)
         self.norm = norm(1) if norm else nn.Identity()
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
-        _expect(self, x, spatial_dims=self.conv.weight.ndim - 2)
+        expect_images(self, x)
         check_batch_norm(self, len(x) * x.shape[2:].numel())
         pooled = torch.stack([x.mean(1), x.amax(1)], 1)  # (N, 2, H, W)
         return torch.sigmoid(self.norm(self.conv(pooled)))  # (N, 1, H, W)
@@ -176,20 +167,15 @@ class CBAM(nn.Module):
 
     Args:
         channels, reduction: as in `ChannelAttention`.
-        kernel_size, norm, spatial_dims: as in `SpatialAttention`.
+        kernel_size, norm: as in `SpatialAttention`.
     """
 
     def __init__(
-        self,
-        channels: int,
-        reduction: int = 16,
-        kernel_size: int = 7,
-        norm: Norm | None = None,
-        spatial_dims: int = 2,
+        self, channels: int, reduction: int = 16, kernel_size: int = 7, norm: Norm | None = None
     ):
         super().__init__()
         self.channel = ChannelAttention(channels, reduction)
-        self.spatial = SpatialAttention(kernel_size, norm, spatial_dims)
+        self.spatial = SpatialAttention(kernel_size, norm)
 
     def weights(self, x: Tensor) -> Tensor:  # (N, C, H, W)
         channel = self.channel.weights(x)  # (N, C, 1, 1)
@@ -217,10 +203,9 @@ class AttentionGate(nn.Module):
         hidden: channels of the sum; None for channels // 2.
         authors: the authors' arrangement.
         norm: called with a number of channels; None for no norm.
-        spatial_dims: 2 for images, 3 for volumes.
 
     Raises:
-        ValueError: a number of channels is below one, or `spatial_dims` is neither 2 nor 3.
+        ValueError: a number of channels is below one.
     """
 
     def __init__(
@@ -230,31 +215,29 @@ class AttentionGate(nn.Module):
         hidden: int | None = None,
         authors: bool = False,
         norm: Norm | None = None,
-        spatial_dims: int = 2,
     ):
         super().__init__()
         hidden = max(channels // 2, 1) if hidden is None else hidden
-        if min(channels, gate_channels, hidden) < 1 or spatial_dims not in (2, 3):
+        if min(channels, gate_channels, hidden) < 1:
             raise ValueError(
                 f"AttentionGate(channels={channels}, gate_channels={gate_channels}, "
-                f"hidden={hidden}, spatial_dims={spatial_dims}): expected at least one channel in "
-                "each place, and spatial_dims 2 (images) or 3 (volumes)."
+                f"hidden={hidden}): expected at least one channel in each place."
             )
-        conv = nn.Conv2d if spatial_dims == 2 else nn.Conv3d
-        of = norm if norm and not authors else lambda _: nn.Identity()
+        norm = norm or nn.Identity
+        of = nn.Identity if authors else norm
         self.channels, self.gate_channels = channels, gate_channels
-        self.spatial_dims, self.step = spatial_dims, 2 if authors else 1
-        step = self.step
-        self.skip = nn.Sequential(conv(channels, hidden, step, step, bias=not authors), of(hidden))
-        self.gate = nn.Sequential(conv(gate_channels, hidden, 1), of(hidden))
-        self.psi = nn.Sequential(conv(hidden, 1, 1), of(1))
+        self.step = step = 2 if authors else 1
+        skip = nn.Conv2d(channels, hidden, step, step, bias=not authors)
+        self.skip = nn.Sequential(skip, of(hidden))
+        self.gate = nn.Sequential(nn.Conv2d(gate_channels, hidden, 1), of(hidden))
+        self.psi = nn.Sequential(nn.Conv2d(hidden, 1, 1), of(1))
         self.out: nn.Module = nn.Identity()
         if authors:
-            self.out = nn.Sequential(conv(channels, channels, 1), (norm or nn.Identity)(channels))
+            self.out = nn.Sequential(nn.Conv2d(channels, channels, 1), norm(channels))
 
     def weights(self, x: Tensor, g: Tensor) -> Tensor:  # (N, C, H, W), (N, C_g, H', W')
-        for features, channels in ((x, self.channels), (g, self.gate_channels)):
-            _expect(self, features, channels, self.spatial_dims)
+        expect_images(self, x, self.channels)
+        expect_images(self, g, self.gate_channels)
         smallest = [n // self.step for n in x.shape[2:]]
         check_batch_norm(self, len(x) * min(math.prod(smallest), g.shape[2:].numel()))
         skip = self.skip(x)  # (N, hidden, H, W), half of that in the authors' form
@@ -327,7 +310,7 @@ class SelfAttention2d(nn.Module):
             nn.init.zeros_(parameter)
 
     def queries_keys_values(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        _expect(self, x, self.qkv.in_channels, spatial_dims=2)
+        expect_images(self, x, self.qkv.in_channels)
         parts = self.qkv(x).flatten(2)  # (N, 3 C // 2, H W)
         parts = parts.unflatten(1, (3, self.heads, -1))  # (N, 3, heads, C // 2 // heads, H W)
         # contiguous: PyTorch's fast kernels want the numbers of one place side by side
@@ -362,32 +345,26 @@ def _odd(name: str, kernel_size: int) -> None:
         )
 
 
-def _places(x: Tensor) -> tuple[int, ...]:
-    """The axes behind the channels: (2, 3) of images, (2, 3, 4) of volumes."""
-    return tuple(range(2, x.ndim))
-
-
-def _spread(gates: Tensor, x: Tensor) -> Tensor:
-    """(N, C) with as many axes as `x`, the new ones of length 1."""
-    return gates[(..., *(None for _ in _places(x)))]
-
-
-def _expect(
-    module: nn.Module, x: Tensor, channels: int | None = None, spatial_dims: int | None = None
+def expect_images(
+    module: nn.Module, x: Tensor, channels: int | None = None, pixels: int = 1
 ) -> None:
-    """Else the message is PyTorch's, about a matrix, or the mean is taken over other axes."""
-    axes = {2: "H, W", 3: "D, H, W", None: "H, W) or (N, C, D, H, W"}[spatial_dims]
-    right = x.ndim == spatial_dims + 2 if spatial_dims else x.ndim in (4, 5)
-    if right and channels in (None, x.shape[1]) and 0 not in x.shape[2:]:
-        return
-    name = type(module).__name__
-    built = "" if channels is None else f", C = {channels}, for which it was built"
-    other = {2: " For volumes build it with spatial_dims=3.", 3: " For images: spatial_dims=2."}
-    advice = other.get(spatial_dims or 0, "") if name != "SelfAttention2d" else ""
-    raise ValueError(
-        f"{name} got features of shape {tuple(x.shape)}. Expected (N, C, {axes}){built}, with at "
-        f"least one position (x[None] makes a batch of one image).{advice}"
-    )
+    """Refuse what is no batch of images; else PyTorch would speak of a matrix, or not at all.
+
+    Args:
+        module: in its name.
+        x: images or features, (N, C, H, W).
+        channels: C, for which the module was built; None for any.
+        pixels: each image has so many at least.
+
+    Raises:
+        ValueError: other axes, another number of channels, or fewer pixels.
+    """
+    if x.ndim != 4 or channels not in (None, x.shape[1]) or x.shape[2:].numel() < pixels:
+        raise ValueError(
+            f"{type(module).__name__} got a tensor of shape {tuple(x.shape)}. Expected "
+            f"(N, {channels or 'C'}, H, W), for which it was built, where H times W is {pixels} or "
+            "more. x[None] makes a batch of one; volumes go in slice by slice; pad small images."
+        )
 
 
 def check_batch_norm(module: nn.Module, values: int) -> None:
@@ -412,11 +389,10 @@ def check_batch_norm(module: nn.Module, values: int) -> None:
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:
-    """`x` interpolated to the height, width (and depth) of `like`."""
+    """`x` interpolated to the height and width of `like`."""
     if x.shape[2:] == like.shape[2:]:
         return x
-    mode = "bilinear" if x.ndim == 4 else "trilinear"
-    return F.interpolate(x, like.shape[2:], mode=mode, align_corners=False)
+    return F.interpolate(x, like.shape[2:], mode="bilinear", align_corners=False)
 
 
 @contextmanager

@@ -10,7 +10,12 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from course_utils.attention import SqueezeExcitation, check_batch_norm, own_random_stream
+from course_utils.attention import (
+    SqueezeExcitation,
+    check_batch_norm,
+    expect_images,
+    own_random_stream,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -107,16 +112,7 @@ class SEResNet(nn.Module):
         self.head = nn.Linear(channels, outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
-        if x.ndim != 4 or x.shape[1] != self.in_channels:
-            raise ValueError(
-                f"SEResNet got images of shape {tuple(x.shape)}. Expected (N, {self.in_channels}, "
-                f"H, W): it was built with in_channels={self.in_channels}."
-            )
-        if x.shape[2:].numel() < self.least:
-            raise ValueError(
-                f"SEResNet got images of {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
-                f"1 x {self.least}: enlarge or pad them first."
-            )
+        expect_images(self, x, self.in_channels, self.least)
         last = [-(-n // self.step) for n in x.shape[2:]]
         check_batch_norm(self, len(x) * math.prod(last))
         features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4) with three stages

@@ -4,7 +4,6 @@
 plus gates, and with the same seed all shared weights start equal.
 """
 
-import math
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from course_utils.attention import Norm, check_batch_norm, own_random_stream
+from course_utils.attention import Norm, check_batch_norm, expect_images, own_random_stream
 
 
 class DoubleConv(nn.Sequential):
@@ -46,8 +45,7 @@ class UNet(nn.Module):
         levels: of resolution, at least 2; each after the first halves the image.
         gate: called with the channels of a skip and of the coarser level; None for the plain U-Net.
         gate_finest: whether the finest skip has a gate too.
-        norm: called with a number of channels; None for batch norm.
-        spatial_dims: 2 for images, 3 for volumes.
+        norm: called with a number of channels.
 
     Shapes: (N, in_channels, H, W) to (N, outputs, H, W), logits. Any H and W: the image is padded
     to a multiple of 2^(levels - 1) by repeating its border, and the output is cut back. (MONAI's
@@ -55,9 +53,9 @@ class UNet(nn.Module):
     of its levels.)
 
     Raises:
-        ValueError: fewer than two levels, or `spatial_dims` is neither 2 nor 3. In `forward`: the
-            image has other axes or another number of channels, or no pixels; in training mode, a
-            single image of one pixel at the coarsest level, of which batch norm cannot learn.
+        ValueError: fewer than two levels. In `forward`: the image has other axes or another number
+            of channels, or no pixels; in training mode, a single image of one pixel at the
+            coarsest level, of which batch norm cannot learn.
     """
 
     def __init__(
@@ -68,31 +66,26 @@ class UNet(nn.Module):
         levels: int = 4,
         gate: Callable[[int, int], nn.Module] | None = None,
         gate_finest: bool = True,
-        norm: Norm | None = None,
-        spatial_dims: int = 2,
+        norm: Norm = nn.BatchNorm2d,
     ):
         super().__init__()
-        if levels < 2 or spatial_dims not in (2, 3):
-            raise ValueError(
-                f"UNet(levels={levels}, spatial_dims={spatial_dims}): expected at least 2 levels, "
-                "and spatial_dims 2 (images) or 3 (volumes)."
-            )
-        flat = spatial_dims == 2
-        self.in_channels, self.axes = in_channels, "HWD"[:spatial_dims]  # what forward expects
-        conv = nn.Conv2d if flat else nn.Conv3d
-        up = nn.ConvTranspose2d if flat else nn.ConvTranspose3d
-        norm = norm or (nn.BatchNorm2d if flat else nn.BatchNorm3d)
+        if levels < 2:
+            raise ValueError(f"UNet(levels={levels}): expected at least 2 levels.")
+        self.in_channels = in_channels
         widths = [width * 2**level for level in range(levels)]
         pairs = list(pairwise(widths))  # (finer, coarser), finest first
-        self.pool = nn.MaxPool2d(2) if flat else nn.MaxPool3d(2)
+        self.pool = nn.MaxPool2d(2)
         # Separate levels, not one nn.Sequential: forward must get hold of what each level found.
         self.down = nn.ModuleList(
-            DoubleConv(a, b, conv, norm)
-            for a, b in zip([in_channels, *widths], widths, strict=False)
+            DoubleConv(a, b, nn.Conv2d, norm) for a, b in pairwise([in_channels, *widths])
         )
-        self.up = nn.ModuleList(up(coarse, fine, 2, stride=2) for fine, coarse in pairs)
-        self.merge = nn.ModuleList(DoubleConv(2 * fine, fine, conv, norm) for fine, _ in pairs)
-        self.head = conv(width, outputs, 1)
+        self.up = nn.ModuleList(
+            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
+        )
+        self.merge = nn.ModuleList(
+            DoubleConv(coarse, fine, nn.Conv2d, norm) for fine, coarse in pairs
+        )
+        self.head = nn.Conv2d(width, outputs, 1)
         with own_random_stream():
             self.gates = nn.ModuleList(
                 gate(fine, coarse) if gate and (level or gate_finest) else _Open()
@@ -100,8 +93,13 @@ class UNet(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
-        size = x.shape[2:]
-        x = self._padded(x)
+        expect_images(self, x, self.in_channels)
+        height, width = x.shape[2:]
+        step = 2 ** (len(self.down) - 1)
+        below, right = -height % step, -width % step
+        if below or right:
+            x = F.pad(x, (0, right, 0, below), mode="replicate")
+        check_batch_norm(self, len(x) * x.shape[2:].numel() // step**2)
         skips = []
         for level, block in enumerate(self.down):
             x = block(self.pool(x) if level else x)  # (N, width 2^level, H / 2^level, ...)
@@ -110,22 +108,7 @@ class UNet(nn.Module):
         for level in reversed(range(len(skips))):
             skip = self.gates[level](skips[level], x)  # weighed by what the coarser level knows
             x = self.merge[level](torch.cat([skip, self.up[level](x)], 1))
-        return self.head(x)[(..., *(slice(n) for n in size))]  # (N, outputs, H, W)
-
-    def _padded(self, x: Tensor) -> Tensor:
-        axes, channels = self.axes, self.in_channels
-        if x.ndim != len(axes) + 2 or x.shape[1] != channels or 0 in x.shape[2:]:
-            raise ValueError(
-                f"The image has shape {tuple(x.shape)}. Expected "
-                f"(N, {channels}, {', '.join(axes)}) with at least one pixel: this UNet was made "
-                f"with in_channels={channels} and spatial_dims={len(axes)}."
-            )
-        step = 2 ** (len(self.down) - 1)
-        check_batch_norm(self, len(x) * math.prod(-(-n // step) for n in x.shape[2:]))
-        missing = [-n % step for n in x.shape[2:]]
-        if not any(missing):
-            return x
-        return F.pad(x, [n for m in reversed(missing) for n in (0, m)], mode="replicate")
+        return self.head(x)[:, :, :height, :width]  # (N, outputs, H, W)
 
 
 class _Open(nn.Module):

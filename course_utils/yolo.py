@@ -12,16 +12,17 @@ Boxes are (x1, y1, x2, y2) in pixels of the image. A batch of them is (B, room, 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import batched_nms, box_iou, complete_box_iou_loss
+from torchvision.ops import Conv2dNormActivation, batched_nms, box_iou, complete_box_iou_loss
 
 from course_utils import metrics
-from course_utils.attention import check_batch_norm, own_random_stream
+from course_utils.attention import check_batch_norm, expect_images, own_random_stream
 
 STRIDES = (8, 16, 32)
 """Pixels from one cell to the next at each scale, finest first; three anchors belong to each."""
@@ -56,8 +57,8 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
         strides = torch.full((3 * len(cells), 1), float(stride))
         parts.append((cells.repeat(3, 1), strides, three.repeat_interleave(len(cells), 0)))
     corner, every, anchor = (torch.cat(part) for part in zip(*parts, strict=True))
-    _, *ends = accumulate((3 * rows * columns for rows, columns in shapes), initial=0)
-    return Grid(corner, every, anchor, (0, *ends[:-1]), shapes)
+    starts = accumulate((3 * rows * columns for rows, columns in shapes[:-1]), initial=0)
+    return Grid(corner, every, anchor, tuple(starts), shapes)
 
 
 def _check_anchors(anchors: Tensor) -> None:
@@ -111,11 +112,11 @@ def shape_iou(sizes: Tensor, anchors: Tensor) -> Tensor:
     return smaller / (sizes.prod(1)[:, None] + anchors.prod(1)[None] - smaller)
 
 
-def kmeans_anchors(sizes: Tensor, count: int, seed: int = 0, rounds: int = 100) -> Tensor:
+def kmeans_anchors(sizes: Tensor, count: int) -> Tensor:
     """Typical widths and heights by k-means, with 1 - IoU as the distance.
 
     Redmon and Farhadi 2017 (YOLO9000), https://arxiv.org/abs/1612.08242, section 2. The best of
-    ten starts.
+    ten starts of at most a hundred rounds each; the starts are the same in each call.
 
     Args:
         sizes: (n, 2) widths and heights, n at least `count`.
@@ -131,11 +132,11 @@ def kmeans_anchors(sizes: Tensor, count: int, seed: int = 0, rounds: int = 100) 
         raise ValueError(f"{len(sizes)} boxes cannot give {count} anchors. Ask for fewer.")
     if not bool((sizes > 0).all() & sizes.isfinite().all()):
         raise ValueError("A box has no area, or is not finite. Drop it: no anchor resembles it.")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     best, anchors = -1.0, sizes[:count]
     for _ in range(10):
         centres = sizes[torch.randperm(len(sizes), generator=generator)[:count]]
-        for _ in range(rounds):
+        for _ in range(100):
             nearest = shape_iou(sizes, centres).argmax(1)
             groups = [sizes[nearest == k] for k in range(count)]
             moved = torch.stack(
@@ -168,13 +169,8 @@ def anchors_by_class(boxes: Tensor, counts: Sequence[int]) -> Tensor:
     return every[every.prod(1).argsort()]
 
 
-def _conv(in_channels: int, channels: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    """Convolution, batch norm, leaky ReLU: the brick of Darknet."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, bias=False),
-        nn.BatchNorm2d(channels),
-        nn.LeakyReLU(0.1, inplace=True),
-    )
+# Convolution without bias, batch norm, leaky ReLU: the brick of Darknet.
+_conv = partial(Conv2dNormActivation, activation_layer=partial(nn.LeakyReLU, 0.1))
 
 
 class DarknetBlock(nn.Module):
@@ -240,11 +236,7 @@ class YOLO(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W)
-        if x.ndim != 4 or x.shape[1] != 3:
-            raise ValueError(
-                f"The images have shape {tuple(x.shape)}. Expected (N, 3, H, W): colour images, "
-                "several at once (x[None] makes a batch of one)."
-            )
+        expect_images(self, x, channels=3)
         if min(x.shape[2:]) < STRIDES[-1]:
             raise ValueError(
                 f"The image has {x.shape[2]} x {x.shape[3]} pixels. Expected at least "
@@ -312,21 +304,20 @@ def _check_boxes(boxes: Tensor, width: int, height: int, real: Tensor | None = N
     away = ((low + high) < 0).any(-1) | (right > 2 * width) | (down > 2 * height)
     shares = (size <= 1).all(-1)
     real = torch.ones_like(flat) if real is None else real
-    wrong = torch.stack(
-        [(flat & real).any(), (away & real).any(), (shares | ~real).all() & real.any()]
-    ).tolist()
-    if wrong[0]:
+    flat, away, shares = flat & real, away & real, (shares | ~real).all() & real.any()
+    some_flat, some_away, all_shares = torch.stack([flat.any(), away.any(), shares]).tolist()
+    if some_flat:
         raise ValueError(
-            f"The box {boxes[flat & real][0].tolist()} has no area, or is not finite. Expected "
+            f"The box {boxes[flat][0].tolist()} has no area, or is not finite. Expected "
             "(x1, y1, x2, y2) with x1 < x2 and y1 < y2; a flip must exchange the two."
         )
-    if wrong[1]:
+    if some_away:
         raise ValueError(
-            f"The box {boxes[away & real][0].tolist()} lies outside the image, or is more than "
+            f"The box {boxes[away][0].tolist()} lies outside the image, or is more than "
             f"twice as large: its width is {width} and its height {height} pixels. Expected (x1, "
             "y1, x2, y2) in pixels of the image as it is now; are x and y exchanged?"
         )
-    if wrong[2]:
+    if all_shares:
         raise ValueError(
             "All boxes are at most one pixel in size, as shares of the image are. Expected pixels: "
             f"multiply x by the width, {width}, and y by the height, {height}."
@@ -469,16 +460,11 @@ class YOLOLoss:
         metrics.expect_rows(boxes, len(raw))
         self.check_boxes(boxes)
         kinds = boxes[:, :, 0]
-        wrong = boxes[~(kinds < raw.shape[2] - 5)].tolist()
-        if wrong and not math.isfinite(wrong[0][0]):
-            raise ValueError(
-                f"The box {wrong[0]} has no area, or is not finite. Expected (class, x1, y1, "
-                "x2, y2), the class a whole number."
-            )
+        wrong = kinds[~(kinds < raw.shape[2] - 5)].tolist()  # a class that is NaN as well
         if wrong:
             raise ValueError(
-                f"A box has class {int(wrong[0][0])}. Expected 0 to {raw.shape[2] - 6}, "
-                "or -1 for a row without a box."
+                f"A box has class {wrong[0]:g}. Expected a whole number from 0 to "
+                f"{raw.shape[2] - 6}, or -1 for a row without a box."
             )
 
 
@@ -513,17 +499,16 @@ class Detections(NamedTuple):
     labels: Tensor  # (n,)
 
 
-def detect(
-    raw: Tensor, cells: Grid, score: float = 0.05, overlap: float = 0.5, most: int = 100
-) -> Detections:
+def detect(raw: Tensor, cells: Grid, score: float = 0.05) -> Detections:
     """The boxes of one image: decode, keep what is likely, suppress doubles within a class.
+
+    Of two boxes of a class with an IoU above .5 the less likely one goes. The hundred likeliest
+    are given at most, as many as COCO counts.
 
     Args:
         raw: (M, 5 + K), of the network.
         cells: of the image.
         score: below it a box is not given.
-        overlap: of two boxes of a class with more IoU than this, the less likely one goes.
-        most: so many boxes at most.
 
     Raises:
         ValueError: the output is not that of one image of this size, or is not finite.
@@ -541,5 +526,5 @@ def detect(
     likely = raw[:, 4:5].sigmoid() * raw[:, 5:].sigmoid()  # (M, K)
     row, label = (likely > score).nonzero(as_tuple=True)
     boxes, scores = decode(raw[:, :4], cells)[row], likely[row, label]
-    keep = batched_nms(boxes, scores, label, overlap)[:most]
+    keep = batched_nms(boxes, scores, label, iou_threshold=0.5)[:100]
     return Detections(boxes[keep], scores[keep], label[keep])

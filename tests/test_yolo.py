@@ -257,7 +257,7 @@ def test_an_image_without_boxes_only_teaches_that_nothing_is_there(later):
 def test_what_does_not_fit_is_named():
     loss = YOLOLoss(ANCHORS, 64, 96)
     raw = torch.zeros(1, len(loss.cells.stride), 8)
-    with pytest.raises(ValueError, match=r"class 3. Expected 0 to 2"):
+    with pytest.raises(ValueError, match=r"class 3. Expected a whole number from 0 to 2"):
         loss(raw, batch((3, 20, 10, 68, 63)))
     with pytest.raises(ValueError, match="another size"):
         loss(raw[:, :-3], batch((1, 20, 10, 68, 63)))
@@ -286,7 +286,10 @@ def test_a_box_that_is_not_finite_is_refused(place, value):
     loss = YOLOLoss(ANCHORS, 64, 96)
     box = [1.0, 20, 10, 68, 63]
     box[place] = value
-    with pytest.raises(ValueError, match=rf"The box \[.*{value}.*\] has no area, or is not finite"):
+    said = rf"The box \[.*{value}.*\] has no area, or is not finite"
+    if place == 0:
+        said = f"A box has class {value}. Expected a whole number from 0 to 2"
+    with pytest.raises(ValueError, match=said):
         loss(torch.zeros(1, len(loss.cells.stride), 8), batch((0, 5, 5, 20, 20), box))
 
 

@@ -34,11 +34,7 @@ _METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python", "file_extension": ".py", "pygments_lexer": "ipython3"},
 }
-_FIRST_CELL = {
-    "cellView": "form",  # folded on Colab
-    "jupyter": {"source_hidden": True},  # folded in JupyterLab
-    "tags": ["first-cell", "nbval-ignore-output"],
-}
+_FIRST_CELL = sections.FOLDED | {"tags": ["first-cell", "nbval-ignore-output"]}
 _GITHUB = "https://github.com/"
 _BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
@@ -237,9 +233,8 @@ def _acting(path: Path) -> str:
             lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
     for node in ast.walk(ast.parse(text)):
         match node:
-            case ast.Expr(value=ast.Constant(value=str()), lineno=first):  # a docstring
-                last = node.end_lineno or first
-                lines[first - 1 : last] = [""] * (last - first + 1)
+            case ast.Expr(value=ast.Constant(value=str()), lineno=first, end_lineno=last):
+                lines[first - 1 : last] = [""] * len(lines[first - 1 : last])  # a docstring
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
@@ -299,16 +294,14 @@ def build(chapters: list[str] | None = None, force: bool = False, folder: Path =
             print(problem, end=" ", flush=True)
             stored = None
         if stored and not force and _keep_outputs(notebook, stored):
-            changed = notebook != stored
-            print("text updated, outputs kept" if changed else "up to date")
+            print("up to date" if notebook == stored else "text updated, outputs kept")
         else:
             storage.try_writing(folder)  # before minutes of work, not after them
             start = time.monotonic()
-            failure = execute.execute(
-                notebook, folder, {"COURSE_PROFILE": "standard", "COURSE_DATA": "real"}
-            )
+            real = {"COURSE_PROFILE": "standard", "COURSE_DATA": "real"}
+            failure = execute.execute(notebook, folder, real)
             execute.drop_passing(notebook)
-            problems = [str(failure)] if failure else execute.flaws(notebook)
+            problems = [failure] if failure else execute.flaws(notebook)
             if problems:
                 print("not stored", *problems, sep="\n  ")
                 status = 1

@@ -10,10 +10,10 @@ from nbformat import NotebookNode
 
 from .. import storage
 from ..datasets import CATALOG, reachable
-from ..runtime import PROFILES, ROOT, device, versions
+from ..runtime import ROOT, device, versions
 from . import chapters as files
 from . import site
-from .execute import FIGURE, Failure, execute, printed
+from .execute import FIGURE, execute, printed
 
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
@@ -49,8 +49,6 @@ def run(
     Returns:
         Exit status: 0, 1 when a chapter or the pages failed, 130 after Ctrl-C.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"{profile!r} is not a profile. Expected one of: {', '.join(PROFILES)}.")
     out = out / profile
     storage.try_writing(out, _ROOM)
     names = files.names(chapters, folder)
@@ -139,8 +137,8 @@ def make_site(profile: str, folder: Path = files.NOTEBOOKS, out: Path = ROOT / "
 
 def _run_one(
     notebook: NotebookNode, profile: str, folder: Path, start: str, left: float
-) -> Failure | None:
-    """Run one chapter and print its line."""
+) -> str | None:
+    """Run one chapter and print its line; why it failed, or None."""
     print(f"{start}  started {time.strftime('%H:%M:%S')}", end="", flush=True)
     watched = sys.stdout.isatty()
 
@@ -163,17 +161,10 @@ def _run_one(
 def _fingerprint(notebook: NotebookNode, profile: str) -> str:
     """A name for everything that decides what a notebook puts out."""
     course = {k: v for k, v in os.environ.items() if k.startswith("COURSE_") and k not in _OWN}
-    facts = [
-        files.about(notebook)["version"],
-        files.depends(notebook),
-        profile,
-        course,
-        # "upstream, else phantom" becomes "upstream" by fetching: the same data.
-        [reachable(name).partition(",")[0] for name in CATALOG],
-        device().type,
-        versions(),
-    ]
-    return files.digest(facts)
+    code = [files.about(notebook)["version"], files.depends(notebook)]
+    # "upstream, else phantom" becomes "upstream" by fetching: the same data.
+    data = [reachable(name).partition(",")[0] for name in CATALOG]
+    return files.digest([code, profile, course, data, device().type, versions()])
 
 
 def _did_without_data(notebook: NotebookNode) -> bool:
@@ -189,10 +180,7 @@ def _stored(out: Path, name: str) -> NotebookNode | None:
     if not path.exists():
         return None
     try:
-        notebook = files.read(path, "It is deleted, and made by running the chapter again.")
-        if not {"status", "seconds"} <= set(files.about(notebook)):
-            raise storage.Damaged(path, "no run of the course", "It is deleted, and made again.")
-        return notebook
+        return files.read(path, "It is deleted, and made by running the chapter again.")
     except storage.Damaged as problem:
         print(problem)
         path.unlink()
@@ -209,10 +197,9 @@ def _rows(names: list[str], out: Path) -> list[list[str]]:
             continue
         course, cells = files.about(notebook), files.code_cells(notebook)
         head = [name, course["status"], f"{course['seconds']:.0f}"]
-        shown = [
-            out.data for cell in cells for out in cell.outputs if FIGURE in out.get("data", {})
-        ]
-        for figure in (data[FIGURE] for data in shown):
+        outputs = [output.get("data", {}) for cell in cells for output in cell.outputs]
+        shown = [data[FIGURE] for data in outputs if FIGURE in data]
+        for figure in shown:
             live = f"{figure['label']} {figure['value']:.3f}"
             recorded = [figure["recorded"], figure["published"] or "none"]
             rows.append([*head, figure["source"], live, *recorded])

@@ -9,7 +9,6 @@ import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
@@ -36,23 +35,12 @@ _UNWANTED = {
 }
 
 
-class Failure(NamedTuple):
-    """Where a notebook stopped: number of the code cell (from 1), its first line, the error."""
-
-    cell: int
-    line: str
-    error: str
-
-    def __str__(self) -> str:
-        return f"code cell {self.cell} (`{self.line}`): {self.error}"
-
-
 def execute(
     notebook: NotebookNode,
     folder: Path,
     variables: dict[str, str],
     on_cell: Callable[[int], None] = lambda index: None,
-) -> Failure | None:
+) -> str | None:
     """Run the code cells in order, in place, and stop at the first error.
 
     The kernel is this Python, whichever kernels are installed, and runs in `folder`.
@@ -62,6 +50,10 @@ def execute(
         folder: where relative paths of the notebook begin.
         variables: put into the kernel's environment, beside the present one.
         on_cell: called with each cell's index before it runs.
+
+    Returns:
+        Where it stopped and why: number of the code cell (from 1), its first line, the error. None
+        when all cells ran.
 
     Raises:
         RuntimeError: the kernel did not start.
@@ -126,12 +118,13 @@ def execute(
     finally:
         # nbclient leaves this behind when no kernel starts, and it would fail at exit.
         atexit.unregister(client._cleanup_kernel)
-    number = sum(cell.cell_type == "code" for cell in notebook.cells[: at + 1])
-    return Failure(number, _first_line(notebook.cells[at]), error)
+    return f"{_named(notebook, at)}: {error}"
 
 
-def _first_line(cell: NotebookNode) -> str:
-    return cell.source.strip().split("\n")[0]
+def _named(notebook: NotebookNode, index: int) -> str:
+    number = sum(cell.cell_type == "code" for cell in notebook.cells[: index + 1])
+    line = notebook.cells[index].source.strip().partition("\n")[0]
+    return f"code cell {number} (`{line}`)"
 
 
 def texts(output: NotebookNode) -> list[str]:
@@ -149,10 +142,9 @@ def printed(cell: NotebookNode) -> str:
 
 
 def drop_passing(notebook: NotebookNode) -> None:
-    """Remove what means nothing once stored: widgets, progress bars, the kernel's time stamps."""
+    """Remove what means nothing once stored: widgets and progress bars."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
             cell.outputs = [out for out in cell.outputs if not _is_passing(out)]
 
@@ -171,12 +163,9 @@ def flaws(notebook: NotebookNode) -> list[str]:
     and addresses in memory, which differ from run to run.
     """
     found = []
-    if "widgets" in notebook.metadata:
-        found.append("the notebook's metadata hold widget state")
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    for number, cell in enumerate(code, start=1):
-        where = f"code cell {number} (`{_first_line(cell)}`)"
-        for output in cell.outputs:
+    for index, cell in enumerate(notebook.cells):
+        where = _named(notebook, index)
+        for output in cell.get("outputs", []):
             text = "\n".join(texts(output))
             if output.output_type == "error":
                 found.append(f"{where}: error {output.ename}: {output.evalue}")

@@ -66,12 +66,8 @@ def _list(sections: list[tuple[str, int, bool]]) -> str:
     """For instance "**Estimated 15 minutes:** Squeeze 5 · Scale 10. *Optional, 12 more:* ECA 12."""
     parts = [s for s in sections if s[0] not in ("Summary", "References")]
     words = []
-    for wanted, name in (
-        (False, "**Estimated {} minutes:** {}."),
-        (True, "*Optional, {} more:* {}."),
-    ):
-        listed = [(title, n) for title, n, optional in parts if optional == wanted]
-        if listed:
+    for wanted, form in enumerate(("**Estimated {} minutes:** {}.", "*Optional, {} more:* {}.")):
+        if listed := [(title, n) for title, n, optional in parts if optional == wanted]:
             text = " · ".join(f"{title.rstrip('.')} {n}" for title, n in listed)
-            words.append(name.format(sum(n for _, n in listed), text))
+            words.append(form.format(sum(n for _, n in listed), text))
     return " ".join(words)
