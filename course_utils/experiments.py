@@ -92,7 +92,8 @@ def run_all(name: str, arms: list[str] | None = None, seeds: int = 5) -> None:
             or the course's files were changed: nobody could repeat such a run.
     """
     experiment, profile = get(name), runtime.profile()
-    if runtime.revision().endswith("+") and ledger.folder() == runtime.ROOT / "results":
+    ours = ledger.folder().resolve() == (runtime.ROOT / "results").resolve()
+    if ours and runtime.revision().endswith("+"):
         raise ValueError(
             "The course's files differ from the last commit, so nobody could repeat this run. "
             "First commit your changes, or set COURSE_RESULTS to a folder of your own."

@@ -156,7 +156,7 @@ def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
 def _conditions(run: dict) -> tuple:
     """What two runs must share to be compared: all but the arm's own settings."""
     settings = {k: v for k, v in run.get("settings", {}).items() if k != "arm"}
-    return run["precision"], run["data_sha256"], settings
+    return run["precision"], run["data_sha256"], run.get("split"), settings
 
 
 def measured(experiment: str) -> dict:

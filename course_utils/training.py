@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -135,7 +136,8 @@ def fit(
     plan |= dict(weight_decay=weight_decay, precision=precision, monitor=monitor, images=len(x))
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
-        plan |= _identity(model, state.tensors(), loss, train, val)
+        plan |= _identity(model, state.tensors(), train, val)
+        plan |= dict(loss=_named(loss))
         if checkpoint.exists():
             state.load(checkpoint, plan)
     done = state.epoch * steps
@@ -168,6 +170,7 @@ def fit(
                 stepper.step()
                 cycle.step()
                 _blend(state.average, model, ema, state.epoch * steps + step)
+                model._trained_by_fit = True  # type: ignore[assignment]
                 if bar.update():  # it has been drawn: at most twice a second
                     bar.set_postfix(loss=f"{epoch.checked_losses()[-1]:.3f}", refresh=False)
             row = {"epoch": state.epoch + 1, "lr": rate, "loss": epoch.mean_loss()}
@@ -363,24 +366,22 @@ class _Epoch:
 
 def _say_if_not_fresh(model: nn.Module, resumed: bool) -> None:
     """The mark goes with copies of the model, and not with its weights alone."""
-    if getattr(model, "_trained_by_fit", False) and not resumed:
+    if not resumed and any(getattr(part, "_trained_by_fit", False) for part in model.modules()):
         print(
             "This model has been trained before: training goes on from its weights, so this seed "
             "gives another run than from a fresh start. For a fresh start build the model again, "
             "in the cell that trains it."
         )
-    model._trained_by_fit = True  # type: ignore[assignment]
 
 
 def _identity(
-    model: nn.Module, tensors: dict[str, Tensor], loss: Any, train: Arrays, val: Arrays
+    model: nn.Module, tensors: dict[str, Tensor], train: Arrays, val: Arrays
 ) -> dict[str, str]:
     """What a checkpoint was trained on and with, in short: names, and the start of a digest."""
     arrays = zip(("x", "y", "val x", "val y"), (*train, *val), strict=True)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
     return {
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
-        "loss": _named(loss),
         "model": f"{type(model).__name__} {_short(str(model), shapes)}",
     }
 
@@ -392,14 +393,18 @@ def _named(function: Any) -> str:
     code = getattr(function, "__code__", None)
     if code is None:  # an object that can be called, or a function in C
         name = getattr(function, "__qualname__", type(function).__qualname__)
-        return f"{name} {_short(getattr(function, '__dict__', {}))}"
+        return f"{name} {_short(function, _held(function))}"
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    made = _short(code.co_code, code.co_names, code.co_consts, cells, function.__defaults__)
-    return f"{function.__qualname__} {made}"
+    made = code, cells, function.__defaults__, function.__kwdefaults__
+    return f"{function.__qualname__} {_short(*made, _held(getattr(function, '__self__', None)))}"
+
+
+def _held(thing: Any) -> dict[str, Any]:
+    return getattr(thing, "__dict__", {})
 
 
 def _short(*parts: Any) -> str:
-    """The start of a digest of numbers, texts, tensors and layers; of all else the type counts.
+    """The start of a digest of numbers, texts, tensors, layers, functions; of all else the type.
 
     Nothing counts that has an address in its text: another process has to come to the same.
     """
@@ -407,7 +412,13 @@ def _short(*parts: Any) -> str:
     def in_words(value: Any) -> str:
         if isinstance(value, Tensor):
             return digest([("tensor", value.detach().cpu().double())])
-        return str(value) if isinstance(value, bytes | nn.Module) else type(value).__name__
+        if isinstance(value, CodeType):
+            return _short(value.co_code, value.co_names, value.co_consts)
+        if isinstance(value, nn.Module):
+            return f"{value} {_short(value.state_dict())}"
+        if isinstance(value, bytes):
+            return str(value)
+        return _named(value) if isinstance(value, FunctionType | partial) else type(value).__name__
 
     text = json.dumps(parts, skipkeys=True, default=in_words)
     return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -398,7 +398,7 @@ class YOLOLoss:
             ValueError: a class is K or more, a box is one that `assign` refuses, the boxes are not
                 (B, room, 5), or the image has another size than was announced.
         """
-        raw, (cells, anchors) = raw.float(), self._on(raw.device)
+        raw, boxes, (cells, anchors) = raw.float(), boxes.float(), self._on(raw.device)
         self._check(raw, boxes)
         predicted = decode(raw[..., :4], cells)  # (B, M, 4)
         target = torch.zeros_like(raw[..., 4])

@@ -3,8 +3,10 @@
 import functools
 import io
 import os
+import struct
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -554,6 +556,20 @@ def test_images_that_would_change_on_decoding_are_refused(image, mode, options, 
         decoded(image, mode, **options)
     with pytest.raises(ValueError, match="expected 'RGB'"):
         decoded(image, "F", **options)
+
+
+def test_colours_of_16_bits_are_refused():
+    """PIL has no mode for them, and keeps the upper half of each value."""
+    rows = b"".join(b"\0" + bytes(range(6 * 4)) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+    parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts
+    )
+    for mode in ("RGB", "L"):
+        with pytest.raises(DataError, match="more than 8 bits"):
+            decode_images({"a.png": png}, (4, 4), mode)
 
 
 def test_perceptual_hash_survives_brightness_and_blur_not_another_pattern():

@@ -270,7 +270,7 @@ def test_a_model_that_was_trained_before_is_no_fresh_start(capsys):
     model, arguments = network(), (bce, blobs(16, 0), blobs(20, 1))
     fitted = fit(model, *arguments, epochs=1)
     assert "trained before" not in capsys.readouterr().out
-    for again in (model, copy.deepcopy(fitted.model)):
+    for again in (model, copy.deepcopy(fitted.model), nn.Sequential(model)):
         fit(again, *arguments, epochs=1)
         said = capsys.readouterr().out
         assert "has been trained before" in said and "build the model again" in said
@@ -285,6 +285,41 @@ def test_a_run_that_goes_on_from_a_checkpoint_needs_no_fresh_model(tmp_path, cap
 
 def weighted(weight):
     return lambda logits, labels: weight * bce(logits, labels)
+
+
+class Weighted(nn.Module):
+    """A loss with another loss inside, whose tensor no text of the module shows."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.inner = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(weight))
+
+    def forward(self, logits, labels):
+        return self.inner(logits[:, 0], labels.float())
+
+    def call(self, logits, labels):
+        return self(logits, labels)
+
+
+def nested(weight, *, power=1.0):
+    def scale(value, by=weight):
+        return by * value**power
+
+    return lambda logits, labels: scale(bce(logits, labels))
+
+
+@pytest.mark.parametrize(
+    "make", [Weighted, lambda w: Weighted(w).call, nested, partial(nested, 1.0)]
+)
+def test_a_checkpoint_of_a_loss_with_other_numbers_inside_is_refused(tmp_path, make):
+    def run(number):
+        loss = make(power=number) if isinstance(make, partial) else make(number)
+        fit(network(), loss, blobs(16, 0), blobs(20, 1), epochs=1, checkpoint=tmp_path / "run")
+
+    run(1.0)
+    run(1.0)
+    with pytest.raises(ValueError, match=r"belongs to another run .*loss: "):
+        run(9.0)
 
 
 def pixel(arrays):

@@ -61,7 +61,8 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
 
 def _keeps_its_values(name: str, image: Any, mode: str) -> None:
     """Refuse what a conversion to `mode` would clip, recolour or lay bare."""
-    bands, deep = image.getbands(), image.mode.startswith(("I", "F"))
+    bands = image.getbands()
+    deep = image.mode.startswith(("I", "F")) or ";16" in str(image.tile)  # before it is cut to 8
     palette = image.mode == "P" and mode == "L"
     clear = "transparency" in image.info or "A" in bands
     if clear and not (deep or palette):
