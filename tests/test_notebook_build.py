@@ -136,8 +136,8 @@ def project(folder, tmp_path, monkeypatch):
     """The folder of notebooks with two stored chapters, and a pyproject.toml like the course's."""
     monkeypatch.setattr(chapters, "ROOT", tmp_path)
     monkeypatch.setattr(chapters, "depends", lambda notebook: "")
-    text = (NOTEBOOKS.parent / "pyproject.toml").read_text()
-    (tmp_path / "pyproject.toml").write_text(text)
+    for name in ("pyproject.toml", "README.md"):
+        (tmp_path / name).write_text((NOTEBOOKS.parent / name).read_text())
     chapters.publish(None, folder)  # also where this course has an address
     (folder / "source" / "01_two.md").write_text(SOURCE)
     assert build(folder=folder) == 0
@@ -145,7 +145,11 @@ def project(folder, tmp_path, monkeypatch):
 
 
 def contents(folder):
-    files = [folder / "pyproject.toml", *sorted((folder / "notebooks").glob("*.ipynb"))]
+    files = [
+        folder / "pyproject.toml",
+        folder / "README.md",
+        *sorted((folder / "notebooks").glob("*.ipynb")),
+    ]
     return [path.read_bytes() for path in files]
 
 
@@ -157,6 +161,7 @@ def test_publishing_writes_the_address_everywhere_and_takes_it_out_again(project
     url = "https://github.com/some-one/a.course"
     assert url in capsys.readouterr().out
     assert chapters.address() == url
+    assert f"git clone {url} attention-course" in (project / "README.md").read_text()
     for name in ("00_one", "01_two"):
         assert in_step(name, folder) == []
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)

@@ -26,6 +26,15 @@ def test_minutes_are_counted_and_listed():
     assert cells[0].source == f"# Title\n\n{listed}"
 
 
+def test_a_collapsed_section_ends_before_the_next_heading():
+    text = "## Optional: two\n\nwords\n\n## References\n\n- one"
+    cells = [new_markdown_cell("# Title"), new_markdown_cell(text, metadata={"optional": True})]
+    sections.prepare(cells)
+    found = [cell.source for cell in cells[1:]]
+    assert found == ["## Optional: two", "words", "## References\n\n- one"]
+    assert "collapsed" not in cells[-1].metadata
+
+
 def test_what_is_marked_is_folded_and_collapsed_to_its_heading():
     cells = made()
     sections.prepare(cells)

@@ -36,6 +36,7 @@ _METADATA = {
 }
 _FIRST_CELL = sections.FOLDED | {"tags": ["first-cell", "nbval-ignore-output"]}
 _GITHUB = "https://github.com/"
+_NOWHERE = "ADDRESS-OF-THIS-REPOSITORY"
 _BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
@@ -133,7 +134,7 @@ def _fill_in(notebook: NotebookNode, name: str, url: str) -> None:
 
 
 def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
-    """Write the public address into pyproject.toml and into the stored notebooks.
+    """Write the public address into pyproject.toml, the README and the stored notebooks.
 
     Nothing is executed, outputs stay, and without an address all files are again as before.
 
@@ -157,14 +158,20 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
     if not found:
         raise ValueError("pyproject.toml has no [project.urls] with a line `Repository = ...`.")
-    path.write_bytes(text.encode())
+    with storage.whole(path) as part:
+        part.write_bytes(text.encode())
+    for path in ROOT.glob("README.md"):
+        told = f"git clone {address() or _NOWHERE} attention-course"
+        text = re.sub(r"git clone \S+ attention-course", told, path.read_bytes().decode())
+        with storage.whole(path) as part:
+            part.write_bytes(text.encode())
     for name in names(None, folder):
         path = folder / f"{name}.ipynb"
         if path.exists():
             notebook = nbformat.read(path, as_version=4)
             _fill_in(notebook, name, address())
             save(notebook, path)
-    print(f"Public address: {address() or 'none'}. Commit pyproject.toml and notebooks/.")
+    print(f"Public address: {address() or 'none'}. Commit pyproject.toml, README.md, notebooks/.")
     return 0
 
 

@@ -118,6 +118,7 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
             )
             paths = [scratch, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
             environment = os.environ | SHOWN | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+            environment["IPYTHONDIR"] = scratch  # a user's own settings of IPython stay out
             return _run(command, environment)
     except KeyboardInterrupt:
         return 0  # Ctrl-C is how JupyterLab is ended

@@ -19,6 +19,11 @@ EXERCISE, EQUATION, CELL = 5.5, 0.5, 0.2  # minutes; a cell is run, and its outp
 
 def prepare(cells: list[NotebookNode]) -> None:
     """Fold and collapse what is marked, and write the list of minutes into the first cell."""
+    for cell in list(cells):  # a heading begins a cell: what is collapsed ends before the next one
+        if cell.cell_type == "markdown":
+            cell.source, *more = re.split(r"\n+(?=## )", cell.source)
+            place = cells.index(cell) + 1
+            cells[place:place] = [new_markdown_cell(text) for text in more]
     for cell in list(cells):
         if "hide-input" in cell.metadata.get("tags", []):
             cell.metadata.update(FOLDED)
@@ -27,7 +32,8 @@ def prepare(cells: list[NotebookNode]) -> None:
             cell.metadata["collapsed"] = True  # on Colab
             # What stands in the heading's own cell would stay in sight.
             cell.source, _, text = cell.source.partition("\n")
-            cells.insert(cells.index(cell) + 1, new_markdown_cell(text.strip()))
+            if text.strip():
+                cells.insert(cells.index(cell) + 1, new_markdown_cell(text.strip()))
     if "{minutes}" in cells[0].source:
         cells[0].source = cells[0].source.replace("{minutes}", _list(minutes(cells)))
 
