@@ -75,3 +75,8 @@ def test_both_pipelines_hand_out_alike_batches(small, name):
 def test_the_table_in_the_results_is_the_recorded_one():
     page = (ROOT / "results" / "README.md").read_text()
     assert bench_train.readme(page) == page
+
+
+def test_the_page_shows_the_record():
+    page = (ROOT / "results" / "README.md").read_text("utf-8")
+    assert bench_train.readme(page) == page

@@ -210,3 +210,13 @@ def test_readers_see_the_number_alone(tmp_path):
     for name in chapters.names():
         for cell in chapters.assemble(name).cells:
             assert "<!-- " not in cell.source + str(cell.metadata.get("alt"))
+
+
+def test_published_scores_typed_in_code_are_in_the_table():
+    """A comment cannot stand in a text that a cell prints."""
+    scores = set(re.findall(r"0\.\d+", (ROOT / "results" / "published.csv").read_text("utf-8")))
+    typed = []
+    for path in (ROOT / "notebooks" / "source").glob("*.md"):
+        for line in re.findall(r'(?:published|words) ?= ?f?"(.*)"', path.read_text("utf-8")):
+            typed += re.findall(r"0\.\d+", line)
+    assert len(typed) >= 4 and set(typed) <= scores

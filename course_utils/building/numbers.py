@@ -202,7 +202,8 @@ def texts() -> list[Path]:
     """The texts whose numbers are guarded."""
     results = ROOT / "results"
     found = [ROOT / "README.md", results / "README.md", *sorted((results / "weights").glob("*.md"))]
-    return found + sorted((ROOT / "notebooks" / "source").glob("*.md"))
+    notebooks = ROOT / "notebooks"
+    return [*found, *sorted(notebooks.glob("source/*.md")), *sorted(notebooks.glob("pages/*.md"))]
 
 
 def check(renew: bool = False) -> list[str]:
