@@ -139,8 +139,3 @@ def test_the_page_shows_the_record(monkeypatch):
     monkeypatch.delenv("COURSE_RESULTS", raising=False)
     text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
     assert bench.readme(text) == text, "run: course bench attention"
-
-
-def test_the_page_shows_the_record():
-    page = (ROOT / "results" / "README.md").read_text("utf-8")
-    assert bench.readme(page) == page
