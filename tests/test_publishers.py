@@ -101,7 +101,7 @@ def redirect(web, monkeypatch, name: str, content: bytes) -> None:
     monkeypatch.setitem(CATALOG, name, dataclasses.replace(entry, sources=tuple(sources)))
 
 
-@pytest.mark.parametrize("name", ["pneumonia", "hippocampus", "bccd", "isic2017"])
+@pytest.mark.parametrize("name", CATALOG)
 def test_a_learner_with_internet_gets_the_data_of_the_ledger(name, publishers, monkeypatch):
     with monkeypatch.context() as before:
         before.delenv("COURSE_DATA_MIRROR")

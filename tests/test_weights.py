@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from course_utils import cli, experiments, ledger, runtime, weights
 from course_utils.datasets import load
+from course_utils.runtime import ROOT
 from course_utils.tasks import pneumonia
 
 
@@ -66,7 +67,7 @@ def test_a_card_is_renewed_from_the_stored_file(recorded, capsys, monkeypatch):
     assert "on other data" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["pneumonia", "hippocampus", "isic2017", "bccd"])
+@pytest.mark.parametrize("name", sorted(p.stem for p in (ROOT / "results").glob("weights/*.json")))
 def test_the_measured_file_is_the_stored_one_and_scores_as_its_run(name):
     measured = ledger.measured(name)
     path = ledger.folder() / "weights" / f"{name}.safetensors"
