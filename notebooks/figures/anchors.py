@@ -23,8 +23,8 @@ d = Drawing(
     "From an anchor to a box",
     "Two pictures of the same part of a blood smear, with the grid of stride 8. Left: one cell "
     "and around its middle three anchors, 19 by 18, 29 by 27 and 43 by 43 pixels. Between them "
-    "four numbers. The sigmoid makes 0.75 of 1.10 and 0.50 of 0: the place of the centre within "
-    "the cell. The exponential makes 0.74 of −0.31 and 0.78 of −0.25: width and height, as "
+    "four numbers. The sigmoid makes 0.750 of 1.099 and 0.500 of 0: the place of the centre within "
+    "the cell. The exponential makes 0.737 of −0.305 and 0.778 of −0.251: width and height, as "
     "shares of the smallest anchor's. Right: the box that follows, tight around a platelet.",
 )
 SIDE, ONE, TOP = 56, 3.8, 34  # the part that is shown, in pixels; px of a pixel
@@ -72,9 +72,9 @@ for i, (name, number, after) in enumerate(zip("xywh", numbers.tolist(), made)):
         d.row(y - 56, ((350, *HEADS[i], INK),), head=True)
     d.add("text", f't<tspan dy="4" font-size="15">{name}</tspan>', x=260, y=y + 6.7,
           font_size=LABEL, fill=INK)
-    d.text(346, y, f"{number:.2f}".replace("-", "−"), anchor="end", color=FEATURES)
+    d.text(346, y, f"{number:.3f}".replace("-", "−"), anchor="end", color=FEATURES)
     d.arrow([(354, y), (386, y)])
-    d.text(394, y, f"{after:.2f}", anchor="start")
+    d.text(394, y, f"{after:.3f}", anchor="start")
 w, h = (box[2:] - box[:2]).int().tolist()
 d.row(TOP + HIGH + 26, (
     (LEFT + HIGH / 2, "three anchors", f"stride {stride}", INK),
