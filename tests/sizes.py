@@ -13,7 +13,7 @@ AIMS = {
     "tests of exercises, code": 3_500,
 }
 # What a test holds until the aim is reached; it only ever goes down.
-LIMITS = AIMS | {"course_utils, code": 8_600}
+LIMITS = AIMS | {"course_utils, code": 7_700}
 LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 
 
