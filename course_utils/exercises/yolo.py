@@ -152,12 +152,12 @@ def _images_and_boxes(rng: torch.Generator) -> Inputs:
 
 
 EXERCISES = {
-    "yolo.predictions": Setup(),
     "yolo.decode": Setup(_four_numbers),
     "yolo.answering": Setup(_boxes_and_anchors),
     "yolo.objectness_term": Setup(_predictions_of_an_image, call=differentiated),
     "yolo.nms": Setup(_crowds),
     "yolo.average_precision": Setup(_rankings),
+    "yolo.predictions": Setup(),
     "yolo.box_iou": Setup(_pairs_of_boxes),
     "yolo.scores": Setup(_raw_rows),
     "yolo.flip": Setup(_images_and_boxes, call=_run_flip),
