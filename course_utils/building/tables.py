@@ -10,7 +10,6 @@ from ..experiments import EXPERIMENTS
 def readme(text: str) -> str:
     """README.md with the table of results renewed from the ledger, between its two marks."""
     lines = ["| task | arm | mean ± 95% over seeds | ± 95% over test cases |", "|---|---|---|---|"]
-    notes = []
     for name, experiment in EXPERIMENTS.items():
         keys = {metric: ledger.single_view(name, metric) for metric in experiment.shown}
         measured = ledger.measured(name)
@@ -25,17 +24,7 @@ def readme(text: str) -> str:
         for arm, row in ledger.table(name, list(keys.values())).iterrows():
             found = "; ".join(f"{experiment.shown[m]} {row[key]}" for m, key in keys.items())
             lines.append(f"| {experiment.title} | {arm} | {found} | {cases} |")
-        one = {m: f"{m}_one_view" for m, key in keys.items() if key == m}
-        both = measured.get("metrics", {})
-        if worth := [
-            f"{experiment.shown[m]} {both[m] - both[k]:.3f}" for m, k in one.items() if k in both
-        ]:
-            notes.append(
-                f"{experiment.title}: these runs average the outputs for an image with those for "
-                "its mirror image, published figures mostly do not. In the stored network that "
-                f"adds {' and '.join(worth)}."
-            )
-    return _between(text, "results", [*lines, *([""] if notes else []), *notes])
+    return _between(text, "results", lines)
 
 
 def all_metrics(text: str) -> str:
