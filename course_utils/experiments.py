@@ -9,12 +9,12 @@ from pathlib import Path
 
 from course_utils import ledger, runtime, storage
 from course_utils.datasets import load
-from course_utils.tasks import bccd, hippocampus, isic2017, pneumonia
+from course_utils.tasks import bags, bccd, hippocampus, isic2017, pneumonia, smears
 from course_utils.tasks.experiment import Experiment
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.name: experiment
-    for task in (pneumonia, hippocampus, isic2017, bccd)
+    for task in (pneumonia, hippocampus, isic2017, bccd, bags, smears)
     for experiment in task.EXPERIMENTS
 }
 

@@ -53,6 +53,8 @@ class Experiment:
         report: the model and the data to the metrics of the ledger.
         cases: likewise to 95% intervals of the metrics in `shown` over test cases.
         own_loss: of an arm that is trained with another loss than the rest.
+        training: like `arrays`, for the training split, where that is seen otherwise.
+        main: the arm that a chapter trains, and whose weights are stored.
         profiles: name to what `profile` makes.
     """
 
@@ -70,13 +72,16 @@ class Experiment:
     profiles: dict[str, dict[str, Any]]
     arrays: Callable[..., tuple[Tensor, Tensor]] = whole
     own_loss: dict[str, Callable[..., Loss]] = field(default_factory=dict)
+    training: Callable[..., tuple[Tensor, Tensor]] | None = None
+    main: str = "attention"
 
-    def model(self, arm: str = "attention", seed: int = 0, profile: str | None = None) -> nn.Module:
-        """A new network of one arm. The same seed gives all arms equal shared weights.
+    def model(self, arm: str = "", seed: int = 0, profile: str | None = None) -> nn.Module:
+        """A new network of one arm, `main` if none is named; arms of a seed share equal weights.
 
         Raises:
             ValueError: there is no such arm.
         """
+        arm = arm or self.main
         if arm not in self.arms:
             raise ValueError(f"{self.name} has no arm {arm!r}. Expected: {', '.join(self.arms)}.")
         runtime.set_seed(seed)
@@ -91,7 +96,7 @@ class Experiment:
 
     def training_images(self, data: Dataset, profile: str | None = None) -> tuple[Tensor, Tensor]:
         """Images and labels to train on: all, or in the smoke profile a few spread over the set."""
-        x, y = self.arrays(data.train, **self.options(profile))
+        x, y = (self.training or self.arrays)(data.train, **self.options(profile))
         limit = self._profile(profile)["images"] or len(x)
         if limit >= len(x):
             return x, y
@@ -108,13 +113,13 @@ class Experiment:
         data: Dataset,
         seed: int = 0,
         profile: str | None = None,
-        arm: str = "attention",
+        arm: str = "",
         **more: Any,
     ) -> Fit:
         """Train a network of this experiment; `more` goes to `training.fit` (`checkpoint`, say)."""
         options = self.options(profile)
         train, val = self.training_images(data, profile), self.arrays(data.val, **options)
-        loss = self.own_loss.get(arm, self.loss)(train[1], **options)
+        loss = self.own_loss.get(arm or self.main, self.loss)(train[1], **options)
         more = {"monitor": self.monitor, "augment": self.augment, "seed": seed, **more}
         more = {"score": partial(self.score, **options), **self.settings(profile), **more}
         return training.fit(model, loss, train, val, **more)

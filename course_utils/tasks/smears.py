@@ -1,0 +1,132 @@
+"""Blood smears with one label each: is there a platelet? Chapter 09.
+
+The boxes of BCCD say it, and after training they score where the map points. Training sees no box.
+"""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import maps, metrics
+from ..datasets import Dataset, Split
+from ..datasets.bccd import CLASSES
+from ..pooling import BagClassifier
+from ..training import predict
+from . import bags, bccd
+from .experiment import Experiment, profile
+
+
+class SmearBags(nn.Module):
+    """An encoder whose places are the instances of an image: (B, 3, H, W) to (B, 2) logits."""
+
+    def __init__(self, pooling: Callable[[int], BagClassifier], width: int = 16):
+        super().__init__()
+        self.encoder = bags.encoder(3, width)
+        self.classifier = pooling(4 * width)
+
+    def map(self, x: Tensor) -> Tensor:  # (B, 3, H, W)
+        features = self.encoder(x)  # (B, C, H / 8, W / 8)
+        return self.classifier.map(features.flatten(2).mT).unflatten(1, features.shape[2:])
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, H, W)
+        return self.classifier(self.encoder(x).flatten(2).mT)  # (B, n, C) to (B, 2)
+
+
+def platelets(split: Split) -> tuple[Tensor, Tensor]:
+    """Smears at 320 x 240, and masks (N, 240, 320) of the boxes around platelets."""
+    x, boxes = bccd.shrunk(split)
+    height, width = x.shape[2:]
+    rows, columns = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
+    masks = torch.zeros(len(x), height, width, dtype=torch.uint8)
+    for i, k in (boxes[:, :, 0] == CLASSES.index("Platelets")).nonzero().tolist():
+        _, x1, y1, x2, y2 = boxes[i, k]
+        masks[i] |= (rows > y1) & (rows < y2) & (columns > x1) & (columns < x2)
+    return x, masks
+
+
+def arrays(split: Split) -> tuple[Tensor, Tensor]:
+    """Smears at 320 x 240, and whether each holds a platelet: (N,) of 0 and 1."""
+    x, masks = platelets(split)
+    return x, masks.amax((1, 2)).long()
+
+
+@cache
+def _moved() -> Callable[..., Any]:
+    import kornia.augmentation as K
+
+    return K.AugmentationSequential(
+        K.RandomHorizontalFlip(),
+        K.RandomVerticalFlip(),
+        K.RandomAffine(0, (0.05, 0.05), (0.9, 1.1), p=1.0, padding_mode="border"),
+        data_keys=["input"],
+    )
+
+
+def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Change smears: side, place, distance, and the stain, by a power for each colour.
+
+    Shifts are small: of a platelet that left the image the label would still tell.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        x = _moved()(x).clamp(0, 1)
+        power = torch.empty(len(x), 3, 1, 1, device=x.device).uniform_(-0.3, 0.3).exp()
+        return x**power, y
+
+
+def scored(model: nn.Module, split: Split) -> dict[str, float]:
+    """AUROC of the images, and whether the map's peak lies in the box of a platelet."""
+    x, masks = platelets(split)
+    label = masks.amax((1, 2)).long()
+    maps_ = maps.at_size(bags.mapped(model, x, 8), *x.shape[2:])
+    hits = maps.pointing_game(maps_, masks)  # NaN where there is no platelet
+    return bags.score(predict(model, x), label) | {"pointing": hits.nanmean().item()}
+
+
+def report(model: nn.Module, data: Dataset) -> dict[str, float]:
+    """`scored` on test, and on validation with `val_` before the names."""
+    val = {f"val_{name}": value for name, value in scored(model, data.val).items()}
+    return scored(model, data.test) | val
+
+
+def cases(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
+    """AUROC by bootstrap, pointing by Wilson."""
+    x, masks = platelets(data.test)
+    label = masks.amax((1, 2)).long()
+    hits = maps.pointing_game(maps.at_size(bags.mapped(model, x, 8), *x.shape[2:]), masks)
+    return {
+        "auroc": metrics.bootstrap(metrics.auroc, predict(model, x)[:, 0], label),
+        "pointing": metrics.wilson(hits[~hits.isnan()]),
+    }
+
+
+_ARMS: dict[str, Callable[..., nn.Module]] = {
+    arm: partial(SmearBags, pooling) for arm, pooling in bags.POOLINGS.items()
+}
+_TRAINING: dict[str, Any] = {"batch_size": 16, "lr": 3e-3}
+
+EXPERIMENTS = (
+    Experiment(
+        name="weak_smears",
+        title="Blood smears told only whether they hold a platelet",
+        dataset="bccd",
+        arms=_ARMS | {"own logit alone": _ARMS["gated attention"]},
+        main="gated attention",
+        arrays=arrays,
+        loss=bags.bag_loss,
+        own_loss={"own logit alone": bags.own_logit_alone},
+        score=bags.score,
+        monitor="auroc",
+        augment=augment,
+        report=report,
+        cases=cases,
+        shown={"auroc": "AUROC", "pointing": "pointing"},
+        profiles={
+            "smoke": profile({"width": 8}, images=32, epochs=1, **_TRAINING),
+            "standard": profile({"width": 16}, epochs=40, **_TRAINING),
+            "full": profile({"width": 32}, epochs=100, **_TRAINING),
+        },
+    ),
+)
