@@ -1,7 +1,7 @@
 """`course gpu`: everything worth doing on a GPU that is at hand for some minutes.
 
-The tests that need one, both benchmarks in short form, and seed 0 of the attention arm of each
-experiment in the full profile, shortest first. Each piece stores its own results as it ends, so
+The tests that need one, both benchmarks in short form, and seed 0 of the main arm of experiments
+in the full profile, shortest first. Each piece stores its own results as it ends, so
 what is cut off costs only itself; a training goes on from its checkpoint when called again.
 """
 
@@ -11,9 +11,10 @@ import sys
 import time
 
 from course_utils import runtime
+from course_utils.experiments import get
 
-ORDER = ("first_model", "pneumonia", "hippocampus", "isic2017", "bccd")
-"""The experiments with an attention arm, by how long they train in the full profile."""
+ORDER = ("first_model", "bags", "weak_smears", "pneumonia", "hippocampus", "isic2017", "bccd")
+"""What a chapter trains, by how long it trains in the full profile."""
 
 COURSE = (sys.executable, "-m", "course_utils.cli")
 
@@ -22,12 +23,12 @@ def pieces() -> list[tuple[str, tuple[str, ...], dict[str, str]]]:
     """What is to be done: its name, the command, and variables for it."""
     # The stored benchmarks are of a CPU: those of a GPU lie beside them.
     apart = {"COURSE_RESULTS": os.environ.get("COURSE_RESULTS") or str(runtime.ROOT / "build/gpu")}
-    full = ("--seeds", "1", "--arm", "attention", "--profile", "full")
+    full = ("--seeds", "1", "--profile", "full", "--arm")
     return [
         ("tests", (sys.executable, "-m", "pytest", "-q", "-m", "gpu", "tests/test_gpu.py"), {}),
         ("bench attention", (*COURSE, "bench", "attention", "--seconds", "0.5"), apart),
         ("bench train", (*COURSE, "bench", "train", "--seconds", "1"), apart),
-        *((name, (*COURSE, "experiment", name, *full), {}) for name in ORDER),
+        *((name, (*COURSE, "experiment", name, *full, get(name).main), {}) for name in ORDER),
     ]
 
 

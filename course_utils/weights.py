@@ -8,6 +8,7 @@ precision network is then scored on test (`NAME.json`), and its card says what i
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -15,15 +16,15 @@ from torch import Tensor, nn
 from course_utils import experiments, ledger, storage
 from course_utils.datasets import load
 
-ARM, SEED, PROFILE = "attention", 0, "standard"
-"""The run whose weights are kept: fixed beforehand, not the best one."""
+SEED, PROFILE = 0, "standard"
+"""The run whose weights are kept, of an experiment's main arm: fixed beforehand, not the best."""
 
 
 def from_pretrained(name: str) -> nn.Module:
-    """The network of an experiment, with attention, as recorded in the ledger with seed 0.
+    """The main arm of an experiment, as recorded in the ledger with seed 0.
 
     Args:
-        name: of an experiment with stored weights: "pneumonia", "hippocampus", "isic2017", "bccd".
+        name: of an experiment with stored weights, for instance "isic2017".
 
     Returns:
         The model in evaluation mode, on the CPU, in float32. `results/weights/NAME.md` says on what
@@ -39,10 +40,10 @@ def from_pretrained(name: str) -> nn.Module:
         stored = sorted(file.stem for file in path.parent.glob("*.safetensors"))
         raise ValueError(
             f"No weights of {name!r} are stored. Expected one of: {', '.join(stored) or 'none yet'}"
-            f". `course experiment {name} --seeds 1 --arm {ARM}` and then `course weights {name}` "
-            "train and store them."
+            f". `course experiment {name} --seeds 1 --arm {_arm(name)}` and then "
+            f"`course weights {name}` train and store them."
         )
-    model = experiment.model(ARM, SEED, PROFILE)
+    model = experiment.model(experiment.main, SEED, PROFILE)
     try:
         model.load_state_dict(_stored(name))  # into float32
     except RuntimeError as problem:  # other names or shapes
@@ -51,6 +52,11 @@ def from_pretrained(name: str) -> nn.Module:
             f"changed after the run: record it again with `course experiment {name}`."
         ) from problem
     return model.eval()
+
+
+def _arm(name: str) -> str:
+    """The main arm, as one types it."""
+    return shlex.quote(experiments.get(name).main)
 
 
 def _path(name: str) -> Path:
@@ -70,13 +76,16 @@ def publish(name: str) -> None:
     Raises:
         ValueError: the run is not in the ledger, or its weights are not on this machine or damaged.
     """
-    run, source = _run(name), experiments.weights_file(name, ARM, SEED, PROFILE)
+    run, source = (
+        _run(name),
+        experiments.weights_file(name, experiments.get(name).main, SEED, PROFILE),
+    )
     if not run or not source.exists():
         raise ValueError(
-            f"Run `course experiment {name} --seeds 1 --arm {ARM}` on this machine first: "
+            f"Run `course experiment {name} --seeds 1 --arm {_arm(name)}` on this machine first: "
             + ("the ledger has no such run." if not run else f"{source.name} is not there.")
         )
-    again = f"COURSE_RESULTS=build/again course experiment {name} --seeds 1 --arm {ARM}"
+    again = f"COURSE_RESULTS=build/again course experiment {name} --seeds 1 --arm {_arm(name)}"
     tensors, _ = storage.load_tensors(source, f"Train them again, beside the ledger: {again}")
     halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
     about = {key: json.dumps(run[key]) for key in ("experiment", "arm", "seed", "data_sha256")}
@@ -110,8 +119,8 @@ def measure(name: str) -> None:
 
 def _run(name: str) -> dict:
     """The line of the ledger whose weights are kept; empty if there is none."""
-    runs = ledger.select(name, profile=PROFILE)
-    return next((run for run in reversed(runs) if (run["arm"], run["seed"]) == (ARM, SEED)), {})
+    wanted, runs = (experiments.get(name).main, SEED), ledger.select(name, profile=PROFILE)
+    return next((run for run in reversed(runs) if (run["arm"], run["seed"]) == wanted), {})
 
 
 def card(name: str) -> str:
@@ -130,6 +139,7 @@ def card(name: str) -> str:
     numbers = sum(tensor.numel() for tensor in _stored(name).values())
     data = CATALOG[run["dataset"]]
     settings = experiment.profiles[run["profile"]]
+    task = getattr(experiment.cases, "func", experiment.cases).__module__.replace(".", "/")
     aside = ("core_seconds", "best_epoch", "val_auroc", "val_threshold")  # not of the test set
     intervals = {k: f"{low:.3f} to {high:.3f}" for k, (low, high) in measured["cases"].items()}
     on_test = "\n".join(
@@ -144,7 +154,7 @@ Weights of one recorded run: arm "{run["arm"]}", seed {run["seed"]}, profile {ru
 seed was fixed beforehand; other seeds score a little more or less, see
 [the ledger](../{name}.jsonl). {numbers:,} numbers in half precision.
 
-- Network and training: `course_utils/tasks/{run["dataset"]}.py`, "{name}": {settings["size"]},
+- Network and training: `{task}.py`, "{name}": {settings["size"]},
   {settings["fit"]}. From scratch, on the training images; validation chose the epoch.
 - Data: {data.title}, {run["split"]}, source "{run["source"]}". Licence of the data:
   {data.licence}. {data.citation}

@@ -21,7 +21,7 @@ def readme(text: str) -> str:
             for low, high in [measured.get("cases", {}).get(key, (math.nan, math.nan))]
             if low == low
         )
-        for arm, row in ledger.table(name, list(keys.values())).iterrows():
+        for arm, row in ledger.table(name, list(keys.values()))[:3].iterrows():
             found = "; ".join(f"{experiment.shown[m]} {row[key]}" for m, key in keys.items())
             lines.append(f"| {experiment.title} | {arm} | {found} | {cases} |")
     return _between(text, "results", lines)
