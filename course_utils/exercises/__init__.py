@@ -32,6 +32,7 @@ CHAPTERS = {
     "gates": "06_attention_unet",
     "senet": "07_senet",
     "yolo": "08_yolo",
+    "pooling": "09_attention_pooling",
 }
 """The modules that declare exercises, in the order of the course, and the notebooks they serve."""
 
