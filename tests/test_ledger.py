@@ -1,8 +1,10 @@
 """The ledger: complete lines, honest tables, nothing synthetic among real results."""
 
+import errno
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,6 +102,41 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(results)
     assert path.read_bytes() == before
     ledger.record(line(seed=1))
     assert ledger.read("trial") == [line(), line(seed=1)]
+
+
+def test_a_line_that_does_not_fit_takes_no_other_run_with_it(results, monkeypatch):
+    resource = pytest.importorskip("resource", reason="Windows has no limit for sizes of files")
+    path, limits = results / "trial.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    ledger.record(line())
+    other = path.read_bytes()
+
+    def another_run(self, read=Path.read_bytes):  # ends between the look and the write
+        found = read(self)
+        with self.open("ab") as file:
+            file.write(other)
+        size = self.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))  # some of it still fits
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", another_run)
+        try:
+            with pytest.raises(OSError):
+                ledger.record(line(seed=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == other + other
+
+    def another_run_behind(descriptor):
+        with path.open("ab") as file:
+            file.write(other)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", another_run_behind)
+        with pytest.raises(OSError, match="Input/output error"):
+            ledger.record(line(seed=1))
+    assert path.read_bytes().endswith(other) and len(ledger.read("trial")) == 4
 
 
 def test_mean_and_interval_are_those_of_student():
