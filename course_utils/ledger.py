@@ -215,16 +215,6 @@ def could_show(differences: Iterable[float]) -> float:
     return stdev(pairs) / math.sqrt(len(pairs)) * float(shift)
 
 
-def single_view(experiment: str, metric: str) -> str:
-    """The metric from one view of each image, if all recorded runs have it; else the metric.
-
-    Runs of older lines averaged over the mirrored image alone, which published figures do not.
-    """
-    key = f"{metric}_one_view"
-    runs = select(experiment)
-    return key if runs and all(key in run["metrics"] for run in runs) else metric
-
-
 def in_words(numbers: Iterable[float]) -> str:
     """`0.984 ± 0.002 (5 seeds)`, or `not recorded`."""
     numbers = list(numbers)

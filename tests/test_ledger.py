@@ -161,14 +161,6 @@ def test_the_smallest_difference_that_could_have_been_shown_is_shown_four_times_
     assert ledger.could_show([0.1, 0.1]) == 0.0 and math.isnan(ledger.could_show([1.0]))
 
 
-def test_single_view_is_taken_once_all_runs_have_it(results):
-    ledger.record(line(metrics={"map50": 0.9, "map50_one_view": 0.89}))
-    assert ledger.single_view("trial", "map50") == "map50_one_view"
-    ledger.record(line(seed=1, metrics={"map50": 0.9}))
-    assert ledger.single_view("trial", "map50") == "map50"
-    assert ledger.single_view("never", "map50") == "map50"
-
-
 def test_phantoms_and_other_profiles_never_enter_a_table(results):
     ledger.record(line(auroc=0.9))
     ledger.record(line(seed=1, auroc=0.8))

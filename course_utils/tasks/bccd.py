@@ -242,7 +242,7 @@ EXPERIMENTS = (
         augment=augment,
         report=report,
         cases=cases,
-        shown={"map50": "mAP50", "map": "mAP"},
+        shown={"map50_one_view": "mAP50", "map_one_view": "mAP"},
         profiles={
             "smoke": _profile(8, 160, images=16, epochs=1, batch_size=8, lr=3e-3),
             "standard": _profile(16, 320, epochs=60, batch_size=8, lr=3e-3, ema=0.995),
