@@ -353,20 +353,6 @@ def read(path: Path, remedy: str) -> NotebookNode:
     return notebook
 
 
-def with_solutions(notebook: NotebookNode) -> NotebookNode:
-    """A copy whose exercise cells hold the solutions, for testing that each check accepts its own.
-
-    A cell with the tag `exercise-NAME` gets the solution of the exercise NAME.
-    """
-    from ..exercises import solution_source
-
-    copy = nbformat.from_dict(notebook)
-    for cell in copy.cells:
-        for name in exercise_names(cell):
-            cell.source = solution_source(name)
-    return copy
-
-
 def exercise_names(cell: NotebookNode) -> list[str]:
     """The exercises that a cell's tags name: none, or the one it leaves to the learner."""
     tags = cell.metadata.get("tags", [])
