@@ -281,6 +281,12 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     notebook.cells[0].source += "\npublished = 0"
     seen.append(chapters.depends(notebook))
     assert changed("results/published.csv", "system,auroc")
+    (tmp_path / "course_utils" / "sets").mkdir()
+    (tmp_path / "course_utils" / "sets" / "__init__.py").touch()
+    notebook.cells[0].source += "\nimport course_utils.sets"
+    seen.append(chapters.depends(notebook))
+    assert changed("course_utils/sets/d.py", "x = 1")
+    assert changed("course_utils/sets/d.toml", "x = 1")
 
 
 def test_outputs_do_not_depend_on_exercises(tmp_path, monkeypatch):

@@ -219,7 +219,7 @@ def depends(notebook: NotebookNode) -> str:
         if module.startswith("course_utils."):
             path = Path(found.__file__)  # type: ignore[attr-defined]
             # A package may load its modules by name: all of them count.
-            files |= set(path.parent.glob("*.py")) if path.name == "__init__.py" else {path}
+            files |= set(path.parent.glob("*.[pt]*")) if path.name == "__init__.py" else {path}
     files -= set((ROOT / "course_utils" / "exercises").glob("*.py"))
     if "course_utils.ledger" in finder.modules:
         words = set(re.findall(r"\w+", "\n".join(_sources(notebook))))

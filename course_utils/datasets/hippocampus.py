@@ -29,48 +29,17 @@ import numpy as np
 import torch
 
 from .archives import read_members
-from .catalog import Entry, Fetched, Source
+from .catalog import Fetched, read_entry
 from .drawing import Draw, as_phantom
 from .errors import damaged
 from .forms import Dataset, Split, pack
 
-CLASSES = ("background", "anterior", "posterior")
+ENTRY = read_entry(__file__)
 SIZE = (48, 64, 48)
 """Room for every volume (the largest has 43 x 59 x 47 voxels); four halvings stay whole."""
 FOLDS = 5
 Case = tuple[np.ndarray, np.ndarray]
 """Image and labels (uint8)."""
-_FILE = "Task04_Hippocampus.tar"
-_URL = f"https://msd-for-monai.s3-us-west-2.amazonaws.com/{_FILE}"
-
-ENTRY = Entry(
-    name="hippocampus",
-    title="MSD Hippocampus",
-    task="segmentation",
-    classes=CLASSES,
-    licence="CC BY-SA 4.0",
-    citation=(
-        "M. Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, "
-        "4128 (2022), https://doi.org/10.1038/s41467-022-30695-9. Data: "
-        "http://medicaldecathlon.com, task 4, Vanderbilt University Medical Center"
-    ),
-    credit=(
-        "MSD task 4, hippocampus (Antonelli et al. 2022; Vanderbilt University Medical "
-        "Center), CC BY-SA 4.0"
-    ),
-    size=28_400_000,
-    unpacked=28_400_000,
-    members=r"(\./)?Task04_Hippocampus/(images|labels)Tr/hippocampus_\d+\.nii\.gz",
-    split="5 folds of the 260 labelled cases, KFold(5, shuffle=True, random_state=12345)",
-    sources=(
-        Source(_FILE, "md5:9d24dba78a72977dbd1d2e110310f31b", _URL),
-        Source(_FILE, "sha256:89581d965360e70ddecb9a2ac603000cec669694e40914f66e0954cc45c4e615"),
-    ),
-    defects=(
-        "the maximum intensity of a volume runs from 112 to 1.7 million",
-        "the two sides of one head (cases 2k - 1 and 2k) may stand in different folds",
-    ),
-)
 
 
 def load(fetched: Fetched, fold: int = 0) -> Dataset:
