@@ -80,10 +80,8 @@ def _python() -> Line:
 
 
 def _install() -> Line:
-    """The course is a checkout, and this Python runs the code in it."""
+    """This Python runs the code of this checkout; that it is one, the command has looked at."""
     anew = "In the folder of the course: `make check`, or `python -m pip install -e .`"
-    if not all((runtime.ROOT / name).exists() for name in ("pyproject.toml", "notebooks")):
-        return False, f"Course: {runtime.ROOT} holds the code without the notebooks. {anew}"
     # Building leaves a second set of metadata in the course's own folder, which says nothing of it.
     found = list(distributions(name=NAME))
     if not found:

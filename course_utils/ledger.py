@@ -3,6 +3,7 @@
 A line per run. Tables in the notebooks and in the README are made from these files.
 """
 
+import errno
 import json
 import math
 import os
@@ -63,18 +64,23 @@ def record(run: dict) -> None:
 def _append(path: Path, line: bytes) -> None:
     """Add a line, whole or not at all; after a line that was cut, a new one begins first.
 
-    One write to a file opened for appending: two runs that end together keep whole lines.
+    One write to a file opened for appending: two runs that end together keep whole lines. What a
+    full disk took of it is taken back, unless another run has written behind it.
     """
     path.touch()
-    before = path.read_bytes()
-    try:
-        with path.open("ab") as file:
-            file.write(line if before[-1:] in (b"\n", b"") else b"\n" + line)
-            file.flush()
+    line = line if path.read_bytes()[-1:] in (b"\n", b"") else b"\n" + line
+    with path.open("ab", buffering=0) as file:
+        written = 0
+        try:
+            written = file.write(line)
+            if written < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
-    except OSError:
-        os.truncate(path, len(before))  # a full disk takes what still fits
-        raise
+        except OSError:
+            end = file.tell()  # of what was written, wherever another run had left the end
+            if written and os.fstat(file.fileno()).st_size == end:
+                file.truncate(end - written)
+            raise
 
 
 def read(experiment: str) -> list[dict]:
@@ -207,16 +213,6 @@ def could_show(differences: Iterable[float]) -> float:
     # A power of 80%; the wrong sign is next to never.
     shift = brentq(lambda x: nct.sf(limit, freedom, x) - 0.8, 0.5, 2 * limit)
     return stdev(pairs) / math.sqrt(len(pairs)) * float(shift)
-
-
-def single_view(experiment: str, metric: str) -> str:
-    """The metric from one view of each image, if all recorded runs have it; else the metric.
-
-    Runs of older lines averaged over the mirrored image alone, which published figures do not.
-    """
-    key = f"{metric}_one_view"
-    runs = select(experiment)
-    return key if runs and all(key in run["metrics"] for run in runs) else metric
 
 
 def in_words(numbers: Iterable[float]) -> str:

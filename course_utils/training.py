@@ -185,7 +185,10 @@ def fit(
     history = pd.DataFrame(state.history)
     if not state.history:  # no epoch was completed: what has been learned, and an empty table
         state.best = _weights(state.average)
-        scores = score(predict(state.average, val[0]), val[1].cpu()) if score else {}
+        scores: dict[str, float] = {}
+        with suppress(Exception):  # a few cases give the names of its columns, or there are none
+            if score:
+                scores = score(predict(state.average, val[0][:8]), val[1][:8].cpu())
         history = pd.DataFrame(columns=["epoch", "lr", "loss", "val_loss", *scores, "seconds"])
     model.load_state_dict(state.best)
     if not quiet:

@@ -126,7 +126,7 @@ def _run(name: str) -> dict:
 def card(name: str) -> str:
     """The model card, in Markdown: data, licence, training, metrics, limits.
 
-    It is made from the ledger and from what `measure` found, and a test compares.
+    It is `weights.md`, filled in from the ledger and from what `measure` found; a test compares.
     """
     from course_utils.datasets import CATALOG
 
@@ -136,11 +136,10 @@ def card(name: str) -> str:
             f"A card of {name!r} needs its run in the ledger and a measured file: run "
             f"`course weights {name} --card`."
         )
-    numbers = sum(tensor.numel() for tensor in _stored(name).values())
     data = CATALOG[run["dataset"]]
-    settings = experiment.profiles[run["profile"]]
     task = getattr(experiment.cases, "func", experiment.cases).__module__.replace(".", "/")
-    aside = ("core_seconds", "best_epoch", "val_auroc", "val_threshold")  # not of the test set
+    aside = ("core_seconds", "best_epoch")
+    aside += tuple(key for key in measured["metrics"] if key.startswith("val_"))  # not of test
     intervals = {k: f"{low:.3f} to {high:.3f}" for k, (low, high) in measured["cases"].items()}
     on_test = "\n".join(
         f"| {key} | {value:.4f} | {intervals.get(key, '')} |"
@@ -148,25 +147,8 @@ def card(name: str) -> str:
         if key not in aside
     )
     beside = "; ".join(f"{k} {run['metrics'][k]:.4g}" for k in aside if k in run["metrics"])
-    return f"""# {experiment.title}
-
-Weights of one recorded run: arm "{run["arm"]}", seed {run["seed"]}, profile {run["profile"]}. The
-seed was fixed beforehand; other seeds score a little more or less, see
-[the ledger](../{name}.jsonl). {numbers:,} numbers in half precision.
-
-- Network and training: `{task}.py`, "{name}": {settings["size"]},
-  {settings["fit"]}. From scratch, on the training images; validation chose the epoch.
-- Data: {data.title}, {run["split"]}, source "{run["source"]}". Licence of the data:
-  {data.licence}. {data.citation}
-- Trained in {run["seconds"]:.0f} s on {run["device"]}, {run["precision"]}; {beside}.
-- Licence of the weights: that of the data where it asks for it, else CC BY 4.0.
-
-Measured on the stored file, computing in {measured["precision"]}; intervals are over test cases.
-
-| metric, on test | value | 95% interval |
-|---|---|---|
-{on_test}
-
-Limits: trained to teach. One data set, one way of taking the images, no outside test; scores fall
-where images differ. Not for use on patients. Known defects of the data: {"; ".join(data.defects)}.
-"""
+    facts = dict(name=name, experiment=experiment, run=run, measured=measured, data=data)
+    facts |= dict(task=task, on_test=on_test, beside=beside, defects="; ".join(data.defects))
+    facts |= dict(settings=experiment.profiles[run["profile"]])
+    facts |= dict(numbers=sum(tensor.numel() for tensor in _stored(name).values()))
+    return Path(__file__).with_suffix(".md").read_text("utf-8").format(**facts)

@@ -15,9 +15,10 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from answers import solution_source
 from torch import nn
 
-from course_utils.exercises import engine, exercise, progress, solution_source
+from course_utils.exercises import engine, exercise, progress
 from course_utils.exercises.comparing import describe
 from course_utils.exercises.engine import Exercise, Setup
 from course_utils.exercises.texts import Text

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from answers import solution_source
 
 from course_utils.building import chapters
 from course_utils.exercises import (
@@ -19,7 +20,6 @@ from course_utils.exercises import (
     exercise,
     names,
     progress,
-    solution_source,
     texts,
 )
 from course_utils.exercises.sandbox import preserved_state

@@ -1,6 +1,7 @@
 """Fetching from servers, mirrors and archives that misbehave."""
 
 import dataclasses
+import errno
 import gzip
 import hashlib
 import io
@@ -226,6 +227,39 @@ def test_a_damaged_file_in_the_cache_is_removed_even_without_a_source(course, tm
     with pytest.raises(DataError, match="removed from the cache"):
         fetch("pneumonia")
     assert cached(tmp_path) == []
+
+
+def test_a_damaged_file_in_a_read_only_cache_hides_no_mirror(course, tmp_path, monkeypatch, capsys):
+    damaged = tmp_path / "cache" / "mirror" / FILE
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(CONTENT[:-7])
+
+    def refuse(path, missing_ok=False, unlink=Path.unlink):  # root, too, whom no mode stops
+        if path == damaged:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        unlink(path, missing_ok)
+
+    def unreadable(path, mode="r", opened=Path.open):
+        if path == damaged:
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, mode)
+
+    damaged.parent.chmod(0o500)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(DataError, match=r"cannot be removed \(.*COURSE_DATA_CACHE") as caught:
+        datasets.load("pneumonia")
+    assert not isinstance(caught.value, Unreachable), "a phantom would hide it"
+    good = tmp_path / "nothing" / FILE
+    good.write_bytes(CONTENT)
+    assert fetch("pneumonia").path == good
+    said = capsys.readouterr().out
+    assert "Passed over" in said and "wrong checksum" in said and "cannot be removed" in said
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", unreadable)
+        assert fetch("pneumonia").path == good
+    assert "Permission denied" in capsys.readouterr().out
+    assert damaged.read_bytes() == CONTENT[:-7]
+    damaged.parent.chmod(0o700)
 
 
 def test_a_mirror_in_a_folder_is_used_in_place(course, tmp_path):

@@ -1,8 +1,10 @@
 """The ledger: complete lines, honest tables, nothing synthetic among real results."""
 
+import errno
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +104,41 @@ def test_a_line_that_does_not_fit_on_the_disk_leaves_the_file_as_it_was(results)
     assert ledger.read("trial") == [line(), line(seed=1)]
 
 
+def test_a_line_that_does_not_fit_takes_no_other_run_with_it(results, monkeypatch):
+    resource = pytest.importorskip("resource", reason="Windows has no limit for sizes of files")
+    path, limits = results / "trial.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    ledger.record(line())
+    other = path.read_bytes()
+
+    def another_run(self, read=Path.read_bytes):  # ends between the look and the write
+        found = read(self)
+        with self.open("ab") as file:
+            file.write(other)
+        size = self.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 10, limits[1]))  # some of it still fits
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", another_run)
+        try:
+            with pytest.raises(OSError):
+                ledger.record(line(seed=1))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == other + other
+
+    def another_run_behind(descriptor):
+        with path.open("ab") as file:
+            file.write(other)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", another_run_behind)
+        with pytest.raises(OSError, match="Input/output error"):
+            ledger.record(line(seed=1))
+    assert path.read_bytes().endswith(other) and len(ledger.read("trial")) == 4
+
+
 def test_mean_and_interval_are_those_of_student():
     mean, half = ledger.mean_interval([1.0, 2.0, 3.0, 4.0, 5.0])
     assert mean == 3.0
@@ -122,14 +159,6 @@ def test_the_smallest_difference_that_could_have_been_shown_is_shown_four_times_
     assert paired > ledger.mean_interval(unit)[1]  # larger than the half width
     assert ledger.could_show([x * 3 for x in unit]) == pytest.approx(3 * paired)
     assert ledger.could_show([0.1, 0.1]) == 0.0 and math.isnan(ledger.could_show([1.0]))
-
-
-def test_single_view_is_taken_once_all_runs_have_it(results):
-    ledger.record(line(metrics={"map50": 0.9, "map50_one_view": 0.89}))
-    assert ledger.single_view("trial", "map50") == "map50_one_view"
-    ledger.record(line(seed=1, metrics={"map50": 0.9}))
-    assert ledger.single_view("trial", "map50") == "map50"
-    assert ledger.single_view("never", "map50") == "map50"
 
 
 def test_phantoms_and_other_profiles_never_enter_a_table(results):

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import answers
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
@@ -280,6 +281,12 @@ def test_outputs_depend_on_the_modules_that_the_cells_import(tmp_path, monkeypat
     notebook.cells[0].source += "\npublished = 0"
     seen.append(chapters.depends(notebook))
     assert changed("results/published.csv", "system,auroc")
+    (tmp_path / "course_utils" / "sets").mkdir()
+    (tmp_path / "course_utils" / "sets" / "__init__.py").touch()
+    notebook.cells[0].source += "\nimport course_utils.sets"
+    seen.append(chapters.depends(notebook))
+    assert changed("course_utils/sets/d.py", "x = 1")
+    assert changed("course_utils/sets/d.toml", "x = 1")
 
 
 def test_outputs_do_not_depend_on_exercises(tmp_path, monkeypatch):
@@ -432,12 +439,12 @@ def test_interrupted_writing_leaves_the_old_notebook(folder, monkeypatch):
 
 
 def test_solutions_are_put_into_the_tagged_cells_only(folder):
-    from course_utils.exercises import names, solution_source
+    from course_utils.exercises import names
 
     name = names()[0]
     edit(folder, "exercise-start.sample", f"exercise-{name}")
     notebook = assemble("00_one", folder)
-    solved = chapters.with_solutions(notebook)
-    assert solved.cells[3].source == solution_source(name) != notebook.cells[3].source
+    solved = answers.with_solutions(notebook)
+    assert solved.cells[3].source == answers.solution_source(name) != notebook.cells[3].source
     others = [i for i in range(len(notebook.cells)) if i != 3]
     assert all(solved.cells[i] == notebook.cells[i] for i in others)

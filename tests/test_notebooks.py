@@ -2,6 +2,7 @@
 
 import json
 
+import answers
 import pytest
 
 from course_utils.building import chapters
@@ -15,7 +16,7 @@ def test_there_are_chapters():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", chapters.names())
 def test_chapter_runs_with_solutions_and_each_check_passes(name, tmp_path):
-    notebook = chapters.with_solutions(chapters.assemble(name))
+    notebook = answers.with_solutions(chapters.assemble(name))
     progress = tmp_path / "progress.json"
     settings = {"COURSE_PROFILE": "smoke", "COURSE_PROGRESS": str(progress)}
     failure = execute(notebook, chapters.NOTEBOOKS, settings)

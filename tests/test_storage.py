@@ -386,9 +386,6 @@ def test_an_install_that_is_not_this_checkout_is_seen(monkeypatch, tmp_path):
     assert checks._install()[0]
     monkeypatch.setattr(checks, "distributions", lambda name: [])
     assert "it is not installed in" in checks._install()[1]
-    monkeypatch.setattr(runtime, "ROOT", tmp_path)
-    good, text = checks._install()
-    assert not good and "without the notebooks" in text
 
 
 def test_free_space_is_that_of_the_disk_of_cache_and_build(monkeypatch, tmp_path):

@@ -176,6 +176,22 @@ def test_an_interrupt_in_the_first_epoch_keeps_the_steps_made():
     fitted = train(augment=stop_in_first_epoch)
     assert fitted.interrupted and fitted.best_epoch == 0 and len(fitted.history) == 0
     assert not torch.equal(fitted.model[0].weight, network()[0].weight)
+    scored = []
+
+    def score(outputs, targets):
+        scored.append(len(outputs))
+        return {"rate": 0.0}
+
+    calls.clear()
+    fitted = train(augment=stop_in_first_epoch, score=score, monitor="rate")
+    assert "rate" in fitted.history and scored == [8], "a few cases name the columns"
+
+    def broken(outputs, targets):
+        raise ZeroDivisionError
+
+    calls.clear()
+    fitted = train(augment=stop_in_first_epoch, score=broken, monitor="rate")
+    assert fitted.interrupted and list(fitted.history)[-2:] == ["val_loss", "seconds"]
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_batch():

@@ -219,7 +219,7 @@ def depends(notebook: NotebookNode) -> str:
         if module.startswith("course_utils."):
             path = Path(found.__file__)  # type: ignore[attr-defined]
             # A package may load its modules by name: all of them count.
-            files |= set(path.parent.glob("*.py")) if path.name == "__init__.py" else {path}
+            files |= set(path.parent.glob("*.[pt]*")) if path.name == "__init__.py" else {path}
     files -= set((ROOT / "course_utils" / "exercises").glob("*.py"))
     if "course_utils.ledger" in finder.modules:
         words = set(re.findall(r"\w+", "\n".join(_sources(notebook))))
@@ -351,20 +351,6 @@ def read(path: Path, remedy: str) -> NotebookNode:
     except Exception as problem:  # nbformat's errors have no common base
         raise storage.Damaged(path, problem, remedy) from problem
     return notebook
-
-
-def with_solutions(notebook: NotebookNode) -> NotebookNode:
-    """A copy whose exercise cells hold the solutions, for testing that each check accepts its own.
-
-    A cell with the tag `exercise-NAME` gets the solution of the exercise NAME.
-    """
-    from ..exercises import solution_source
-
-    copy = nbformat.from_dict(notebook)
-    for cell in copy.cells:
-        for name in exercise_names(cell):
-            cell.source = solution_source(name)
-    return copy
 
 
 def exercise_names(cell: NotebookNode) -> list[str]:

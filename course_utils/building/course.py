@@ -17,13 +17,7 @@ from .execute import FIGURE, execute, printed
 
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
-_SCOREBOARD = """\
-## Scoreboard, profile {profile}
-
-{table}
-
-A chapter that was not run here is shown as it comes with the course.
-"""
+_KEPT = "A chapter that was not run here is shown as it comes with the course."
 _ROOM = 4_000_000  # bytes that must be free before a chapter is run for minutes
 _OWN = ("COURSE_PROFILE", "COURSE_PROGRESS", "COURSE_QUIET")  # COURSE_* without effect on results
 
@@ -120,7 +114,7 @@ def make_site(profile: str, folder: Path = files.NOTEBOOKS, out: Path = ROOT / "
                 row[0] = f"[{row[0]}]({row[0]}.ipynb)"
         rows = [HEADER, ["---"] * len(HEADER), *rows]
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        more = _SCOREBOARD.format(profile=profile, table=table)
+        more = f"## Scoreboard, profile {profile}\n\n{table}\n\n{_KEPT}\n"
     print("\nPages: ", end="", flush=True)
     try:
         warnings = site.build(shown, out / "site", more, folder)

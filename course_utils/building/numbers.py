@@ -48,19 +48,14 @@ class Estimate(float):
         return Estimate(-float(self), self.half)
 
 
-def _values(experiment: str, arm: str, metric: str) -> dict[int, float]:
-    """Seed to value; from a single view of each image once all runs have that."""
-    return ledger.values(experiment, arm, ledger.single_view(experiment, metric))
-
-
 def _pairs(experiment: str, arm: str, metric: str, against: str = "control") -> list[float]:
     """Differences of two arms over the seeds that they share."""
-    return ledger.paired(experiment, arm, against, ledger.single_view(experiment, metric))
+    return ledger.paired(experiment, arm, against, metric)
 
 
 def mean(experiment: str, arm: str, metric: str) -> Estimate:
     """Mean over the recorded seeds, with its interval."""
-    return Estimate(*ledger.mean_interval(_values(experiment, arm, metric).values()))
+    return Estimate(*ledger.mean_interval(ledger.values(experiment, arm, metric).values()))
 
 
 def paired(*arms: str) -> Estimate:
@@ -75,12 +70,12 @@ def could_show(*arms: str) -> float:
 
 def seed(experiment: str, arm: str, number: int, metric: str) -> float:
     """One recorded run."""
-    return _values(experiment, arm, metric)[number]
+    return ledger.values(experiment, arm, metric)[number]
 
 
 def correlation(experiment: str, arm: str, metric: str, against: str = "control") -> float:
     """Of two arms over the seeds that they share."""
-    ours, theirs = (_values(experiment, name, metric) for name in (arm, against))
+    ours, theirs = (ledger.values(experiment, name, metric) for name in (arm, against))
     shared = set(ours) & set(theirs)
     return statistics.correlation([ours[s] for s in shared], [theirs[s] for s in shared])
 
@@ -94,10 +89,8 @@ def published(dataset: str, system: str, metric: str) -> float:
 
 def measured(experiment: str, metric: str, key: str = "metrics") -> float:
     """What the stored weights score; with "cases", half the interval over test cases."""
-    if key == "metrics":
-        return ledger.measured(experiment)[key][metric]
-    low, high = ledger.measured(experiment)[key][ledger.single_view(experiment, metric)]
-    return (high - low) / 2
+    found = ledger.measured(experiment)[key][metric]
+    return found if key == "metrics" else (found[1] - found[0]) / 2
 
 
 def output(own: str, words: str = "", chapter: str = "") -> list[float]:

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import tempfile
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -21,61 +22,11 @@ from sphinx.util.docutils import docutils_namespace, patch_docutils
 from .. import storage
 from .chapters import NOTEBOOKS, address
 
-_FRONT = """\
-# {title}
-
-You go from the idea of attention to networks that use it on public medical images, and learn to
-ask honestly whether it helped. This is a course on methods. It is not medical advice, and no model
-in it is fit for use on patients.
-
-```{{toctree}}
-:caption: Chapters
-:maxdepth: 1
-
-{chapters}
-```
-
-```{{toctree}}
-:caption: To look up
-:maxdepth: 1
-
-{pages}
-```
-
-{more}
-
-Text and figures: CC BY 4.0. Pictures keep the licence of their data set.
-"""
-_TITLE = "Attention in medical image analysis"
-_SETTINGS = {
-    "project": _TITLE,
-    "html_title": _TITLE,
-    "extensions": ["myst_nb", "sphinx_copybutton", __name__],
-    "suppress_warnings": ["mystnb.unknown_mime_type"],  # live figures: their text is shown
-    "exclude_patterns": ["figures"],  # drawings, and words for those who draw
-    "html_context": {"default_mode": "auto"},
-    "html_copy_source": False,
-    "html_css_files": ["site.css"],
-    "html_math_renderer": "mathml",
-    "html_show_copyright": False,
-    "html_show_sphinx": False,
-    "html_static_path": [str(Path(__file__).with_suffix(".css"))],
-    "html_theme": "sphinx_book_theme",
-    "html_theme_options": {
-        "footer_content_items": [],
-        "navbar_persistent": [],  # the search field stands at the side already
-        "use_download_button": False,
-        "use_fullscreen_button": False,
-    },
-    "myst_dmath_double_inline": True,
-    "myst_enable_extensions": ["amsmath", "dollarmath"],
-    "myst_heading_anchors": 6,
-    "myst_heading_slug_func": f"{__name__}.anchor",
+_BESIDE = Path(__file__)
+_SETTINGS: dict[str, Any] = {
+    **tomllib.loads(_BESIDE.with_suffix(".toml").read_text("utf-8")),
+    "html_static_path": [str(_BESIDE.with_suffix(".css"))],
     "myst_url_schemes": {"http": None, "https": None, "mailto": None, "beside": "{{path}}"},
-    "nb_code_prompt_hide": "Hide the code",
-    "nb_code_prompt_show": "Show the code",
-    "nb_execution_mode": "off",
-    "nb_ipywidgets_js": {},  # it would come from the internet
 }
 _FAR_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
 
@@ -102,11 +53,16 @@ def build(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pages = [*folder.glob("pages/*.md"), *folder.parent.glob("TEACHING.md")]
-    front = _FRONT.format(
-        title=_TITLE,
-        chapters="\n".join(f"{name[:2]} {_title(nb)} <{name}>" for name, nb in chapters.items()),
-        pages="\n".join(f"pages/{page.stem}" for page in pages),
-        more=more,
+    front = (
+        _BESIDE.with_suffix(".md")
+        .read_text("utf-8")
+        .format(
+            chapters="\n".join(
+                f"{name[:2]} {_title(nb)} <{name}>" for name, nb in chapters.items()
+            ),
+            pages="\n".join(f"pages/{page.stem}" for page in pages),
+            more=more,
+        )
     )
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         source, made, trees = (str(Path(scratch, name)) for name in ("source", "site", "trees"))
@@ -196,7 +152,7 @@ def mathml(tex: str, display: str) -> str:
 
 
 def setup(app: Sphinx) -> None:
-    """Show formulas as MathML and fold what is optional; `_SETTINGS` name this module."""
+    """Show formulas as MathML and fold what is optional; `site.toml` names this module."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
     app.connect("doctree-resolved", _fold)
 

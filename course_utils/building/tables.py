@@ -11,18 +11,17 @@ def readme(text: str) -> str:
     """README.md with the table of results renewed from the ledger, between its two marks."""
     lines = ["| task | arm | mean ± 95% over seeds | ± 95% over test cases |", "|---|---|---|---|"]
     for name, experiment in EXPERIMENTS.items():
-        keys = {metric: ledger.single_view(name, metric) for metric in experiment.shown}
         measured = ledger.measured(name)
         if not measured:  # the small runs of 00 and 03: results/README.md has them
             continue
         cases = "; ".join(
-            f"{experiment.shown[metric]} {(high - low) / 2:.3f}"
-            for metric, key in keys.items()
+            f"{label} {(high - low) / 2:.3f}"
+            for key, label in experiment.shown.items()
             for low, high in [measured.get("cases", {}).get(key, (math.nan, math.nan))]
             if low == low
         )
-        for arm, row in ledger.table(name, list(keys.values()))[:3].iterrows():
-            found = "; ".join(f"{experiment.shown[m]} {row[key]}" for m, key in keys.items())
+        for arm, row in ledger.table(name, list(experiment.shown))[:3].iterrows():
+            found = "; ".join(f"{label} {row[key]}" for key, label in experiment.shown.items())
             lines.append(f"| {experiment.title} | {arm} | {found} | {cases} |")
     return _between(text, "results", lines)
 

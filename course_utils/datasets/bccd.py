@@ -13,47 +13,18 @@ from torch import Tensor
 
 from . import drawing
 from .archives import read_members
-from .catalog import Entry, Fetched, Source
+from .catalog import Fetched, read_entry
 from .decoding import decode_images
 from .drawing import Draw, Drawn, enlarge, to_uint8
 from .errors import damaged
 from .forms import PARTS, Dataset, Split, pack
 
-CLASSES = ("RBC", "WBC", "Platelets")
+ENTRY = read_entry(__file__)
+CLASSES = ENTRY.classes
 HEIGHT, WIDTH = 480, 640
 MAX_BOXES = 30
 PHANTOMS = (96, 24, 40)
 """Images of the phantom for train, val and test."""
-_COMMIT = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
-_URL = f"https://codeload.github.com/Shenggan/BCCD_Dataset/zip/{_COMMIT}"
-_FILE = "BCCD_Dataset-d272fb14.zip"
-_MANIFEST = "manifest:f030cf27cd33ce0f4e1920243c5a65713adaec6148ded04bf49afcf507aa09b4"
-
-ENTRY = Entry(
-    name="bccd",
-    title="BCCD",
-    task="detection",
-    classes=CLASSES,
-    licence="MIT",
-    citation=(
-        "Shenggan and contributors, BCCD Dataset: blood cell count and detection, "
-        f"https://github.com/Shenggan/BCCD_Dataset, commit {_COMMIT}"
-    ),
-    credit="BCCD Dataset (Shenggan and contributors), MIT",
-    size=8_000_000,
-    unpacked=9_000_000,
-    members=(
-        r"[^/]+/BCCD/(Annotations/[^/]+\.xml|JPEGImages/[^/]+\.jpg"
-        r"|ImageSets/Main/(train|val|test)\.txt)"
-    ),
-    split="official: 205 train, 87 val, 72 test",
-    sources=(Source(_FILE, _MANIFEST, _URL), Source(_FILE, _MANIFEST)),
-    defects=(
-        "2 boxes of red cells have no area",
-        "15 images have no label for red cells though red cells are visible",
-        "BloodImage_00037 (val) and BloodImage_00038 (train) are near-duplicates",
-    ),
-)
 
 
 def load(fetched: Fetched) -> Dataset:

@@ -1,11 +1,13 @@
-"""What a catalogue entry holds. Each data set's module has its own entry, `ENTRY`.
+"""What a catalogue entry holds. Each data set's module has its own, `ENTRY`, from `NAME.toml`.
 
 Nothing is fetched here. `fetching.fetch` reads where to look from an entry and which checksum a
 file must have. The long form of the entries, with how each defect is handled, is data/README.md.
 """
 
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,15 @@ class Entry:
     split: str
     sources: tuple[Source, ...]
     defects: tuple[str, ...]
+
+
+def read_entry(module: str) -> Entry:
+    """The entry of a data set, from the file of its name beside the file of its module."""
+    path = Path(module).with_suffix(".toml")
+    facts: dict[str, Any] = tomllib.loads(path.read_text("utf-8"))
+    facts["sources"] = (Source(**source) for source in facts["sources"])
+    facts |= {key: tuple(facts[key]) for key in ("classes", "sources", "defects")}
+    return Entry(path.stem, **facts)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def fetch(name: str) -> Fetched:
 
     A download is written beside its target and takes the target's name only after its checksum
     was found right. So the cache never holds a bad file, and of two processes that fetch the same
-    set each leaves the same good one.
+    set each leaves the same good one. A damaged file that cannot be removed is passed over aloud.
 
     Raises:
         Unreachable: no source answered.
@@ -154,19 +154,25 @@ def fetch(name: str) -> Fetched:
     """
     failures, wrong = list[str](), False
     for place in places(name):
+        problem = None
         try:
             problem = download(place) if place.url else check(place)
+            if problem is None:
+                if wrong:
+                    print("Passed over:\n  " + "\n  ".join(failures))
+                return Fetched(place.path, place.source)
+            if place.own:
+                _remove(place.path)
+                problem += ", so it was removed from the cache"
+            else:
+                wrong = True
         except Unreachable as reason:
-            failures.append(f"{place.source}: {reason}")
-            continue
-        if problem is None:
-            if wrong:
-                print("Passed over:\n  " + "\n  ".join(failures))
-            return Fetched(place.path, place.source)
-        if place.own:
-            _remove(place.path)
-            problem += ", so it was removed from the cache"
-        else:
+            problem = str(reason)
+        except DataError as reason:
+            if place.url:
+                raise
+            # What cannot be read or removed, as in a cache that is read-only, hides no good file.
+            problem = f"{problem}, and cannot be removed ({reason})" if problem else str(reason)
             wrong = True
         failures.append(f"{place.source}: {problem}")
     entry = find_entry(name)

@@ -8,8 +8,8 @@ both sides of heads, one side was mirrored. A voxel is 1 mm wide.
 
 Volumes differ in shape. Each lies in the corner of its row and zeros fill the rest, so that
 batches, 2-D slices with their neighbours (x[i, 0, :, j - 1 : j + 2]) and 3-D patches are plain
-indexing. `extra["shape"]` (N, 3) holds the true shapes in voxels, `extra["spacing"]` (N, 3) the
-voxel's size in mm, `extra["person"]` (N,) a number for the person.
+indexing. `extra["shape"]` (N, 3) holds the true shapes in voxels, `extra["person"]` (N,) a
+number for the person.
 
 Each volume is normalised by itself, for scanners share no scale: clipped to its 0.5th and 99.5th
 percentile, less its mean, divided by its standard deviation.
@@ -24,54 +24,22 @@ import math
 import re
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from .archives import read_members
-from .catalog import Entry, Fetched, Source
+from .catalog import Fetched, read_entry
 from .drawing import Draw, as_phantom
 from .errors import damaged
 from .forms import Dataset, Split, pack
 
-CLASSES = ("background", "anterior", "posterior")
+ENTRY = read_entry(__file__)
 SIZE = (48, 64, 48)
 """Room for every volume (the largest has 43 x 59 x 47 voxels); four halvings stay whole."""
 FOLDS = 5
-Case = tuple[np.ndarray, np.ndarray, tuple[float, ...]]
-"""Image, labels (uint8) and voxel size in mm."""
-_FILE = "Task04_Hippocampus.tar"
-_URL = f"https://msd-for-monai.s3-us-west-2.amazonaws.com/{_FILE}"
-
-ENTRY = Entry(
-    name="hippocampus",
-    title="MSD Hippocampus",
-    task="segmentation",
-    classes=CLASSES,
-    licence="CC BY-SA 4.0",
-    citation=(
-        "M. Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, "
-        "4128 (2022), https://doi.org/10.1038/s41467-022-30695-9. Data: "
-        "http://medicaldecathlon.com, task 4, Vanderbilt University Medical Center"
-    ),
-    credit=(
-        "MSD task 4, hippocampus (Antonelli et al. 2022; Vanderbilt University Medical "
-        "Center), CC BY-SA 4.0"
-    ),
-    size=28_400_000,
-    unpacked=28_400_000,
-    members=r"(\./)?Task04_Hippocampus/(images|labels)Tr/hippocampus_\d+\.nii\.gz",
-    split="5 folds of the 260 labelled cases, KFold(5, shuffle=True, random_state=12345)",
-    sources=(
-        Source(_FILE, "md5:9d24dba78a72977dbd1d2e110310f31b", _URL),
-        Source(_FILE, "sha256:89581d965360e70ddecb9a2ac603000cec669694e40914f66e0954cc45c4e615"),
-    ),
-    defects=(
-        "the maximum intensity of a volume runs from 112 to 1.7 million",
-        "the two sides of one head (cases 2k - 1 and 2k) may stand in different folds",
-    ),
-)
+Case = tuple[np.ndarray, np.ndarray]
+"""Image and labels (uint8)."""
 
 
 def load(fetched: Fetched, fold: int = 0) -> Dataset:
@@ -81,7 +49,7 @@ def load(fetched: Fetched, fold: int = 0) -> Dataset:
     pieces = [
         (f"{name}/{i}", torch.from_numpy(part))
         for name, case in cases.items()
-        for i, part in enumerate(case[:2])
+        for i, part in enumerate(case)
     ]
     how = f"fold {fold} of {FOLDS}"
     return pack(ENTRY, fetched.source, splits, how, _notes(cases, splits), pieces)
@@ -89,20 +57,17 @@ def load(fetched: Fetched, fold: int = 0) -> Dataset:
 
 def read_cases(path: Path) -> dict[str, Case]:
     """The labelled cases as stored, by sorted name."""
-    images, labels = dict[str, Any](), dict[str, np.ndarray]()
+    images, labels = dict[str, np.ndarray](), dict[str, np.ndarray]()
     for member, content in read_members(path, ENTRY.members, ENTRY.unpacked).items():
         name = Path(member).name.removesuffix(".nii.gz")
-        volume, spacing = read_volume(content, f"{path}: {member}")
-        if "/imagesTr/" in member:
-            images[name] = volume, spacing
-        else:
-            labels[name] = volume
+        kind = images if "/imagesTr/" in member else labels
+        kind[name] = read_volume(content, f"{path}: {member}")
     if not images or images.keys() != labels.keys():
         raise damaged(
             f"{path}: {len(images)} images and {len(labels)} label files that should pair up"
         )
     cases = {}
-    for name, (volume, spacing) in sorted(images.items()):
+    for name, volume in sorted(images.items()):
         label = labels[name]
         said = f"{path}: the labels of {name}"
         if volume.shape != label.shape:
@@ -111,12 +76,12 @@ def read_cases(path: Path) -> dict[str, Case]:
             )
         if not np.isin(label, (0, 1, 2)).all():
             raise damaged(f"{said} reach from {label.min()} to {label.max()}, expected 0, 1 and 2")
-        cases[name] = volume, label.astype(np.uint8), spacing
+        cases[name] = volume, label.astype(np.uint8)
     return cases
 
 
-def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...]]:
-    """The voxels of a gzipped NIfTI file and their size in mm.
+def read_volume(content: bytes, name: str) -> np.ndarray:
+    """The voxels of a gzipped NIfTI file.
 
     Raises:
         DataError: the file is damaged, is not one 3-D volume, or holds NaN or infinite values.
@@ -142,7 +107,7 @@ def read_volume(content: bytes, name: str) -> tuple[np.ndarray, tuple[float, ...
         raise damaged(f"{name} is not a readable NIfTI volume ({why})") from e
     if bad := int((~np.isfinite(volume)).sum()):
         raise damaged(f"{name} holds {bad} voxels that are NaN or infinite")
-    return volume, tuple(float(mm) for mm in image.header.get_zooms()[:3])
+    return volume
 
 
 def normalise(volume: np.ndarray) -> np.ndarray:
@@ -168,13 +133,12 @@ def stretch(volume: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
 def _stack(cases: dict[str, Case]) -> Split:
     x = np.zeros((len(cases), 1, *SIZE), dtype=np.float16)
     y = np.zeros((len(cases), *SIZE), dtype=np.uint8)
-    for i, (image, label, _) in enumerate(cases.values()):
+    for i, (image, label) in enumerate(cases.values()):
         a, b, c = image.shape
         x[i, 0, :a, :b, :c] = normalise(image)
         y[i, :a, :b, :c] = label
     extra = {
         "shape": torch.tensor([case[0].shape for case in cases.values()]),
-        "spacing": torch.tensor([case[2] for case in cases.values()]),
         "person": torch.tensor([person_of(name) for name in cases]),
     }
     return Split(torch.from_numpy(x), torch.from_numpy(y), tuple(cases), extra)
@@ -200,7 +164,7 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
 
 
 def _notes(cases: dict[str, Case], splits: dict[str, Split]) -> tuple[str, ...]:
-    peaks = [image.max() for image, _, _ in cases.values()]
+    peaks = [image.max() for image, _ in cases.values()]
     lines = [
         f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
         "(each normalised by itself)"
@@ -245,5 +209,5 @@ def volumes(n: int, seed: int = 0) -> Split:
     cases = dict[str, Case]()
     for i, (p, q, r) in enumerate(shape.tolist()):
         voxels, truth = (part[i, :p, :q, :r].numpy() for part in (image, label))
-        cases[f"phantom_{i + 1:03d}"] = voxels, truth, (1.0, 1.0, 1.0)
+        cases[f"phantom_{i + 1:03d}"] = voxels, truth
     return _stack(cases)

@@ -29,13 +29,13 @@ from course_utils.runtime import ROOT
 
 from . import drawing
 from .archives import read_members
-from .catalog import Entry, Fetched, Source
+from .catalog import Fetched, read_entry
 from .decoding import decode_images
 from .drawing import Draw, Drawn, enlarge, grid, to_uint8
 from .errors import DataError
 from .forms import Dataset, Split, pack
 
-CLASSES = ("background", "lesion")
+ENTRY = read_entry(__file__)
 DIAGNOSES = ("melanoma", "seborrheic_keratosis")
 TRUTH = ROOT / "data" / "isic2017-truth.zip"
 """Outlines (PNG) and tables (CSV) of the 2150 images, CC0. The outlines were drawn at full size,
@@ -44,38 +44,13 @@ SIZE = (256, 256)
 VAL_EVERY = 10
 PHANTOMS = (200, 40, 60)
 """Images of the phantom for train, val and test."""
-_COMMIT = "04943b8fcc29c73245d62a016437921e19327dbe"
-_URL = f"https://codeload.github.com/walidbousseta/image_mining/zip/{_COMMIT}"
-_FILE = "image_mining-04943b8f.zip"
-_MANIFEST = "manifest:e5d6451ad7aa1e063d1e540091beb523a910f044b67e9473a7513d66caf76157"
-_SHA256 = "sha256:2684d8f0fdd09467c9821a983924b130d3ad1f2a3a4032841ed3fb8f666661aa"
 
-SAME_LESION = (
-    ("ISIC_0012970", "ISIC_0012127"),
-    ("ISIC_0000157", "ISIC_0014946"),
-    ("ISIC_0000171", "ISIC_0015124"),
-    ("ISIC_0000215", "ISIC_0015313"),
-    ("ISIC_0000164", "ISIC_0014795"),
-    ("ISIC_0000165", "ISIC_0014788"),
-    ("ISIC_0000177", "ISIC_0014657"),
-    ("ISIC_0000204", "ISIC_0014748"),
-    ("ISIC_0000205", "ISIC_0014742"),
-    ("ISIC_0000206", "ISIC_0014739"),
-    ("ISIC_0000222", "ISIC_0014846"),
-    ("ISIC_0000223", "ISIC_0014818"),
-    ("ISIC_0000224", "ISIC_0014791"),
-    ("ISIC_0000225", "ISIC_0014778"),
-    ("ISIC_0000229", "ISIC_0014771"),
-    ("ISIC_0000240", "ISIC_0009998"),
-    ("ISIC_0000420", "ISIC_0009910"),
-    ("ISIC_0000449", "ISIC_0011082"),
-    ("ISIC_0001131", "ISIC_0011126"),
-    ("ISIC_0001134", "ISIC_0010016"),
-    ("ISIC_0012290", "ISIC_0013594"),
-    ("ISIC_0012672", "ISIC_0012673"),
-    ("ISIC_0012756", "ISIC_0013184"),
-    ("ISIC_0013712", "ISIC_0013935"),
+_PAIRS = (  # the numbers behind ISIC_
+    "12970-12127 157-14946 171-15124 215-15313 164-14795 165-14788 177-14657 204-14748 "
+    "205-14742 206-14739 222-14846 223-14818 224-14791 225-14778 229-14771 240-9998 420-9910 "
+    "449-11082 1131-11126 1134-10016 12290-13594 12672-12673 12756-13184 13712-13935"
 )
+SAME_LESION = [[f"ISIC_{int(n):07}" for n in pair.split("-")] for pair in _PAIRS.split()]
 """Pairs of images of one lesion, the second often with another crop or other colours.
 
 The first pair is pixel-identical; the second image of the first four pairs is a test image.
@@ -84,41 +59,6 @@ Found with `similarity.perceptual_hash` and the correlation of fine detail over 
 each was then looked at. The table is fixed, so that the split does not hang on a threshold. There
 may be more: two photographs from different directions would not be found.
 """
-
-
-ENTRY = Entry(
-    name="isic2017",
-    title="ISIC 2017",
-    task="segmentation",
-    classes=CLASSES,
-    licence="CC0 1.0",
-    citation=(
-        "N. C. F. Codella et al., Skin lesion analysis toward melanoma detection: a challenge "
-        "at the 2017 ISBI, hosted by ISIC, IEEE ISBI 2018, 168-172, "
-        "https://doi.org/10.1109/ISBI.2018.8363547. Data: https://challenge.isic-archive.com; "
-        "images at 256 x 256: https://github.com/walidbousseta/image_mining, commit "
-        f"{_COMMIT}"
-    ),
-    credit="ISIC 2017 challenge (Codella et al. 2018), CC0 1.0",
-    size=20_700_000,
-    unpacked=17_000_000,
-    members=r"[^/]+/(ISIC-2017_(Training|Validation)_Data|(train|val)/images)/ISIC_\d{7}\.jpg",
-    split="the official 150 validation images are our test; val is cut from train",
-    sources=(
-        Source(_FILE, _MANIFEST, _URL),
-        Source(_FILE, _MANIFEST),
-        Source("isic2017-256.zip", _SHA256),
-    ),
-    defects=(
-        "the 150 validation images are our test: figures for the 600 official test images "
-        "are of other images",
-        "pixel-identical images, one pair across the official split",
-        "about 20 pairs of near-duplicates",
-        "no file names the persons, and neighbouring numbers can be one person: 55 of our 150 "
-        "test images have a neighbour's number in train",
-        "resized to 256 x 256 without keeping the aspect ratio",
-    ),
-)
 
 
 class Case(NamedTuple):

@@ -12,53 +12,15 @@ from torch import Tensor
 
 from . import drawing
 from .archives import read_members
-from .catalog import Entry, Fetched, Source
+from .catalog import Fetched, read_entry
 from .drawing import Draw, Drawn, grid, to_uint8
 from .errors import DataError, damaged
 from .forms import PARTS, Dataset, Split, pack
 from .similarity import duplicates, repeats
 
-CLASSES = ("normal", "pneumonia")
+ENTRY = read_entry(__file__)
 PHANTOMS = (2000, 300, 600)
 """Images of the phantom for train, val and test."""
-_FILE = "pneumoniamnist.npz"
-_MD5 = "md5:28209eda62fecd6e6a2d98b1501bb15f"
-_ZENODO = f"https://zenodo.org/records/10519652/files/{_FILE}?download=1"
-_HUGGING_FACE = (
-    "https://huggingface.co/datasets/albertvillanova/medmnist-v2/resolve/"
-    f"0472595ab51916346dc4ad40f7b77551f2171403/data/{_FILE}"
-)
-
-ENTRY = Entry(
-    name="pneumonia",
-    title="PneumoniaMNIST",
-    task="classification",
-    classes=CLASSES,
-    licence="CC BY 4.0",
-    citation=(
-        "J. Yang et al., MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D "
-        "biomedical image classification, Scientific Data 10, 41 (2023), "
-        "https://doi.org/10.1038/s41597-022-01721-8. Images from D. S. Kermany et al., "
-        "Identifying medical diagnoses and treatable diseases by image-based deep learning, "
-        "Cell 172, 1122-1131 (2018), https://doi.org/10.1016/j.cell.2018.02.010"
-    ),
-    credit="PneumoniaMNIST (MedMNIST v2; Kermany et al. 2018), CC BY 4.0",
-    size=4_200_000,
-    unpacked=4_700_000,
-    members=r"(train|val|test)_(images|labels)\.npy",
-    split="official: 4708 train, 524 val, 624 test",
-    sources=(
-        Source(_FILE, _MD5, _ZENODO),
-        Source(_FILE, _MD5, _HUGGING_FACE),
-        Source(_FILE, "sha256:280d456364809a7305a8416dc5c861570fc75d256f19a2572da5523dac3e8454"),
-    ),
-    defects=(
-        "exact duplicates inside train and inside test",
-        "8 images of val also stand in train",
-        "pneumonia is .742 of train and val, but .625 of test",
-        "the order of the training images differs between the mirror and upstream",
-    ),
-)
 
 
 def load(fetched: Fetched) -> Dataset:

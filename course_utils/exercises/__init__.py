@@ -20,7 +20,7 @@ from . import solved as _solved
 from . import texts as _texts
 from .engine import Exercise, Result, Setup
 
-__all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "names", "progress", "solution_source"]
+__all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "names", "progress"]
 
 CHAPTERS = {
     "start": "00_start_here",
@@ -80,14 +80,3 @@ def progress() -> list[dict[str, Any]]:
         total, done = len(names), len(names) - len(left)
         rows.append({"chapter": notebook, "solved": done, "total": total, "open": left})
     return rows
-
-
-def solution_source(name: str) -> str:
-    """Source of a cell that answers the exercise under the name the notebook uses for the answer.
-
-    The cell needs nothing but `import torch` before it.
-    """
-    ex = exercise(name)
-    answer = ex.reference.__name__
-    call = f"\n\n{answer} = {answer}()\n" if ex.is_value else ""
-    return ex.text.solution + call

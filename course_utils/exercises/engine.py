@@ -18,7 +18,7 @@ import torch
 from . import feedback, solved, texts
 from .comparing import difference
 from .sandbox import OutOfTime, Printed, captured, limited, preserved_state
-from .trial import Call, Trial, agree, as_value, attempt, plainly, text_of
+from .trial import Call, Trial, agree, as_value, attempt, text_of
 
 SECONDS = 10.0
 """How long an answer may run, all inputs together."""
@@ -37,7 +37,7 @@ class Setup:
     """
 
     inputs: Callable[[torch.Generator], Inputs] | None = None
-    call: Call = plainly
+    call: Call = Trial.__call__
     tolerance: float = 1e-4
 
 

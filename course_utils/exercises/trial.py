@@ -135,11 +135,6 @@ class Trial:
         return self.own is None and (bool(self.returned) or self.error is None)
 
 
-def plainly(answer: Trial, *given: Any) -> Any:
-    """The usual `call`: the answer is a function."""
-    return answer(*given)
-
-
 def as_value(answer: Trial) -> Any:
     """`call` of an exercise that asks for a value: a tensor or NumPy number is one as well."""
     return _plain(answer.answer() if callable(answer.answer) else answer.answer)

@@ -129,28 +129,20 @@ def visible(y: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
 
 def yolo_v3(targets: Tensor, side: int = 320) -> Loss:
     """YOLOv3's own loss."""
-    return _for_boxes(targets, yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side))
+    return _loss(targets, side)
 
 
 def yolo_mixed(targets: Tensor, side: int = 320) -> Loss:
     """YOLOv3's loss with CIoU and several anchors (YOLOv4), objectness aiming at IoU (YOLOv5), a
     heavier box term (YOLOv1), and the ignore threshold of YOLOv3's paper instead of its code. How
     many anchors, how heavy and which threshold was tried out on validation."""
-    loss = yolo.YOLOLoss(
-        cell_anchors(side),
-        side * 3 // 4,
-        side,
-        ciou=True,
-        several=0.4,
-        iou_objectness=True,
-        ignore=0.5,
-        box_weight=10.0,
-    )
-    return _for_boxes(targets, loss)
+    ideas = {"ciou": True, "several": 0.4, "iou_objectness": True, "ignore": 0.5}
+    return _loss(targets, side, box_weight=10.0, **ideas)
 
 
-def _for_boxes(targets: Tensor, loss: yolo.YOLOLoss) -> Loss:
-    """`loss`, once the training boxes are in order: augmentation would hide that they are not."""
+def _loss(targets: Tensor, side: int, **ideas: Any) -> Loss:
+    """The loss, once the training boxes are in order: augmentation would hide that they are not."""
+    loss = yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side, **ideas)
     if targets.numel():
         loss.check_boxes(targets)
     return loss
@@ -242,7 +234,7 @@ EXPERIMENTS = (
         augment=augment,
         report=report,
         cases=cases,
-        shown={"map50": "mAP50", "map": "mAP"},
+        shown={"map50_one_view": "mAP50", "map_one_view": "mAP"},
         profiles={
             "smoke": _profile(8, 160, images=16, epochs=1, batch_size=8, lr=3e-3),
             "standard": _profile(16, 320, epochs=60, batch_size=8, lr=3e-3, ema=0.995),
