@@ -1,8 +1,8 @@
-"""Draws course_map.svg: the chapters 00 to 08. The small pictures are drawn, not measured."""
+"""Draws course_map.svg: the chapters 00 to 09. The small pictures are drawn, not measured."""
 
 import numpy as np
 from looks import ATTENTION, FEATURES, FLOW, INK, LINE, LOW, SMALL, TRUTH, Drawing, side
-from pictures import channels, shrink, skin, slice_and_mask, smear, xray
+from pictures import channels, full_smear, shrink, skin, slice_and_mask, smear, xray
 from scipy.stats import norm
 
 d = Drawing(
@@ -11,12 +11,13 @@ d = Drawing(
     "Chapters 00 to 04 are one path: a first model, with a chest X-ray; medical images, with an "
     "X-ray, an MRI slice, a skin lesion and a blood smear; attention theory, with features, "
     "weights and weighted features; channel attention, with a gate for each sheet; spatial "
-    "attention, with one map. Then three tracks are side by side: 05, the plain U-Net, which leads "
-    "to 06, the attention U-Net; 07, the SE-ResNet classifier, with a ROC curve; and 08, the YOLO "
-    "detector, with a grid on a smear.",
+    "attention, with one map. Then four tracks are side by side: 05, the plain U-Net, which leads "
+    "to 06, the attention U-Net; 07, the SE-ResNet classifier, with a ROC curve; 08, the YOLO "
+    "detector, with a grid on a smear; and 09, attention pooling, with a smear and its map, which "
+    "is dark in one cell, where a platelet lies.",
 )
 SIDE, X, TOP = 96, [24 + 133 * i for i in range(5)], (52, 302)
-TRACKS = [24, 157, 356, 556]  # 05, 06, 07, 08
+TRACKS = X  # 05 to 09
 IN = 24  # the encoder, from the left of a U
 maps = channels(16)
 film, parts = slice_and_mask()
@@ -98,12 +99,21 @@ def detector(x, y):
             d.area(corners, "none", TRUTH, FLOW)
 
 
+def pooling(x, y):
+    """A smear with one platelet, and the softmax of its darkest places, 5 by 8."""
+    field = full_smear()[0][148:228, 30:158]
+    scores = 30 * field.reshape(5, 16, 8, 16).max((1, 3))
+    d.picture(x, y, SIDE, 60, 1 - shrink(field, 40, 64))
+    shares = np.exp(scores) / np.exp(scores).sum()
+    d.sheet(x, y + 65, shares, ATTENTION, w=64, h=31, lean=32)
+
+
 # the path, and where it parts
 middles = [TOP[0] + SIDE / 2, TOP[1] + SIDE / 2]
 for left, right in zip(X, X[1:]):
     d.arrow([(left + SIDE, middles[0]), (right, middles[0])])
 RAIL, END = 238, 676
-for x in (TRACKS[0] + IN + 12, TRACKS[2] + SIDE / 2, TRACKS[3] + SIDE / 2):
+for x in (TRACKS[0] + IN + 12, *(left + SIDE / 2 for left in TRACKS[2:])):
     start = [(X[4] + SIDE, middles[0]), (END, middles[0]), (END, RAIL)]
     d.arrow([*start, (x, RAIL), (x, TOP[1])])
 
@@ -118,10 +128,11 @@ u(TRACKS[0], TOP[1], False)
 d.arrow([(TRACKS[0] + SIDE - 3, middles[1]), u(TRACKS[1], TOP[1], True)])
 roc(TRACKS[2], TOP[1])
 detector(TRACKS[3], TOP[1])
+pooling(TRACKS[4], TOP[1])
 
 words = ("first model", "medical images", "attention theory", "channel attention",
          "spatial attention", "plain U-Net", "attention U-Net", "SE-ResNet classifier",
-         "YOLO detector")
+         "YOLO detector", "attention pooling")
 for n, (x, pair) in enumerate(zip((*X, *TRACKS), words, strict=True)):
     top = TOP[n > 4]
     d.text(x, top - 18, f"{n:02}", anchor="start", bold=True)
