@@ -92,7 +92,8 @@ def fit(
         weight_decay: of the weight matrices; biases and norms have none.
         score: called with all validation outputs and targets; returns named numbers.
         monitor: which of them chooses the best epoch (highest wins). None, or where it is
-            undefined in every epoch (AUROC of one class): the lowest validation loss.
+            undefined in every epoch (AUROC of one class): the lowest validation loss. "epoch": no
+            choice, the last one.
         augment: called with images and targets of a batch on the device; returns both changed.
         ema: decay of the averaged weights per step; 0 for none.
         seed: of batch order, augmentation and dropout.
@@ -281,7 +282,7 @@ def _check(
         augment.check(train[0])  # see `augment`: the range of values, once
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs}, batch_size={batch_size}: expected at least 1 for both.")
-    if monitor and not score:
+    if monitor not in (None, "epoch") and not score:
         raise ValueError(f"monitor={monitor!r} needs `score`, the function that computes it.")
 
 
@@ -448,7 +449,7 @@ def _validate(
             "the validation targets, and at the loss for a logarithm or a division."
         )
     found = score(outputs, targets) if score else {}
-    if monitor and monitor not in found:
+    if monitor not in (None, "epoch", *found):
         raise ValueError(
             f"monitor={monitor!r} is no number that `score` gives. Expected one of: "
             f"{', '.join(found) or 'none'}; None chooses by the lowest validation loss."

@@ -100,6 +100,13 @@ def test_the_returned_weights_are_those_of_the_best_epoch_on_validation():
     assert not torch.equal(outputs, kept[3])
 
 
+def test_the_epoch_as_monitor_keeps_the_last():
+    marks = iter([3.0, 2.0, 1.0])
+    fitted = train(epochs=3, score=lambda o, y: {"mark": next(marks)}, monitor="epoch")
+    assert fitted.best_epoch == 3
+    assert train(epochs=2, score=None, monitor="epoch").best_epoch == 2
+
+
 def test_without_a_monitor_the_lowest_validation_loss_wins():
     fitted = train(epochs=5, monitor=None)
     assert fitted.best_epoch == int(fitted.history["val_loss"].argmin()) + 1

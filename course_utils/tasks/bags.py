@@ -245,7 +245,7 @@ def _experiment(name: str, n: int, fixed: int = 0, **more: Any) -> Experiment:
         arrays=partial(arrays, n=n),
         loss=bag_loss,
         score=score,
-        monitor="auroc",
+        monitor="epoch",
         report=partial(report, n=n),
         cases=partial(cases, n=n),
         shown={"auroc": "AUROC", "top1": "top-1"},
