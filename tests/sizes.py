@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((ROOT / "course_utils").rglob("*.py"))
 AIMS = {
     "course_utils, code": 7_000,
-    "texts of exercises": 6_000,
+    "texts of exercises": 6_400,
     "tests of exercises, code": 3_500,
 }
 # What a test holds until the aim is reached; it only ever goes down.

@@ -75,7 +75,7 @@ def test_the_measured_file_is_the_stored_one_and_scores_as_its_run(name):
     run = next(
         run
         for run in ledger.select(name)
-        if (run["arm"], run["seed"]) == (weights.ARM, weights.SEED)
+        if (run["arm"], run["seed"]) == (experiments.get(name).main, weights.SEED)
     )
     for metric, value in measured["metrics"].items():
         if metric in run["metrics"] and metric != "val_threshold":

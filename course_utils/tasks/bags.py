@@ -32,7 +32,7 @@ POOLINGS: dict[str, Callable[[int], BagClassifier]] = {
     "mean with batch norm": lambda channels: BagClassifier(channels, MeanPooling(), norm=True),
     "maximum of features": lambda channels: BagClassifier(channels, MaxPooling(), norm=True),
     "maximum": lambda channels: BagClassifier(channels, MaxPooling(), pool_scores=True),
-    "log-sum-exp": lambda channels: BagClassifier(channels, LogSumExpPooling(), pool_scores=True),
+    "log-sum-exp": lambda channels: BagClassifier(channels, LogSumExpPooling(5), pool_scores=True),
 }
 """What is compared, behind equal encoders."""
 
@@ -236,7 +236,7 @@ def _experiment(name: str, n: int, fixed: int = 0, **more: Any) -> Experiment:
     if fixed:
         title = f"{fixed} {title[0].lower()}{title[1:]}"
         how = {"training": partial(arrays, n=n, bags=fixed), "augment": augment}
-        fit = _TRAINING | {"epochs": 20, "batch_size": 16}
+        fit = _TRAINING | {"epochs": 5000 // fixed, "batch_size": 16}  # some 300 steps
     return Experiment(
         name=name,
         title=title,
