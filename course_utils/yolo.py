@@ -34,8 +34,8 @@ class Grid(NamedTuple):
     corner: Tensor  # (M, 2) x and y of the upper left corner of the cell
     stride: Tensor  # (M, 1)
     anchor: Tensor  # (M, 2) width and height
-    start: tuple[int, ...]  # the row at which each scale begins
-    shape: tuple[tuple[int, int], ...]  # rows and columns of cells of each scale
+    start: tuple[int, ...] = ()  # the row at which each scale begins
+    shape: tuple[tuple[int, int], ...] = ()  # rows and columns of cells of each scale
 
 
 def grid(height: int, width: int, anchors: Tensor) -> Grid:
