@@ -42,7 +42,7 @@ NORMS = {"group": lambda channels: nn.GroupNorm(4, channels), "batch": nn.BatchN
 
 def build(norm):
     torch.manual_seed(0)
-    return SEResNet(width=8, blocks=(1, 1), attention=ECA, norm=NORMS[norm])
+    return SEResNet(width=16, blocks=(1, 1), attention=ECA, norm=NORMS[norm])
 
 
 def batch():
