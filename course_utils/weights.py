@@ -149,6 +149,8 @@ def card(name: str) -> str:
     beside = "; ".join(f"{k} {run['metrics'][k]:.4g}" for k in aside if k in run["metrics"])
     facts = dict(name=name, experiment=experiment, run=run, measured=measured, data=data)
     facts |= dict(task=task, on_test=on_test, beside=beside, defects="; ".join(data.defects))
+    last = experiment.monitor == "epoch"
+    facts |= dict(chosen="the last epoch is kept" if last else "validation chose the epoch")
     facts |= dict(settings=experiment.profiles[run["profile"]])
     facts |= dict(numbers=sum(tensor.numel() for tensor in _stored(name).values()))
     return Path(__file__).with_suffix(".md").read_text("utf-8").format(**facts)
