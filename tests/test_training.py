@@ -396,7 +396,12 @@ def test_floats_of_any_precision_are_converted_and_other_types_named():
         again = fit(network(), bce, ((x.double() / 255).to(kind), y), val, epochs=1)
         assert again.history["loss"].tolist() == pytest.approx(one.tolist(), rel=0.05)
         assert predict(network(), x.to(kind)).dtype == torch.float32
-    fit(network(), lambda o, t: F.mse_loss(o[:, 0], t), (x, y.double()), val, epochs=1)
+
+    def strict(logits, labels):  # wants both of one type
+        return F.binary_cross_entropy(logits[:, 0].sigmoid(), labels)
+
+    exact = ((images, labels.double()) for images, labels in ((x, y), val))
+    fit(network(), strict, *exact, epochs=1, precision="32-true")
     for wrong, said in (
         ((x.long(), y), r"images are torch.int64. Expected uint8"),
         ((x > 9, y), r"images are torch.bool. Expected uint8"),
@@ -484,6 +489,17 @@ def test_a_finished_checkpoint_trains_no_more_and_another_run_is_refused(tmp_pat
     assert first.best_epoch == again.best_epoch
     with pytest.raises(ValueError, match=r"run.safetensors belongs to another run \(lr: 0.01"):
         train(checkpoint=path, lr=2e-2)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"epochs": 2}, {"batch_size": 8}, {"seed": 1}, {"ema": 0.9}, {"weight_decay": 0.1},
+                {"precision": "bf16-mixed"}, {"monitor": None}],
+)  # fmt: skip
+def test_a_checkpoint_of_other_settings_is_refused(changes, tmp_path):
+    path, (name,) = tmp_path / "run.safetensors", changes
+    train(epochs=1, checkpoint=path)
+    with pytest.raises(ValueError, match=rf"belongs to another run \({name}: "):
+        train(**{"epochs": 1, "checkpoint": path} | changes)
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "empty", "header"])
