@@ -854,7 +854,7 @@ def test_solution_source_of_a_value_ends_in_the_value():
         ("start.Accuracy", "start.accuracy"),
         ("image.auroc", "images.auroc"),
         ("zzz", "start.accuracy"),
-        (None, "start.accuracy"),
+        (None, "pooling.top_one"),
     ],
 )
 def test_unknown_name_lists_near_ones(name, near):

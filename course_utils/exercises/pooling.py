@@ -102,14 +102,8 @@ def _as_number(answer: Trial, map: torch.Tensor, place: torch.Tensor) -> Any:
 
 def _probabilities(rng: torch.Generator) -> Inputs:
     """Bags of few and of many, a sure instance, a bag of zeros."""
-    for (b, n), highest in (
-        ((1, 3), 0.6),
-        ((2, 4), 0.9),
-        ((3, 3), 0.5),
-        ((3, 1), 1.0),
-        ((4, 100), 0.02),
-        ((5, 6), 0.3),
-    ):
+    sizes = ((1, 3), (2, 4), (3, 3), (3, 1), (4, 100), (5, 6))
+    for (b, n), highest in zip(sizes, (0.6, 0.9, 0.5, 1.0, 0.02, 0.3), strict=True):
         p = highest * torch.rand(b, n, generator=rng)
         if b > 3:
             p[0, 1], p[1] = 1, 0
