@@ -7,9 +7,12 @@ from test_gpu import ARMS, train
 
 from course_utils import experiments
 
+# Bags of another size are the same code with another number.
+PAIRS = [pair for pair in ARMS if not pair[0].startswith("bags_") or pair[1] == "gated attention"]
+
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "arm"), ARMS)
+@pytest.mark.parametrize(("name", "arm"), PAIRS)
 def test_a_step_in_the_full_profile(name, arm):
     images = 1 if experiments.get(name).dataset == "hippocampus" else 2  # a volume: 35 slices
     fitted, data = train(name, arm, "full", images, batch_size=64)
