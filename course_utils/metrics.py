@@ -226,12 +226,14 @@ def pooled_dice(prediction: Tensor, truth: Tensor) -> float:
         prediction, truth: (N, ...) binary masks of equal shape.
 
     Returns:
-        A number in [0, 1]; 1 when both are empty everywhere, and when there is no case.
+        A number in [0, 1]; 1 when both are empty everywhere, NaN when there is no case.
 
     Raises:
         ValueError: other shapes, or values other than 0 and 1.
     """
     _check_masks(prediction, truth)
+    if len(truth) == 0:
+        return math.nan
     prediction, truth = prediction.bool(), truth.bool()  # float32 cannot count beyond 2^24
     total = int(prediction.sum()) + int(truth.sum())
     return 2 * int((prediction & truth).sum()) / total if total else 1.0
@@ -242,8 +244,9 @@ def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
 
     Args:
         prediction, truth: (N, H, W) or (N, H, W, D) binary masks of equal shape. Four axes of
-            which the second is shorter than 5 are refused, as they may as well be (N, C, H, W). Of
-            a flat volume move the short axis to the end: the order of the axes does not count.
+            which the second is shorter than 5, or than a quarter of the others, are refused, as
+            they may as well be (N, C, H, W). Of a flat volume move the short axis to the end: the
+            order of the axes does not count.
 
     Returns:
         (N,), 0 or above. NaN where either mask is empty: there is no surface to measure from.
@@ -254,7 +257,8 @@ def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
     from monai.metrics import compute_hausdorff_distance
 
     prediction, truth = _masks(prediction, truth)  # (N, 1, H, W) or (N, 1, H, W, D)
-    if truth.ndim > 5 or (truth.ndim == 5 and truth.shape[2] < 5):
+    channels = truth.ndim == 5 and truth.shape[2] < max(5, min(truth.shape[3:]) / 4)
+    if truth.ndim > 5 or channels:
         raise ValueError(
             f"The masks have shape {tuple(truth[:, 0].shape)}. Expected (N, H, W), or (N, H, W, D) "
             "for volumes, without an axis of channels: take one class, for instance mask[:, 0], "
@@ -314,11 +318,7 @@ def average_precision(
             f"The true box {rows[wrong][0, 1:].tolist()} is inverted or NaN. Expected x1 <= x2 and "
             "y1 <= y2; a flip must exchange the two."
         )
-    highest = max((int(k.amax()) for k in (boxes[:, :, 0], table[:, 5]) if k.numel()), default=-1)
-    if highest >= len(classes):
-        raise ValueError(
-            f"A box has class {highest}. Expected 0 to {len(classes) - 1}: {', '.join(classes)}."
-        )
+    expect_classes(torch.cat([boxes[:, :, 0].flatten(), table[:, 5]]), len(classes))
     refuse_shares("true boxes", rows[:, 1:])
     refuse_shares("boxes found", table[:, :4])
 
@@ -461,10 +461,15 @@ def _same_length(scores: Tensor, labels: Tensor) -> None:
 
 def _scores(scores: Tensor, labels: Tensor) -> None:
     _same_length(scores, labels)
+    refuse_nan(scores)
+
+
+def refuse_nan(scores: Tensor) -> None:
+    """A threshold or an argmax would make a decision even of NaN."""
     if bool(scores.isnan().any()):
         raise ValueError(
-            f"{int(scores.isnan().sum())} of {len(scores)} scores are NaN. Expected numbers: look "
-            "for NaN in the images and in the network's weights."
+            f"{int(scores.isnan().sum())} of {scores.numel()} scores are NaN. Expected numbers: "
+            "look for NaN in the images and in the network's weights."
         )
 
 
@@ -509,6 +514,16 @@ def expect_rows(boxes: Tensor, images: int | None = None) -> None:
         raise ValueError(
             f"The boxes have shape {tuple(boxes.shape)}. Expected ({images or 'N'}, room, 5): for "
             "each image rows (class, x1, y1, x2, y2), class -1 for no box."
+        )
+
+
+def expect_classes(found: Tensor, count: int) -> None:
+    """Refuse classes (n,) other than whole numbers below `count`; below 0 there is no box."""
+    wrong = found[~(found < 0) & ~((found < count) & (found == found.floor()))]  # NaN as well
+    if len(wrong):
+        raise ValueError(
+            f"A box has class {wrong[0].item():g}. Expected a whole number from 0 to {count - 1}, "
+            "or -1 for a row without a box."
         )
 
 

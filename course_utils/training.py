@@ -6,6 +6,7 @@ validation, a stop that says why, and checkpoints from which a killed run goes o
 """
 
 import copy
+import dis
 import hashlib
 import json
 import logging
@@ -13,12 +14,12 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -99,7 +100,8 @@ def fit(
         seed: of batch order, augmentation and dropout.
         precision: of Fabric, for instance "32-true"; None: what the device does fast.
         checkpoint: a file; written at each epoch's end. If it is there, training goes on from it,
-            provided that arguments, arrays, loss and network are the same. "~" is your home.
+            provided that arguments, arrays, functions and the fresh network are the same: where
+            they are your own, their code as well. "~" is your home.
         on_epoch: called after each epoch with the rows of the history so far
             (`figures.live_history` draws them).
 
@@ -138,7 +140,8 @@ def fit(
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
         plan |= _identity(model, state.tensors(), train, val)
-        plan |= dict(loss=_named(loss))
+        functions = dict(loss=loss, score=score, augment=augment)
+        plan |= {name: _named(function, model) for name, function in functions.items()}
         if checkpoint.exists():
             state.load(checkpoint, plan)
     done = state.epoch * steps
@@ -185,6 +188,8 @@ def fit(
     seconds, interrupted = time.perf_counter() - start, state.epoch < epochs
     history = pd.DataFrame(state.history)
     if not state.history:  # no epoch was completed: what has been learned, and an empty table
+        if epoch.losses:
+            epoch.checked_losses()
         state.best = _weights(state.average)
         scores: dict[str, float] = {}
         with suppress(Exception):  # a few cases give the names of its columns, or there are none
@@ -208,6 +213,7 @@ def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tenso
         batch_size: None for as many images as have 400 000 pixels together. Features then stay in
             the cache of a CPU, which takes a third less time than larger batches do.
     """
+    check_images(x)
     batch_size = batch_size or max(400_000 // x.shape[2:].numel(), 1)
     where = next(model.parameters()).device
     training = model.training
@@ -221,7 +227,15 @@ def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tenso
                 found.append(model(as_float(part.to(where))).float().cpu())
     finally:
         model.train(training)
-    return torch.cat(found)
+    outputs = torch.cat(found)
+    if wrong := _not_finite(outputs):
+        raise FloatingPointError(
+            f"The outputs for {len(wrong)} of {len(outputs)} images, the first of them image "
+            f"{wrong[0]}, are not finite. If these images are, weights of the network are NaN or "
+            "far too large: build it again and try a tenth of the learning rate, or "
+            "precision='32-true'."
+        )
+    return outputs
 
 
 def as_float(x: Tensor) -> Tensor:
@@ -238,6 +252,22 @@ def as_float(x: Tensor) -> Tensor:
             "or x.float() says which."
         )
     return x.float()
+
+
+def check_images(x: Tensor) -> None:
+    """Refuse images whose scale is not known or not the network's; of floats a few are looked at.
+
+    Raises:
+        ValueError: no tensor, whole numbers other than uint8, or floats from 0 to 255.
+    """
+    expect_tensors("images", x)
+    few = as_float(x[:64]) if len(x) else torch.zeros(1)
+    least, most = (value.item() for value in few.aminmax())
+    if least >= 0 and 100 < most <= 255:
+        raise ValueError(
+            f"The images are floats from {least:.4g} to {most:.4g}. Expected uint8, or floats near "
+            "0 to 1: divide by 255, or subtract the mean and divide by the standard deviation."
+        )
 
 
 def _fabric(accelerator: str, precision: Any) -> "Fabric":
@@ -265,7 +295,7 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
             f"{name} holds {len(x)} images and {len(y)} targets. "
             "Expected as many targets as images, and at least one."
         )
-    as_float(x[:1])  # refuses types without a scale
+    check_images(x)
     x, y = (t.float() if t.dtype in (torch.float64, torch.bfloat16) else t for t in (x, y))
     return x, y
 
@@ -370,12 +400,16 @@ class _Epoch:
 
 def _say_if_not_fresh(model: nn.Module, resumed: bool) -> None:
     """The mark goes with copies of the model, and not with its weights alone."""
-    if not resumed and any(getattr(part, "_trained_by_fit", False) for part in model.modules()):
+    if not resumed and _trained(model):
         print(
             "This model has been trained before: training goes on from its weights, so this seed "
             "gives another run than from a fresh start. For a fresh start build the model again, "
             "in the cell that trains it."
         )
+
+
+def _trained(model: nn.Module) -> bool:
+    return any(getattr(part, "_trained_by_fit", False) for part in model.modules())
 
 
 def _identity(
@@ -384,61 +418,96 @@ def _identity(
     """What a checkpoint was trained on and with, in short: names, and the start of a digest."""
     arrays = zip(("x", "y", "val x", "val y"), (*train, *val), strict=True)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
-    return {
+    kinds = sorted({type(part) for part in model.modules()}, key=str)
+    found = {
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
-        "model": f"{type(model).__name__} {_short(str(model), shapes)}",
+        "model": f"{type(model).__name__} {_short(str(model), shapes, kinds)}",
     }
+    if not _trained(model):  # else it was stopped here, and goes on
+        found["weights"] = _short(model.state_dict())
+    return found
 
 
-def _named(function: Any) -> str:
-    """A function's name with a digest of its code and of the plain values it was made with."""
-    if isinstance(function, partial):
-        return f"{_named(function.func)} {_short(function.args, function.keywords)}"
-    code = getattr(function, "__code__", None)
-    if code is None:  # an object that can be called, or a function in C
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        return f"{name} {_short(function, _held(function))}"
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    made = code, cells, function.__defaults__, function.__kwdefaults__
-    return f"{function.__qualname__} {_short(*made, _held(getattr(function, '__self__', None)))}"
+def _named(function: Any, model: nn.Module) -> str:
+    """A function's name with a digest of what it is made of; the model in it may have learned."""
+    known = getattr(function, "func", function)  # of a partial
+    made = _short(function, seen=frozenset({id(model)}))
+    return f"{getattr(known, '__qualname__', type(known).__name__)} {made}"
 
 
-def _held(thing: Any) -> dict[str, Any]:
-    return getattr(thing, "__dict__", {})
-
-
-def _short(*parts: Any) -> str:
-    """The start of a digest of numbers, texts, tensors, layers, functions; of all else the type.
+def _short(*parts: Any, seen: frozenset[int] = frozenset()) -> str:
+    """The start of a digest of numbers, texts, arrays, layers, functions, objects.
 
     Nothing counts that has an address in its text: another process has to come to the same.
     """
 
-    def in_words(value: Any) -> str:
+    def in_words(value: Any) -> Any:
         if isinstance(value, Tensor):
             return digest([("tensor", value.detach().cpu().double())])
+        if isinstance(value, np.ndarray):
+            return digest([(str(value.dtype), value.tobytes())])
         if isinstance(value, CodeType):
-            return _short(value.co_code, value.co_names, value.co_consts)
-        if isinstance(value, nn.Module):
-            return f"{value} {_short(value.state_dict())}"
-        if isinstance(value, bytes):
-            return str(value)
-        return _named(value) if isinstance(value, FunctionType | partial) else type(value).__name__
+            return [value.co_code.hex(), value.co_names, value.co_consts]
+        if isinstance(value, set | frozenset):
+            return sorted(map(str, value))
+        if isinstance(value, bytes | ModuleType) or id(value) in seen:
+            return str(value) if isinstance(value, bytes) else type(value).__name__
+        return _short(*_made_of(value), seen=seen | {id(value)})
 
     text = json.dumps(parts, skipkeys=True, default=in_words)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _made_of(value: Any) -> tuple[Any, ...]:
+    """What decides how an object acts; of a class or function in an installed library the name."""
+    if isinstance(value, partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, MethodType):
+        return value.__func__, value.__self__
+    if isinstance(value, type):
+        return value.__qualname__, [_public(vars(kind)) for kind in value.__mro__ if _ours(kind)]
+    if not isinstance(value, FunctionType):
+        held = _public(getattr(value, "__dict__", {}))
+        if isinstance(value, nn.Module):
+            return str(value), type(value), held, value.state_dict(), list(value.children())
+        return type(value), held, getattr(value, "__wrapped__", None)
+    if not _ours(value):
+        return (value.__qualname__,)
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]
+    world = {name: value.__globals__.get(name) for name in sorted(_names(value.__code__))}
+    return (
+        value.__qualname__,
+        value.__code__,
+        cells,
+        value.__defaults__,
+        value.__kwdefaults__,
+        world,
+    )
+
+
+def _public(held: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what an object keeps for itself and changes at each call."""
+    return {k: v for k, v in held.items() if k[0] != "_" or isinstance(v, FunctionType)}
+
+
+def _ours(thing: Any) -> bool:
+    """Whether it was written in a notebook or a checkout, where it can change between runs."""
+    module = thing.__module__ or "builtins"
+    file = str(getattr(sys.modules.get(module), "__file__", "") or "")
+    library = "-packages" in file or module.partition(".")[0] in sys.stdlib_module_names
+    return module == "__main__" or not library
+
+
+def _names(code: CodeType) -> set[str]:
+    """The globals that code reads; the names of attributes are no globals."""
+    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    return own.union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
 
 
 def _validate(
     model: nn.Module, loss: Any, val: Arrays, score: Score | None, monitor: str | None, epoch: int
 ) -> dict[str, float]:
     outputs = predict(model, val[0])
-    if wrong := _not_finite(outputs):
-        raise FloatingPointError(
-            f"After epoch {epoch + 1} the outputs for {len(wrong)} of {len(outputs)} validation "
-            f"images, the first of them image {wrong[0]}, are not finite. The images are: so "
-            "weights of the network are NaN or far too large. Build it again and try a tenth of "
-            "the learning rate, or precision='32-true'."
-        )
     targets = val[1].cpu()
     # In the loss functions class weights may lie on the device of the model.
     where = next(model.parameters()).device

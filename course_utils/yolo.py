@@ -459,13 +459,7 @@ class YOLOLoss:
             )
         metrics.expect_rows(boxes, len(raw))
         self.check_boxes(boxes)
-        kinds = boxes[:, :, 0]
-        wrong = kinds[~(kinds < raw.shape[2] - 5)].tolist()  # a class that is NaN as well
-        if wrong:
-            raise ValueError(
-                f"A box has class {wrong[0]:g}. Expected a whole number from 0 to "
-                f"{raw.shape[2] - 6}, or -1 for a row without a box."
-            )
+        metrics.expect_classes(boxes[:, :, 0].flatten(), raw.shape[2] - 5)
 
 
 def mirrored(raw: Tensor, cells: Grid) -> Tensor:
@@ -507,7 +501,7 @@ def detect(raw: Tensor, cells: Grid, score: float = 0.05) -> Detections:
 
     Args:
         raw: (M, 5 + K), of the network.
-        cells: of the image.
+        cells: of the image, `grid(height, width, anchors)`: a grid turned on its side has as many.
         score: below it a box is not given.
 
     Raises:

@@ -163,7 +163,9 @@ def test_take_selects_by_positions_masks_and_slices(index, names):
     [(ODD[:9], r"mask of shape \(10,\)"), ([True, False], r"mask of shape \(10,\)"),
      (ODD[:, None], r"shape \(10, 1\)"), (ten().y.float(), "by float32"), ([0.0, 1.0], "by float"),
      (torch.zeros(0).bool(), "mask"), (3, "in one list"), ("ab", "in one list"),
-     (ten().y, "compare first"), (ODD.byte(), "compare first"), ([[0, 1]], r"shape \(1, 2\)")],
+     (ten().y, "compare first"), (ODD.byte(), "compare first"), (ten().y[:9], "compare first"),
+     (ten().y.tile(4), "compare first"), (torch.arange(40) % 7, "as labels do"),
+     ([[0, 1]], r"shape \(1, 2\)")],
 )  # fmt: skip
 def test_take_refuses_what_selects_other_cases_than_meant(index, said):
     with pytest.raises(ValueError, match=said):
@@ -557,17 +559,21 @@ def test_images_that_would_change_on_decoding_are_refused(image, mode, options, 
         decoded(image, "F", **options)
 
 
-def test_colours_of_16_bits_are_refused():
-    """PIL has no mode for them, and keeps the upper half of each value."""
-    rows = b"".join(b"\0" + bytes(range(6 * 4)) for _ in range(4))
-    header = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
+@pytest.mark.parametrize(
+    ("bits", "colours", "said"),
+    [(16, True, "more than 8 bits"), (2, False, "2 or 4 bits a value"), (4, False, "2 or 4 bits")],
+)
+def test_depths_that_pil_would_scale_are_refused(bits, colours, said):
+    """Of colours with 16 bits it keeps the upper half of each value; of grey 1 becomes 85 or 17."""
+    rows = b"".join(b"\0" + bytes(range(bits * (3 if colours else 1) // 2)) for _ in range(4))
+    header = struct.pack(">IIBBBBB", 4, 4, bits, 2 if colours else 0, 0, 0, 0)
     parts = (b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")
     png = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in parts
     )
     for mode in ("RGB", "L"):
-        with pytest.raises(DataError, match="more than 8 bits"):
+        with pytest.raises(DataError, match=said):
             decode_images({"a.png": png}, (4, 4), mode)
 
 

@@ -104,7 +104,7 @@ def test_channels_are_no_axis_of_a_volume_for_hd95():
     assert metrics.hd95(a, b).tolist() == [3, 3]
     flat = a[:, :3].movedim(1, -1)  # as the message says
     assert metrics.hd95(flat, flat).tolist() == [0, 0]
-    for shape in [(2, 1, 8, 8), (2, 3, 8, 8), (2, 1, 8, 8, 8)]:
+    for shape in [(2, 1, 8, 8), (2, 3, 8, 8), (2, 7, 32, 32), (2, 1, 8, 8, 8)]:
         with pytest.raises(ValueError, match=r"without an axis of channels.*mask\[:, 0\]"):
             metrics.hd95(torch.ones(shape), torch.ones(shape))
 
@@ -148,7 +148,7 @@ def test_pooled_dice_takes_masks_of_any_type_and_does_not_broadcast():
         assert metrics.pooled_dice(a.to(kind), b.to(kind)) == pytest.approx(4 / 6)
     with pytest.raises(ValueError, match=r"\(2, 3\) and the truth \(1, 3\)"):
         metrics.pooled_dice(torch.ones(2, 3).bool(), torch.ones(1, 3).bool())
-    assert metrics.pooled_dice(torch.zeros(0, 4, 4), torch.zeros(0, 4, 4)) == 1.0
+    assert math.isnan(metrics.pooled_dice(torch.zeros(0, 4, 4), torch.zeros(0, 4, 4)))
 
 
 @pytest.mark.parametrize("metric", [metrics.auroc, metrics.accuracy, metrics.best_threshold])
@@ -350,10 +350,12 @@ def test_average_precision_names_what_does_not_fit():
     for found, truth in (([], ROW[:0]), ([hit, hit], ROW)):
         with pytest.raises(ValueError, match="as many, and at least one"):
             metrics.average_precision(found, truth, NAMES)
-    with pytest.raises(ValueError, match=r"class 3. Expected 0 to 2: RBC, WBC, Platelets"):
+    with pytest.raises(ValueError, match=r"class 3. Expected a whole number from 0 to 2"):
         metrics.average_precision([listed((3, 0.9, 10, 10, 50, 50))], ROW, NAMES)
-    with pytest.raises(ValueError, match=r"class 5. Expected 0 to 2"):
+    with pytest.raises(ValueError, match=r"class 5. Expected a whole number"):
         metrics.average_precision([hit], torch.tensor([[[5.0, 10, 10, 50, 50]]]), NAMES)
+    with pytest.raises(ValueError, match=r"class 1.5. Expected a whole number"):
+        metrics.average_precision([hit], torch.tensor([[[1.5, 10, 10, 50, 50]]]), NAMES)
 
 
 @pytest.mark.parametrize("place", range(2, 6))

@@ -60,6 +60,14 @@ def test_report_of_the_hippocampus_is_a_mean_over_volumes(brain):
     assert low < shifted["dice_anterior"] < high
 
 
+@pytest.mark.parametrize(("task", "channels"), [(isic2017, 1), (hippocampus, 3)])
+def test_outputs_that_are_nan_have_no_score(task, channels):
+    logits = torch.zeros(2, channels, 8, 8)
+    logits[1, 0, 3, 3] = float("nan")
+    with pytest.raises(ValueError, match=r"1 of .* scores are NaN"):
+        task.score(logits, torch.zeros(2, 8, 8, dtype=torch.uint8))
+
+
 def test_skin_is_averaged_down_and_masks_stay_masks():
     part = phantom("isic2017").test.take(range(4))
     for side in (64, 112, 256):

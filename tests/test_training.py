@@ -8,6 +8,7 @@ import subprocess
 import sys
 from functools import partial
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -254,7 +255,7 @@ def test_weights_that_become_nan_in_the_last_step_are_said():
     model = network()
     # The loss of the step is finite still: the weights are spoiled on the way back.
     model[6].weight.register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(FloatingPointError, match=r"epoch 1 the outputs for 20 of 20 .*weights"):
+    with pytest.raises(FloatingPointError, match=r"The outputs for 20 of 20 .*weights"):
         fit(model, bce, blobs(16, 0), blobs(20, 1), epochs=1, batch_size=16)
 
 
@@ -272,6 +273,18 @@ def test_a_monitor_that_is_no_score_is_refused_after_the_first_one(monitor):
     with pytest.raises(ValueError, match=rf"monitor='{monitor}' is no number.*one of: auroc; None"):
         train(monitor=monitor, score=lambda o, y: scored.append(1) or score(o, y))
     assert scored == [1]
+
+
+def test_an_interrupt_after_a_loss_that_is_nan_gives_no_weights():
+    def loss(logits, labels):
+        if loss.steps:
+            raise KeyboardInterrupt
+        loss.steps += 1
+        return bce(logits, labels) * float("nan")
+
+    loss.steps = 0
+    with pytest.raises(FloatingPointError, match=r"loss is nan in epoch 1, batch 1"):
+        fit(network(), loss, blobs(16, 0), blobs(20, 1), epochs=1, batch_size=4)
 
 
 def stopped_at_once(x, y):
@@ -331,8 +344,69 @@ def nested(weight, *, power=1.0):
     return lambda logits, labels: scale(bce(logits, labels))
 
 
+class Plain:
+    def __init__(self, weight):
+        self.weight = weight
+
+    def __call__(self, logits, labels):
+        return self.weight * bce(logits, labels)
+
+
+class Focal(nn.Module):
+    """A loss whose number is neither tensor nor text."""
+
+    def __init__(self, gamma):
+        super().__init__()
+        self.gamma = gamma
+
+    def forward(self, logits, labels):
+        return bce(logits, labels) ** self.gamma
+
+
+def with_array(weight):
+    weights = np.array([1.0, weight])
+    return lambda logits, labels: float(weights[1]) * bce(logits, labels)
+
+
+def with_object(weight):
+    inner = Plain(weight)
+    return lambda logits, labels: inner(logits, labels)
+
+
+def written(source):
+    """What a learner's own cell or file defines, as `loss`."""
+    return lambda number: eval_in_notebook(source.format(number))
+
+
+def eval_in_notebook(source):
+    world = {"bce": bce, "nn": nn, "__name__": "__main__"}
+    exec(source, world)
+    return world["loss"]
+
+
+A_GLOBAL = """
+weight = {}
+def loss(logits, labels): return weight * bce(logits, labels)
+"""
+A_HELPER = """
+def scaled(value): return {} * value
+def loss(logits, labels): return scaled(bce(logits, labels))
+"""
+A_CLASS = """
+class Loss(nn.Module):
+    def _scaled(self, value): return {} * value
+    def forward(self, logits, labels): return self._scaled(bce(logits, labels))
+loss = Loss()
+"""
+
+
 @pytest.mark.parametrize(
-    "make", [Weighted, lambda w: Weighted(w).call, nested, partial(nested, 1.0)]
+    "make",
+    [
+        *(Weighted, lambda w: Weighted(w).call, nested, partial(nested, 1.0)),
+        *(Plain, Focal, with_array, with_object),
+        *map(written, (A_GLOBAL, A_HELPER, A_CLASS)),
+    ],
 )
 def test_a_checkpoint_of_a_loss_with_other_numbers_inside_is_refused(tmp_path, make):
     def run(number):
@@ -366,6 +440,11 @@ def label(arrays):
         ({"loss": weighted(2.0)}, "loss: 'weighted"),
         ({"loss": lambda logits, labels: 2 * bce(logits, labels)}, "loss: "),
         ({"loss": partial(bce)}, "loss: "),
+        ({"augment": lambda x, y: (x + 0.1, y)}, "augment: 'jitter.*there, '<lambda>"),
+        ({"augment": None}, "augment: 'jitter.*there, 'NoneType"),
+        ({"score": None}, "score: 'score"),
+        ({"score": lambda o, y: score(-o, y)}, "score: 'score"),
+        ({"model": network(seed=1)}, "weights: "),
         ({"model": nn.Sequential(*network(), nn.Identity())}, "model: "),
         ({"model": nn.Sequential(nn.Flatten(), nn.Linear(128, 1))}, "model: "),
     ],
@@ -373,6 +452,7 @@ def label(arrays):
 def test_a_checkpoint_of_other_data_loss_or_network_is_refused(tmp_path, changes, said):
     def run(**changes):
         arguments = {"model": network(), "loss": weighted(1.0), "epochs": 1}
+        arguments |= {"augment": jitter, "score": score}
         arguments |= {"train": blobs(16, 0), "val": blobs(20, 1)} | changes
         return fit(checkpoint=tmp_path / "run.safetensors", **arguments)
 
@@ -395,7 +475,7 @@ def test_floats_of_any_precision_are_converted_and_other_types_named():
     for kind in (torch.float64, torch.bfloat16, torch.float16):
         again = fit(network(), bce, ((x.double() / 255).to(kind), y), val, epochs=1)
         assert again.history["loss"].tolist() == pytest.approx(one.tolist(), rel=0.05)
-        assert predict(network(), x.to(kind)).dtype == torch.float32
+        assert predict(network(), x.to(kind) / 255).dtype == torch.float32
 
     def strict(logits, labels):  # wants both of one type
         return F.binary_cross_entropy(logits[:, 0].sigmoid(), labels)
@@ -408,11 +488,27 @@ def test_floats_of_any_precision_are_converted_and_other_types_named():
         ((x.numpy(), y), "images and targets of train are given as ndarray. Expected a tensor"),
         ((x, y.tolist()), "images and targets of train are given as list. Expected a tensor"),
         (x, r"train is a Tensor. Expected images and targets, .*\(split.x, split.y\)"),
+        ((x.float(), y), r"images are floats from 0 to 1\d\d. Expected uint8, or .*divide by 255"),
     ):
         with pytest.raises(ValueError, match=said):
             fit(network(), bce, wrong, val, epochs=1)
-    with pytest.raises(ValueError, match=r"images are torch.int64"):
-        predict(network(), x.long())
+    for other, said in (
+        (x.long(), "images are torch.int64"),
+        (x.float(), "images are floats from 0 to"),
+        (x.numpy(), "images are given as ndarray"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            predict(network(), other)
+    assert predict(network(), x.float() - 100).shape == (16, 1)  # of CT, for instance
+
+
+def test_outputs_that_are_not_finite_are_no_answer():
+    x = blobs(20, 0)[0].float() / 255
+    x[3] = float("nan")
+    with pytest.raises(
+        FloatingPointError, match=r"outputs for 1 of 20 images, .* image 3, are not"
+    ):
+        predict(network(), x)
 
 
 def test_augmentation_looks_at_the_range_of_all_images_once():
@@ -423,7 +519,7 @@ def test_augmentation_looks_at_the_range_of_all_images_once():
     fit(network(), bce, (x, y), blobs(20, 1), epochs=2, augment=change)
     assert len(seen) == 1 and torch.equal(seen[0], x)
     with pytest.raises(ValueError, match="divide values of 0 to 255 by 255"):
-        fit(network(), bce, (x.float(), y), blobs(20, 1), epochs=1, augment=pneumonia.augment)
+        fit(network(), bce, (x.float() / 10, y), blobs(20, 1), epochs=1, augment=pneumonia.augment)
 
 
 def test_predict_restores_the_mode_and_ignores_batch_size():
@@ -481,14 +577,20 @@ def test_a_run_killed_in_mid_epoch_goes_on_bit_for_bit(tmp_path):
 
 def test_a_finished_checkpoint_trains_no_more_and_another_run_is_refused(tmp_path):
     path = tmp_path / "run.safetensors"
-    first = train(checkpoint=path)
-    calls = []
-    again = train(checkpoint=path, augment=lambda x, y: calls.append(1) or (x, y))
-    assert not calls
+
+    def count(x, y):
+        count.calls += 1
+        return jitter(x, y)
+
+    count.calls = 0
+    first = train(checkpoint=path, augment=count)
+    calls = count.calls
+    again = train(checkpoint=path, augment=count)
+    assert count.calls == calls == 15
     assert torch.equal(first.model[0].weight, again.model[0].weight)
     assert first.best_epoch == again.best_epoch
     with pytest.raises(ValueError, match=r"run.safetensors belongs to another run \(lr: 0.01"):
-        train(checkpoint=path, lr=2e-2)
+        train(checkpoint=path, augment=count, lr=2e-2)
 
 
 @pytest.mark.parametrize(

@@ -293,6 +293,12 @@ def test_a_box_that_is_not_finite_is_refused(place, value):
         loss(torch.zeros(1, len(loss.cells.stride), 8), batch((0, 5, 5, 20, 20), box))
 
 
+def test_a_class_between_two_is_refused():
+    loss = YOLOLoss(ANCHORS, 64, 96)
+    with pytest.raises(ValueError, match=r"class 1.5. Expected a whole number from 0 to 2"):
+        loss(torch.zeros(1, len(loss.cells.stride), 8), batch((1.5, 5, 5, 20, 20)))
+
+
 @pytest.mark.parametrize("shape", [(1, 0, 5), (3, 0, 5), (1, 4, 5), (3, 4, 5), (2, 5), (2, 4, 6)])
 def test_boxes_of_another_number_of_images_are_refused_even_without_room(shape):
     loss = YOLOLoss(ANCHORS, 64, 96)

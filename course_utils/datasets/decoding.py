@@ -28,7 +28,7 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
     Raises:
         DataError: a file is neither JPEG nor PNG, is damaged, or has another size. The size is read
             from the header, before any pixel is unpacked. Nor does a file pass that would change on
-            the way: more than 8 bits a value, ink (CMYK), transparent pixels, and for "L" a
+            the way: more than 8 bits a value, 2 or 4, ink (CMYK), transparent pixels, and for "L" a
             palette, whose numbers may be labels or names of colours.
         ValueError: another `mode`.
     """
@@ -63,12 +63,15 @@ def _keeps_its_values(name: str, image: Any, mode: str) -> None:
     """Refuse what a conversion to `mode` would clip, recolour or lay bare."""
     bands = image.getbands()
     deep = image.mode.startswith(("I", "F")) or ";16" in str(image.tile)  # before it is cut to 8
+    shallow = ";2" in str(image.tile) or ";4" in str(image.tile)  # before 1 becomes 85, or 17
     palette = image.mode == "P" and mode == "L"
     clear = "transparency" in image.info or "A" in bands
     if clear and not (deep or palette):
         clear = image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
     if deep:
         said = "more than 8 bits a value. Scale it to 0 to 255 first"
+    elif shallow and image.mode == "L":
+        said = "2 or 4 bits a value, as labels have, and 3 or 15 for white. Save it with 8 bits"
     elif palette:
         said = (
             "a palette. Read its numbers with numpy.array(PIL.Image.open(...)), if they are labels"

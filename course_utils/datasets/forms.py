@@ -94,10 +94,12 @@ def _positions(index: Any, cases: int) -> list[int]:
             f"{cases} cases cannot be selected by {found.dtype} of shape {found.shape}. Expected a "
             f"mask of shape ({cases},) with True or False, whole numbers in one list, or a slice."
         )
-    if len(found) == cases > 7 and set(found.tolist()) <= {0, 1}:  # not by chance
+    first, last = found.min(), found.max()
+    if first >= 0 and last < cases - 1 and len(found) > max(7, 3 * last + 3):  # not by chance
         raise ValueError(
-            f"{cases} numbers 0 and 1 would select the first two cases again and again. Expected "
-            "positions, or a mask with True or False: compare first, for instance split.y == 1."
+            f"{len(found)} numbers from {first} to {last} would select the first cases again and "
+            "again, as labels do. Expected positions, or a mask with True or False: compare first, "
+            "for instance split.y == 1."
         )
     wrong = found[(found >= cases) | (found < -cases)]
     if len(wrong):

@@ -186,6 +186,7 @@ def pointed(map: Tensor, place: Tensor) -> dict[str, float]:
         "top1", the share of bags in which it is; "rank", how many of the other images of the bag
         score lower, on average: an AUROC within bags.
     """
+    metrics.refuse_nan(map)
     map, place = map[place >= 0], place[place >= 0]
     own = map.gather(1, place[:, None])  # (B, 1)
     lower, equal = (map < own).sum(1), (map == own).sum(1) - 1

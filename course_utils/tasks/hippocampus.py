@@ -60,6 +60,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 def score(logits: Tensor, masks: Tensor) -> dict[str, float]:
     """Dice of each part of the hippocampus, over all slices together, and their mean."""
+    metrics.refuse_nan(logits)
     found = logits.argmax(1)
     parts = {
         f"dice_{name}": metrics.pooled_dice(found == label, masks == label)

@@ -50,6 +50,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def score(logits: Tensor, masks: Tensor, side: int = 0) -> dict[str, float]:
     """Mean Jaccard index and Dice over images, at probability 0.5."""
     one_logit(logits, masks)
+    metrics.refuse_nan(logits)
     found = logits[:, 0] > 0
     return {
         "jaccard": metrics.iou(found, masks.bool()).mean().item(),
