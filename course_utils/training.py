@@ -6,20 +6,16 @@ validation, a stop that says why, and checkpoints from which a killed run goes o
 """
 
 import copy
-import dis
-import hashlib
 import json
 import logging
 import math
 import sys
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +24,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import OneCycleLR
 
-from course_utils import runtime, storage
+from course_utils import fingerprint, runtime, storage
 from course_utils.datasets.forms import digest
 from course_utils.metrics import expect_tensors
 
@@ -141,7 +137,7 @@ def fit(
         checkpoint = Path(checkpoint).expanduser()
         plan |= _identity(model, state.tensors(), train, val)
         functions = dict(loss=loss, score=score, augment=augment)
-        plan |= {name: _named(function, model) for name, function in functions.items()}
+        plan |= {name: fingerprint.named(function, model) for name, function in functions.items()}
         if checkpoint.exists():
             state.load(checkpoint, plan)
     done = state.epoch * steps
@@ -421,87 +417,11 @@ def _identity(
     kinds = sorted({type(part) for part in model.modules()}, key=str)
     found = {
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
-        "model": f"{type(model).__name__} {_short(str(model), shapes, kinds)}",
+        "model": f"{type(model).__name__} {fingerprint.short(str(model), shapes, kinds)}",
     }
     if not _trained(model):  # else it was stopped here, and goes on
-        found["weights"] = _short(model.state_dict())
+        found["weights"] = fingerprint.short(model.state_dict())
     return found
-
-
-def _named(function: Any, model: nn.Module) -> str:
-    """A function's name with a digest of what it is made of; the model in it may have learned."""
-    known = getattr(function, "func", function)  # of a partial
-    made = _short(function, seen=frozenset({id(model)}))
-    return f"{getattr(known, '__qualname__', type(known).__name__)} {made}"
-
-
-def _short(*parts: Any, seen: frozenset[int] = frozenset()) -> str:
-    """The start of a digest of numbers, texts, arrays, layers, functions, objects.
-
-    Nothing counts that has an address in its text: another process has to come to the same.
-    """
-
-    def in_words(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            return digest([("tensor", value.detach().cpu().double())])
-        if isinstance(value, np.ndarray):
-            return digest([(str(value.dtype), value.tobytes())])
-        if isinstance(value, CodeType):
-            return [value.co_code.hex(), value.co_names, value.co_consts]
-        if isinstance(value, set | frozenset):
-            return sorted(map(str, value))
-        if isinstance(value, bytes | ModuleType) or id(value) in seen:
-            return str(value) if isinstance(value, bytes) else type(value).__name__
-        return _short(*_made_of(value), seen=seen | {id(value)})
-
-    text = json.dumps(parts, skipkeys=True, default=in_words)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _made_of(value: Any) -> tuple[Any, ...]:
-    """What decides how an object acts; of a class or function in an installed library the name."""
-    if isinstance(value, partial):
-        return value.func, value.args, value.keywords
-    if isinstance(value, MethodType):
-        return value.__func__, value.__self__
-    if isinstance(value, type):
-        return value.__qualname__, [_public(vars(kind)) for kind in value.__mro__ if _ours(kind)]
-    if not isinstance(value, FunctionType):
-        held = _public(getattr(value, "__dict__", {}))
-        if isinstance(value, nn.Module):
-            return str(value), type(value), held, value.state_dict(), list(value.children())
-        return type(value), held, getattr(value, "__wrapped__", None)
-    if not _ours(value):
-        return (value.__qualname__,)
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]
-    world = {name: value.__globals__.get(name) for name in sorted(_names(value.__code__))}
-    return (
-        value.__qualname__,
-        value.__code__,
-        cells,
-        value.__defaults__,
-        value.__kwdefaults__,
-        world,
-    )
-
-
-def _public(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what an object keeps for itself and changes at each call."""
-    return {k: v for k, v in held.items() if k[0] != "_" or isinstance(v, FunctionType)}
-
-
-def _ours(thing: Any) -> bool:
-    """Whether it was written in a notebook or a checkout, where it can change between runs."""
-    module = thing.__module__ or "builtins"
-    file = str(getattr(sys.modules.get(module), "__file__", "") or "")
-    library = "-packages" in file or module.partition(".")[0] in sys.stdlib_module_names
-    return module == "__main__" or not library
-
-
-def _names(code: CodeType) -> set[str]:
-    """The globals that code reads; the names of attributes are no globals."""
-    own = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return own.union(*(_names(part) for part in code.co_consts if isinstance(part, CodeType)))
 
 
 def _validate(

@@ -6,11 +6,12 @@ import math
 import sys
 
 import card
+import gpu
 import pytest
 import torch
 from torch import nn
 
-from course_utils import attention, cli, experiments, gpu, runtime, training
+from course_utils import attention, cli, experiments, runtime, training
 from course_utils.datasets import phantom
 from course_utils.exercises.sandbox import preserved_state
 

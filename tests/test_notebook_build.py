@@ -6,10 +6,11 @@ from pathlib import Path
 import answers
 import nbformat
 import pytest
+from in_step import in_step
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from course_utils.building import chapters, execute
-from course_utils.building.chapters import NOTEBOOKS, assemble, build, in_step
+from course_utils.building.chapters import NOTEBOOKS, assemble, build
 from course_utils.exercises import exercise
 
 SOURCE = """\

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
+from in_step import in_step
 from markdown_it import MarkdownIt
 
 from course_utils.building import chapters
@@ -56,7 +57,7 @@ def test_each_source_has_its_notebook_and_each_notebook_its_source():
 
 @pytest.mark.parametrize("name", chapters.names())
 def test_source_and_notebook_are_in_step(name):
-    assert chapters.in_step(name) == []
+    assert in_step(name) == []
 
 
 @every_notebook

@@ -105,13 +105,13 @@ def test_readme_shows_the_results_of_the_ledger():
 
 
 FLOORS = [
-    {"runtime", "storage", "datasets", "attention", "metrics", "ledger"},
+    {"runtime", "storage", "datasets", "attention", "metrics", "ledger", "fingerprint"},
     {"senet", "unet", "yolo", "pooling", "training", "augment", "losses", "maps"},
     {"tasks"},
     {"experiments"},
     {"weights"},
     # leaves: nothing below knows them
-    {"checks", "figures", "gpu", "exercises", "building"},
+    {"checks", "figures", "exercises", "building"},
     {"cli"},
     {"set_up"},  # alone: it runs before anything is installed
 ]

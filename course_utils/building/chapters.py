@@ -245,37 +245,6 @@ def _acting(path: Path) -> str:
     return "\n".join(line.rstrip() for line in lines if line.strip())
 
 
-def in_step(name: str, folder: Path = NOTEBOOKS) -> list[str]:
-    """What sets a stored notebook apart from its source, in sentences; none when they agree."""
-    path = folder / f"{name}.ipynb"
-    if not path.exists():
-        return [f"{name}: there is no {path.name}. Run `course notebooks`."]
-    try:
-        expected, stored = assemble(name, folder), read(path, RESTORE.format(path.name))
-    except storage.Damaged as problem:
-        return [str(problem)]
-    ours, theirs = _facts(expected), _facts(stored)
-    problems = [
-        f"{fact} differs from the source." for fact in ours if ours[fact] != theirs.get(fact)
-    ]
-    if depends(expected) != about(stored).get("depends"):
-        problems.append("the course's code, runs or published figures changed since.")
-    counts = [cell.execution_count for cell in code_cells(stored)]
-    if counts != list(range(1, len(counts) + 1)):
-        problems.append(f"the cells were not executed in order: {counts}.")
-    return [f"{name}: {problem} Run `course notebooks`." for problem in problems]
-
-
-def _facts(notebook: NotebookNode) -> dict[str, Any]:
-    """What a notebook and its source must have in common, by the words that name it."""
-    facts = {key: notebook.metadata.get(key) for key in _METADATA}
-    facts |= {"the number of cells": len(notebook.cells), "version": about(notebook).get("version")}
-    for number, cell in enumerate(notebook.cells, start=1):
-        for key in ("cell_type", "id", "source", "metadata"):
-            facts[f"cell {number}, {key},"] = cell.get(key)
-    return facts
-
-
 def build(chapters: list[str] | None = None, force: bool = False, folder: Path = NOTEBOOKS) -> int:
     """Bring the stored notebooks in step with their sources; execute those whose code changed.
 
