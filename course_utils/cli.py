@@ -207,7 +207,7 @@ def _bench(what: str, seconds: float) -> None:
 
 
 def _gpu(minutes: float) -> int:
-    return _in_results("gpu:gpu")(minutes)
+    return _in_results("gpu:gpu")(minutes=minutes)
 
 
 def _in_results(name: str) -> Callable[..., Any]:
