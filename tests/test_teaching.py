@@ -20,7 +20,7 @@ def test_minutes_of_a_plan_add_up(plan):
 def test_plans_name_sections_of_the_chapters(plan):
     for row in re.findall(r"(?m)^\| \d+ \| (.*) \|$", plan):
         chapter = ""
-        for number, quoted in re.findall(r'\b(0\d)\b|"([^"]+)"', row):
+        for number, quoted in re.findall(r'(?<!week )\b([01]\d)\b|"([^"]+)"', row):
             if number:
                 (chapter,) = chapters.names([number])
             else:

@@ -37,7 +37,7 @@ def load(name: str, **options: int) -> Dataset:
     COURSE_DATA=real it is an error, and with COURSE_DATA=phantom the phantom is always given.
 
     Args:
-        name: "pneumonia", "hippocampus", "bccd" or "isic2017".
+        name: of the catalogue, for instance "bccd".
         options: of the set's module; `fold=0` to `fold=4` for the hippocampus.
 
     Raises:
