@@ -55,7 +55,8 @@ def pictures(
     for axis, image in zip(axes, images, strict=True):
         if image.ndim == 3:
             image = image[0] if len(image) == 1 else image.permute(1, 2, 0)
-        scale: dict[str, Any] = {"vmin": 0, "vmax": 255} if image.dtype == torch.uint8 else {}
+        top = 255 if image.max() > 1 else 1  # of a mask 1 is white
+        scale: dict[str, Any] = {"vmin": 0, "vmax": top} if image.dtype == torch.uint8 else {}
         axis.imshow(image.cpu().numpy(), cmap="gray", interpolation="nearest", **scale)
     return figure
 
@@ -64,6 +65,8 @@ def _grid(
     count: int, titles: Sequence[str], title: str, columns: int, width: float, height: float
 ) -> tuple[Figure, list[Axes]]:
     """So many axes without ticks, in rows of `columns`, each so many inches wide and high."""
+    if isinstance(titles, str) or len(titles) > count:
+        raise ValueError(f"Of {count} pictures there are {len(titles)} titles. Expected one each.")
     columns = min(columns, count)
     rows = -(-count // columns)
     figsize = columns * width, rows * height + 0.3
@@ -100,6 +103,10 @@ def overlay(
         The matplotlib figure.
     """
     figure = pictures(images, titles, **grid)
+    if any(
+        x.shape[-2:] != m.shape for ms in masks.values() for x, m in zip(images, ms, strict=True)
+    ):
+        raise ValueError("A mask has another size than its image. Expected (H, W) of both.")
     for drawn, line in zip(masks.values(), OUTLINES, strict=False):
         for axis, mask in zip(figure.axes, drawn, strict=False):
             outline(axis, mask, **line)
@@ -110,6 +117,8 @@ def overlay(
 
 def outline(axis: Axes, mask: Tensor, color: str = "C1", linestyle: str = "-") -> None:
     """The border of a mask (H, W), with a dark rim; nothing where the mask has no border."""
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError("The mask holds values other than 0 and 1. Threshold it first.")
     if 0 < mask.float().mean() < 1:
         contour = axis.contour(mask.cpu().float().numpy(), [0.5], colors=color)
         contour.set(linestyle=linestyle, **_edged())

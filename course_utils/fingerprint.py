@@ -26,6 +26,11 @@ def named(function: Any, model: nn.Module) -> str:
     return f"{getattr(known, '__qualname__', type(known).__name__)} {made}"
 
 
+def settings(model: nn.Module) -> list[Any]:
+    """All that decides what a network computes but its weights: for `short`."""
+    return [str(model), *([type(part), _public(vars(part))] for part in model.modules())]
+
+
 def short(*parts: Any, seen: frozenset[int] = frozenset()) -> str:
     """Eight letters for numbers, texts, arrays, layers, functions and objects; `seen` is left out.
 
@@ -61,23 +66,28 @@ def _made_of(value: Any) -> tuple[Any, ...]:
         if not _ours(function):
             return name, getattr(value, "__self__", None)
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        world = {word: function.__globals__.get(word) for word in sorted(_globals(code))}
+        words = sorted(_globals(code))
+        world = {word: function.__globals__.get(word) for word in words}
+        for module in [m for m in world.values() if isinstance(m, ModuleType) and _ours(m)]:
+            world |= {f".{word}": getattr(module, word, None) for word in code.co_names}
         made = code, cells, function.__defaults__, function.__kwdefaults__, world
         return name, getattr(value, "__self__", None), made
     held = _public(getattr(value, "__dict__", {})), getattr(value, "__wrapped__", None)
     if isinstance(value, nn.Module):
-        return type(value), held, str(value), value.state_dict(), list(value.children())
+        return settings(value), value.state_dict()
     return type(value), held
 
 
 def _public(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what an object keeps for itself, and may change at each call."""
-    return {k: v for k, v in held.items() if k[0] != "_" or isinstance(v, FunctionType)}
+    """Without what an object keeps for itself, and may change at each call, but for numbers."""
+    kept = FunctionType, int, float, str
+    own = {k: v for k, v in held.items() if k[0] != "_" or isinstance(v, kept)}
+    return {k: v for k, v in own.items() if k not in ("training", "_trained_by_fit")}
 
 
 def _ours(thing: Any) -> bool:
     """Whether it was written in a notebook or a checkout, where it can change between runs."""
-    module = thing.__module__ or "builtins"
+    module = thing.__name__ if isinstance(thing, ModuleType) else thing.__module__ or "builtins"
     file = str(getattr(sys.modules.get(module), "__file__", "") or "")
     library = "-packages" in file or module.partition(".")[0] in sys.stdlib_module_names
     return module == "__main__" or not library

@@ -177,6 +177,11 @@ def measured(experiment: str) -> dict:
     return storage.read_json(path, again) if path.exists() else {}
 
 
+def _listed(numbers: Iterable[float]) -> list[float]:
+    """Numbers as a list; of a dictionary, as `values` gives it, not its keys."""
+    return list(numbers.values() if isinstance(numbers, dict) else numbers)
+
+
 def mean_interval(numbers: Iterable[float]) -> tuple[float, float]:
     """Mean and half width of its 95% confidence interval (Student's t over seeds).
 
@@ -184,7 +189,7 @@ def mean_interval(numbers: Iterable[float]) -> tuple[float, float]:
     """
     from scipy.stats import sem, t
 
-    numbers = list(numbers)
+    numbers = _listed(numbers)
     if len(numbers) < 2:
         return numbers[0] if numbers else math.nan, math.nan
     return fmean(numbers), float(t.ppf(0.975, len(numbers) - 1) * sem(numbers))
@@ -205,7 +210,7 @@ def could_show(differences: Iterable[float]) -> float:
     from scipy.optimize import brentq
     from scipy.stats import nct, t
 
-    pairs = list(differences)
+    pairs = _listed(differences)
     if len(pairs) < 2:
         return math.nan
     freedom = len(pairs) - 1
@@ -217,7 +222,7 @@ def could_show(differences: Iterable[float]) -> float:
 
 def in_words(numbers: Iterable[float]) -> str:
     """`0.984 ± 0.002 (5 seeds)`, or `not recorded`."""
-    numbers = list(numbers)
+    numbers = _listed(numbers)
     mean, half = mean_interval(numbers)
     if len(numbers) < 2:
         return f"{mean:.3f} (1 seed)" if numbers else "not recorded"

@@ -20,14 +20,16 @@ def weighted_bce(labels: Tensor) -> Loss:
             unweighted.
 
     Raises:
-        ValueError: labels other than 0 and 1; the loss would fall below 0 without an end.
+        ValueError: labels other than 0 and 1, for which the loss would fall below 0 without an end,
+            or one-hot ones.
     """
-    if not bool(((labels == 0) | (labels == 1)).all()):
+    if labels.ndim == 2 or not bool(((labels == 0) | (labels == 1)).all()):
         raise ValueError(
-            f"The training labels hold {labels.unique()[:5].tolist()}. Expected 0 and 1 alone."
+            f"The training labels have shape {tuple(labels.shape)} and hold "
+            f"{labels.unique()[:5].tolist()}. Expected (N,) of 0 and 1 alone."
         )
     positive = int(labels.sum())
-    negative = len(labels) - positive
+    negative = labels.numel() - positive
     weight = negative / positive if positive and negative else 1.0
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:  # (B, 1), (B,)

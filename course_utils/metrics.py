@@ -140,7 +140,7 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
         labels: (N,) of 0 and 1.
 
     Raises:
-        ValueError: one class only: then nothing says how sure to be.
+        ValueError: one class only: then nothing says how sure to be; or probabilities.
     """
     from scipy.optimize import minimize_scalar
     from torch.nn import functional as F
@@ -149,6 +149,8 @@ def temperature(logits: Tensor, labels: Tensor) -> float:
     if len(labels.unique()) < 2:
         raise ValueError("The labels hold one class only. Fit the temperature on both classes.")
     z, y = logits.double().cpu(), labels.double().cpu()
+    if bool(((z >= 0) & (z <= 1)).all()):
+        raise ValueError("All logits lie in [0, 1], as probabilities do. Expected logits.")
 
     def cost(log_temperature: float) -> float:
         return F.binary_cross_entropy_with_logits(z / math.exp(log_temperature), y).item()
@@ -500,6 +502,14 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
             f"The prediction has shape {tuple(prediction.shape)} and the truth "
             f"{tuple(truth.shape)}. Expected equal shapes (N, H, W), one mask per case."
         )
+    for axis in (1, -1) if truth.ndim > 3 and truth.numel() else ():
+        if truth.shape[axis] > 1 and bool(
+            ((truth.sum(axis) == 1) & (prediction.sum(axis) == 1)).all()
+        ):
+            raise ValueError(
+                f"The masks of shape {tuple(truth.shape)} are one-hot, a mask for each class. "
+                "Expected (N, H, W) of one class: its background would count as an object, too."
+            )
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(

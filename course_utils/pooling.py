@@ -137,7 +137,8 @@ class BagClassifier(nn.Module):
         """What points: the weights of attention, else each instance's own logit: (B, n)."""
         if isinstance(self.pool, AttentionPooling):
             return self.pool.weights(x, mask)
-        return self.score(x)[..., 0]
+        scores = self.score(x)[..., 0]
+        return scores if mask is None else scores.masked_fill(~mask, -math.inf)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n, C), (B, n)
         scores = self.score(x)  # (B, n, 1)

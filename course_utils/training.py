@@ -12,8 +12,8 @@ import math
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -212,17 +212,12 @@ def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tenso
     check_images(x)
     batch_size = batch_size or max(400_000 // x.shape[2:].numel(), 1)
     where = next(model.parameters()).device
-    training = model.training
-    model.eval()
     found = []
-    try:
+    with evaluating(model):
         for part in x.split(batch_size):
             if where.type == "cpu":
                 runtime.share_cores()
-            with torch.inference_mode():
-                found.append(model(as_float(part.to(where))).float().cpu())
-    finally:
-        model.train(training)
+            found.append(model(as_float(part.to(where))).float().cpu())
     outputs = torch.cat(found)
     if wrong := _not_finite(outputs):
         raise FloatingPointError(
@@ -232,6 +227,19 @@ def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tenso
             "precision='32-true'."
         )
     return outputs
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards each part of the model is in its own again."""
+    modes = {part: part.training for part in model.modules()}
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for part, mode in modes.items():
+            part.training = mode
 
 
 def as_float(x: Tensor) -> Tensor:
@@ -254,15 +262,17 @@ def check_images(x: Tensor) -> None:
     """Refuse images whose scale is not known or not the network's; of floats a few are looked at.
 
     Raises:
-        ValueError: no tensor, whole numbers other than uint8, or floats from 0 to 255.
+        ValueError: no tensor, whole numbers other than uint8, uint8 of 0 and 1, or floats beyond
+            100 on either side.
     """
     expect_tensors("images", x)
-    few = as_float(x[:64]) if len(x) else torch.zeros(1)
-    least, most = (value.item() for value in few.aminmax())
-    if least >= 0 and 100 < most <= 255:
+    as_float(x[:1])  # refuses other types
+    least, most = (value.item() for value in (x[:64] if len(x) else torch.zeros(1)).aminmax())
+    if most == 1 if x.dtype == torch.uint8 else max(-least, most) > 100:
         raise ValueError(
-            f"The images are floats from {least:.4g} to {most:.4g}. Expected uint8, or floats near "
-            "0 to 1: divide by 255, or subtract the mean and divide by the standard deviation."
+            f"The images are {x.dtype}, from {least:.4g} to {most:.4g}. Expected uint8 up to 255, or "
+            "floats near 0 to 1: divide by the highest value that a pixel can have (255 or so), or "
+            "subtract the mean and divide by the standard deviation."
         )
 
 
@@ -313,7 +323,7 @@ def _check(
 
 
 def _not_finite(rows: Tensor) -> list[int]:
-    return (~torch.isfinite(rows)).flatten(1).any(1).nonzero()[:, 0].tolist()
+    return (~torch.isfinite(rows)).unsqueeze(-1).flatten(1).any(1).nonzero()[:, 0].tolist()
 
 
 def _groups(model: nn.Module, weight_decay: float) -> list[dict]:
@@ -414,10 +424,9 @@ def _identity(
     """What a checkpoint was trained on and with, in short: names, and the start of a digest."""
     arrays = zip(("x", "y", "val x", "val y"), (*train, *val), strict=True)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
-    kinds = sorted({type(part) for part in model.modules()}, key=str)
     found = {
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
-        "model": f"{type(model).__name__} {fingerprint.short(str(model), shapes, kinds)}",
+        "model": f"{type(model).__name__} {fingerprint.short(shapes, fingerprint.settings(model))}",
     }
     if not _trained(model):  # else it was stopped here, and goes on
         found["weights"] = fingerprint.short(model.state_dict())

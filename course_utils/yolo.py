@@ -72,6 +72,8 @@ def _check_anchors(anchors: Tensor) -> None:
             f"The anchors go from {float(anchors.amin()):.3g} to {float(anchors.amax()):.3g}. "
             "Expected widths and heights in pixels, not shares of the image, and above 0."
         )
+    if bool((anchors.prod(1).diff() < 0).any()):
+        raise ValueError("The anchors are not sorted by area. Expected the smallest first.")
 
 
 def decode(raw: Tensor, cells: Grid) -> Tensor:

@@ -12,8 +12,9 @@ AIMS = {
     "texts of exercises": 6_400,
     "tests of exercises, code": 3_500,
 }
-# Held until the aim is reached; a new chapter, data set or mechanism may raise it (09: 460).
-LIMITS = AIMS | {"course_utils, code": 7_900}
+# Held until the aim is reached. Raised for chapter 09 (460 lines) and for guards against results
+# that are wrong without a word (45).
+LIMITS = AIMS | {"course_utils, code": 7_945}
 LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 
 

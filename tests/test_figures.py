@@ -86,3 +86,22 @@ def test_slider_is_a_widget_where_somebody_watches(monkeypatch, capsys):
     figures.slider(lambda a: None, a=((1, 2, 3), 2))
     assert isinstance(made[0]["a"], ipywidgets.SelectionSlider)
     assert made[0]["a"].value == 2 and made[0]["a"].options == (1, 2, 3)
+
+
+def test_masks_and_titles_that_would_mislead_are_refused():
+    images, masks = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 8, 8)
+    masks[:, 2:5, 2:5] = 1
+    for wrong, said in (
+        (masks * 255, "other than 0 and 1"),
+        (masks[:, ::2, ::2], "another size than its image"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            figures.overlay(images, {"mask": wrong})
+    for titles in ("ab", ["a", "b", "c"]):
+        with pytest.raises(ValueError, match="Of 2 pictures there are"):
+            figures.pictures(images, titles)
+
+
+def test_a_mask_of_0_and_1_is_not_drawn_black():
+    mask = torch.eye(8, dtype=torch.uint8)[None]
+    assert figures.pictures(mask).axes[0].images[0].get_clim() == (0, 1)

@@ -273,3 +273,10 @@ def test_all_experiments_have_matched_arms():
                 assert set(control) <= set(weights)
                 for name, tensor in control.items():
                     assert tensor.equal(weights[name]), (experiment.name, arm, name)
+
+
+def test_seeds_are_not_taken_for_values():
+    by_seed = {0: 0.5, 1: 0.6, 2: 0.7}
+    numbers = list(by_seed.values())
+    assert ledger.in_words(by_seed) == ledger.in_words(numbers)
+    assert ledger.could_show(by_seed) == ledger.could_show(numbers)

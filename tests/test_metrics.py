@@ -109,6 +109,23 @@ def test_channels_are_no_axis_of_a_volume_for_hd95():
             metrics.hd95(torch.ones(shape), torch.ones(shape))
 
 
+@pytest.mark.parametrize("axis", [1, -1])
+@pytest.mark.parametrize("metric", [metrics.dice, metrics.iou, metrics.hd95, metrics.pooled_dice])
+def test_masks_of_all_classes_at_once_are_refused(metric, axis):
+    labels = torch.zeros(2, 16, 16).long()
+    labels[:, 4:8, 4:8] = 1
+    a, b = (
+        torch.nn.functional.one_hot(x, 3).movedim(-1, axis) for x in (labels, labels.roll(2, 1))
+    )
+    with pytest.raises(ValueError, match=r"are one-hot, .*Expected \(N, H, W\) of one class"):
+        metric(a, b)
+
+
+def test_a_temperature_of_probabilities_is_refused():
+    with pytest.raises(ValueError, match=r"as probabilities do. Expected logits"):
+        metrics.temperature(torch.tensor([0.1, 0.9, 0.4]), torch.tensor([0, 1, 1]))
+
+
 def test_scores_of_nothing_are_defined():
     nothing, masks = torch.zeros(0), torch.zeros(0, 4, 4)
     assert math.isnan(metrics.auroc(nothing, nothing))

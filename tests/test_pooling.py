@@ -11,6 +11,7 @@ from course_utils import experiments, training
 from course_utils.datasets import bccd, pneumonia
 from course_utils.pooling import (
     AttentionPooling,
+    BagClassifier,
     LogSumExpPooling,
     MaxPooling,
     MeanPooling,
@@ -267,3 +268,12 @@ def test_a_map_on_the_platelets_points_at_all_of_them(monkeypatch):
     assert found["pointing"] > 0.9 and set(found) == {"auroc", "pointing"}
     monkeypatch.setattr(bags, "mapped", lambda model, x, size: -told)
     assert smears.scored(network, split)["pointing"] < 0.1
+
+
+@pytest.mark.parametrize("pool", [MeanPooling(), MaxPooling(), AttentionPooling(4)])
+def test_filling_is_never_pointed_at(pool):
+    torch.manual_seed(0)
+    classifier, x = BagClassifier(4, pool), torch.randn(2, 5, 4)
+    x[:, 3:] = 100 * classifier.score.weight.detach().sign()  # what would score highest
+    mask = (torch.arange(5) < 3).expand(2, 5)
+    assert (classifier.map(x, mask).argmax(1) < 3).all()

@@ -10,7 +10,7 @@ from torch import nn
 
 from course_utils import datasets, experiments, losses, metrics, training, yolo
 from course_utils.senet import SEResNet
-from course_utils.tasks import bccd, hippocampus, isic2017, pneumonia
+from course_utils.tasks import bccd, hippocampus, isic2017, pneumonia, smears
 
 phantom = functools.cache(datasets.phantom)
 
@@ -66,6 +66,44 @@ def test_outputs_that_are_nan_have_no_score(task, channels):
     logits[1, 0, 3, 3] = float("nan")
     with pytest.raises(ValueError, match=r"1 of .* scores are NaN"):
         task.score(logits, torch.zeros(2, 8, 8, dtype=torch.uint8))
+
+
+def test_masks_of_0_and_255_are_read_as_masks():
+    part = phantom("isic2017").test.take(range(4))
+    white = datasets.Split(part.x, part.y * 255, part.ids)
+    assert torch.equal(isic2017.shrunk(white)[1], isic2017.shrunk(part)[1])
+    with pytest.raises(ValueError, match="values other than 0 and 1"):
+        isic2017.score(torch.zeros(4, 1, *part.y.shape[1:]), part.y + 1)
+
+
+def test_floats_are_not_averaged_as_uint8():
+    part = phantom("isic2017").test.take(range(4))
+    with pytest.raises(ValueError, match=r"images are torch.float32. Expected uint8"):
+        isic2017.shrunk(datasets.Split(part.x / 255, part.y, part.ids))
+
+
+def test_three_outputs_tell_three_parts_apart():
+    with pytest.raises(ValueError, match=r"\(2, 1, 8, 8\). Expected \(N, 3, H, W\)"):
+        hippocampus.score(torch.zeros(2, 1, 8, 8), torch.zeros(2, 8, 8))
+
+
+def test_an_arm_is_never_trained_with_the_loss_of_another():
+    bloods = experiments.get("bccd")
+    model = bloods.model("YOLOv3", profile="smoke")
+    with pytest.raises(ValueError, match=r"bccd has no arm 'yolov3'. Expected: "):
+        bloods.fit(model, phantom("bccd"), profile="smoke", arm="yolov3")
+
+
+def test_boxes_of_images_of_another_size_have_no_score():
+    part = phantom("bccd").test.take(range(3))
+    raw = torch.zeros(3, len(yolo.grid(240, 320, bccd.cell_anchors()).stride), 8)
+    with pytest.raises(ValueError, match="its width is 320 and its height 240 pixels"):
+        bccd.score(raw, part.y, 320)
+
+
+def test_smears_of_other_values_than_0_to_1_are_refused():
+    with pytest.raises(ValueError, match=r"values in .0, 1."):
+        smears.augment(torch.full((2, 3, 8, 8), 3.0), torch.zeros(2))
 
 
 def test_skin_is_averaged_down_and_masks_stay_masks():
@@ -283,8 +321,19 @@ def test_validation_of_one_class_has_no_auroc_and_its_loss_chooses_the_epoch():
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], [-1, 1, 1], [0, 255, 255]])
 def test_labels_out_of_range_are_refused_before_the_loss_falls_below_zero(labels):
-    with pytest.raises(ValueError, match="Expected 0 and 1 alone"):
+    with pytest.raises(ValueError, match=r"Expected \(N,\) of 0 and 1 alone"):
         losses.weighted_bce(torch.tensor(labels))
+
+
+def test_the_weight_of_a_class_counts_pixels_and_not_images():
+    masks = torch.zeros(4, 8, 8)
+    masks[:, :4] = 1  # as many of each
+    missed, all_found = (
+        losses.weighted_bce(masks)(torch.full((4, 1, 8, 8), z), masks) for z in (-9.0, 9.0)
+    )
+    torch.testing.assert_close(missed, all_found)
+    with pytest.raises(ValueError, match=r"shape \(2, 2\) .*Expected \(N,\)"):
+        losses.weighted_bce(torch.eye(2))
 
 
 @pytest.mark.parametrize("label", [0, 1])

@@ -392,6 +392,18 @@ A_HELPER = """
 def scaled(value): return {} * value
 def loss(logits, labels): return scaled(bce(logits, labels))
 """
+A_PRIVATE_NUMBER = """
+class Loss:
+    def __init__(self): self._weight = {}
+    def __call__(self, logits, labels): return self._weight * bce(logits, labels)
+loss = Loss()
+"""
+A_MODULE = """
+import types
+helpers = types.ModuleType("helpers")
+exec("def scaled(value): return {} * value", vars(helpers))
+def loss(logits, labels): return helpers.scaled(bce(logits, labels))
+"""
 A_CLASS = """
 class Loss(nn.Module):
     def _scaled(self, value): return {} * value
@@ -405,7 +417,7 @@ loss = Loss()
     [
         *(Weighted, lambda w: Weighted(w).call, nested, partial(nested, 1.0)),
         *(Plain, Focal, with_array, with_object),
-        *map(written, (A_GLOBAL, A_HELPER, A_CLASS)),
+        *map(written, (A_GLOBAL, A_HELPER, A_PRIVATE_NUMBER, A_MODULE, A_CLASS)),
     ],
 )
 def test_a_checkpoint_of_a_loss_with_other_numbers_inside_is_refused(tmp_path, make):
@@ -417,6 +429,17 @@ def test_a_checkpoint_of_a_loss_with_other_numbers_inside_is_refused(tmp_path, m
     run(1.0)
     with pytest.raises(ValueError, match=r"belongs to another run .*loss: "):
         run(9.0)
+
+
+class Scaled(nn.Module):
+    """Its number is in no text of the network."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale, self.inner = scale, network()
+
+    def forward(self, x):
+        return self.inner(self.scale * x)
 
 
 def pixel(arrays):
@@ -462,6 +485,24 @@ def test_a_checkpoint_of_other_data_loss_or_network_is_refused(tmp_path, changes
         run(**changes)
 
 
+def test_a_checkpoint_of_a_network_with_another_number_is_refused(tmp_path):
+    def run(scale):
+        arrays = blobs(16, 0), blobs(20, 1)
+        fit(Scaled(scale).eval(), bce, *arrays, epochs=1, checkpoint=tmp_path / "run")
+
+    run(1.0)
+    run(1.0)
+    with pytest.raises(ValueError, match=r"belongs to another run \(model: "):
+        run(2.0)
+
+
+def test_predict_leaves_each_part_in_its_own_mode():
+    model = network().train()
+    model[1].eval()  # a frozen batch norm
+    predict(model, blobs(4, 0)[0])
+    assert model[3].training and not model[1].training
+
+
 def test_a_checkpoint_may_be_in_your_home(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
@@ -488,13 +529,15 @@ def test_floats_of_any_precision_are_converted_and_other_types_named():
         ((x.numpy(), y), "images and targets of train are given as ndarray. Expected a tensor"),
         ((x, y.tolist()), "images and targets of train are given as list. Expected a tensor"),
         (x, r"train is a Tensor. Expected images and targets, .*\(split.x, split.y\)"),
-        ((x.float(), y), r"images are floats from 0 to 1\d\d. Expected uint8, or .*divide by 255"),
+        ((x.float(), y), r"float32, from 0 to 1\d\d. Expected uint8 up to 255, or .*divide by"),
+        (((x > 90).to(torch.uint8), y), r"uint8, from 0 to 1. Expected uint8 up to 255"),
     ):
         with pytest.raises(ValueError, match=said):
             fit(network(), bce, wrong, val, epochs=1)
     for other, said in (
         (x.long(), "images are torch.int64"),
-        (x.float(), "images are floats from 0 to"),
+        (x.float(), "float32, from 0 to"),
+        (x.float() * 16 - 999, "float32, from -999 to"),
         (x.numpy(), "images are given as ndarray"),
     ):
         with pytest.raises(ValueError, match=said):

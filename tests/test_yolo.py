@@ -461,3 +461,8 @@ def test_both_arms_start_from_equal_shared_weights(attention):
 
 def test_the_plain_network_has_no_attention():
     assert all(isinstance(m, nn.Identity) for m in build().attention)
+
+
+def test_anchors_in_another_order_are_refused():
+    with pytest.raises(ValueError, match=r"not sorted by area. Expected the smallest first"):
+        yolo.grid(64, 96, ANCHORS.flip(0))

@@ -21,7 +21,7 @@ from ..pooling import (
     MaxPooling,
     MeanPooling,
 )
-from ..training import as_float, predict
+from ..training import as_float, evaluating, predict
 from . import pneumonia
 from .experiment import Experiment, profile
 
@@ -75,11 +75,9 @@ class XrayBags(nn.Module):
 
 def mapped(model: nn.Module, x: Tensor, batch_size: int = 64) -> Tensor:
     """What points in each bag: `model.map` in evaluation mode, on the CPU."""
-    where, training = next(model.parameters()).device, model.training
-    model.eval()
-    with torch.inference_mode():
+    where = next(model.parameters()).device
+    with evaluating(model):
         parts = [model.map(as_float(part.to(where))) for part in x.split(batch_size)]  # type: ignore[operator]
-    model.train(training)
     return torch.cat(parts).float().cpu()
 
 

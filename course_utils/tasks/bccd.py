@@ -161,6 +161,8 @@ def detections(raw: Tensor, side: int, score: float = 0.05) -> list[yolo.Detecti
 
 def precision(raw: Tensor, boxes: Tensor, side: int) -> dict[str, float]:
     """`metrics.average_precision` of the outputs of a network for images `side` pixels wide."""
+    if boxes.numel():
+        yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side).check_boxes(boxes)  # of that size
     return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
 
 

@@ -31,7 +31,9 @@ def profile(
 
 
 def averaged(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Images averaged down to (height, width), in uint8."""
+    """uint8 images averaged down to (height, width)."""
+    if images.dtype != torch.uint8:
+        raise ValueError(f"The images are {images.dtype}. Expected uint8, as data sets have them.")
     parts = [F.adaptive_avg_pool2d(part.float(), size).round() for part in images.split(64)]
     return torch.cat([part.to(torch.uint8) for part in parts])
 
@@ -81,11 +83,13 @@ class Experiment:
         Raises:
             ValueError: there is no such arm.
         """
-        arm = arm or self.main
-        if arm not in self.arms:
-            raise ValueError(f"{self.name} has no arm {arm!r}. Expected: {', '.join(self.arms)}.")
         runtime.set_seed(seed)
-        return self.arms[arm](**self._profile(profile)["size"])
+        return self.arms[self._known(arm)](**self._profile(profile)["size"])
+
+    def _known(self, arm: str) -> str:
+        if arm and arm not in self.arms:
+            raise ValueError(f"{self.name} has no arm {arm!r}. Expected: {', '.join(self.arms)}.")
+        return arm or self.main
 
     def _profile(self, name: str | None) -> dict[str, Any]:
         return self.profiles[name or runtime.profile()]
@@ -119,7 +123,7 @@ class Experiment:
         """Train a network of this experiment; `more` goes to `training.fit` (`checkpoint`, say)."""
         options = self.options(profile)
         train, val = self.training_images(data, profile), self.arrays(data.val, **options)
-        loss = self.own_loss.get(arm or self.main, self.loss)(train[1], **options)
+        loss = self.own_loss.get(self._known(arm), self.loss)(train[1], **options)
         more = {"monitor": self.monitor, "augment": self.augment, "seed": seed, **more}
         more = {"score": partial(self.score, **options), **self.settings(profile), **more}
         return training.fit(model, loss, train, val, **more)

@@ -61,6 +61,8 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def score(logits: Tensor, masks: Tensor) -> dict[str, float]:
     """Dice of each part of the hippocampus, over all slices together, and their mean."""
     metrics.refuse_nan(logits)
+    if logits.ndim != 4 or logits.shape[1] != 3:
+        raise ValueError(f"The outputs have shape {tuple(logits.shape)}. Expected (N, 3, H, W).")
     found = logits.argmax(1)
     parts = {
         f"dice_{name}": metrics.pooled_dice(found == label, masks == label)

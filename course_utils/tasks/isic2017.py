@@ -18,10 +18,10 @@ from ..unet import UNet
 from .experiment import Experiment, averaged, profile
 
 
-def shrunk(split: Split, side: int = 128) -> tuple[Tensor, Tensor]:
+def shrunk(split: Split, side: int = 112) -> tuple[Tensor, Tensor]:
     """ISIC images and masks averaged down to `side` pixels: uint8 (N, 3, side, side), (N, ...)."""
 
-    masks = averaged(split.y[:, None] * 255, (side, side))[:, 0] > 127
+    masks = averaged((split.y[:, None] > 0).byte() * 255, (side, side))[:, 0] > 127
     return averaged(split.x, (side, side)), masks.to(torch.uint8)
 
 
@@ -53,12 +53,12 @@ def score(logits: Tensor, masks: Tensor, side: int = 0) -> dict[str, float]:
     metrics.refuse_nan(logits)
     found = logits[:, 0] > 0
     return {
-        "jaccard": metrics.iou(found, masks.bool()).mean().item(),
-        "dice": metrics.dice(found, masks.bool()).mean().item(),
+        "jaccard": metrics.iou(found, masks).mean().item(),
+        "dice": metrics.dice(found, masks).mean().item(),
     }
 
 
-def report(model: nn.Module, data: Dataset, side: int = 128) -> dict[str, float]:
+def report(model: nn.Module, data: Dataset, side: int = 112) -> dict[str, float]:
     """`score` on the test images at full resolution; images are shrunk for the network.
 
     Beside it the mean Dice of the third of the images with the smallest lesions, and of that with
@@ -73,7 +73,7 @@ def report(model: nn.Module, data: Dataset, side: int = 128) -> dict[str, float]
     }
 
 
-def cases(model: nn.Module, data: Dataset, side: int = 128) -> dict[str, tuple[float, float]]:
+def cases(model: nn.Module, data: Dataset, side: int = 112) -> dict[str, tuple[float, float]]:
     """Mean Jaccard index and Dice, images drawn again."""
     found, truth = _at_full_size(model, data, side)[:, 0] > 0, data.test.y.bool()
     return {

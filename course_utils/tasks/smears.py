@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import maps, metrics
+from ..augment import UNIT
 from ..datasets import Dataset, Split
 from ..datasets.bccd import CLASSES
 from ..pooling import BagClassifier
@@ -65,6 +66,7 @@ def _moved() -> Callable[..., Any]:
     )
 
 
+@UNIT
 def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Change smears: side, place, distance, and the stain, by a power for each colour.
 
