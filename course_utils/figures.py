@@ -51,7 +51,8 @@ def pictures(
     Returns:
         The matplotlib figure.
     """
-    figure, axes = _grid(len(images), titles, title, columns, size, size * 1.2)
+    high = size * images[0].shape[-2] / images[0].shape[-1] + (0.3 if titles else 0.05)
+    figure, axes = _grid(len(images), titles, title, columns, size, high)
     for axis, image in zip(axes, images, strict=True):
         if image.ndim == 3:
             image = image[0] if len(image) == 1 else image.permute(1, 2, 0)

@@ -270,9 +270,9 @@ def check_images(x: Tensor) -> None:
     least, most = (value.item() for value in (x[:64] if len(x) else torch.zeros(1)).aminmax())
     if most == 1 if x.dtype == torch.uint8 else max(-least, most) > 100:
         raise ValueError(
-            f"The images are {x.dtype}, from {least:.4g} to {most:.4g}. Expected uint8 up to 255, or "
-            "floats near 0 to 1: divide by the highest value that a pixel can have (255 or so), or "
-            "subtract the mean and divide by the standard deviation."
+            f"The images are {x.dtype}, from {least:.4g} to {most:.4g}. Expected uint8 up to 255, "
+            "or floats near 0 to 1: divide by the highest value that a pixel can have (255 or so), "
+            "or subtract the mean and divide by the standard deviation."
         )
 
 
