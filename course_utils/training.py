@@ -122,7 +122,7 @@ def fit(
     order = torch.Generator().manual_seed(seed)  # of batches, and of the seeds for augmentation
 
     if train[0].ndim == 4:
-        model = model.to(memory_format=torch.channels_last)
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
     x, y = (tensor.to(where) for tensor in train)
     steps = math.ceil(len(x) / batch_size)
     total = epochs * steps

@@ -110,9 +110,11 @@ def unanswered(candidate: Any, found: list[Trial]) -> bool:
     """Whether a `...` of the stub is still there: in the body, in a result, or in an operation."""
     texts = [text_of(f.error).lower() for f in found]
     # torch.einsum says "no ellipsis was given" of an answer that is there.
-    if any("ellipsis" in text and "einsum" not in text for text in texts):
-        return True
-    return any(_holds_ellipsis(f.value) for f in found) or is_empty(candidate)
+    named = any("ellipsis" in text and "einsum" not in text for text in texts)
+    # PyTorch 2.10 does not name it in each message, but has it in its hands.
+    calls = (traceback.walk_tb(f.error.__traceback__) for f in found if f.error)
+    held = any(x is ... for call in calls for frame, _ in call for x in frame.f_locals.values())
+    return named or held or any(_holds_ellipsis(f.value) for f in found) or is_empty(candidate)
 
 
 def not_callable(reference: Any, candidate: Any) -> Problem | None:

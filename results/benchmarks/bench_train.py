@@ -107,7 +107,7 @@ def pipeline(name: str, seconds: float) -> dict:
         alone[who] = partial(_run_through, batches)
         model = experiment.model("attention", 0).to(device)
         if who == "ours":
-            model = model.to(memory_format=torch.channels_last)
+            model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, unused-ignore]
         calls[who] = partial(
             epoch, model, experiment.loss(y), batches, parts if who == "ours" else {}
         )
@@ -349,7 +349,7 @@ def _step(model: nn.Module, x: Tensor, loss: Callable, layout: torch.memory_form
 
     def run() -> None:
         # Converting a model that is in this layout already costs nothing to speak of.
-        model.to(memory_format=layout)
+        model.to(memory_format=layout)  # type: ignore[call-overload, unused-ignore]
         with autocast(x.device):
             value = loss(model(x))
         model.zero_grad(set_to_none=True)
