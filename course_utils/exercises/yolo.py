@@ -43,6 +43,7 @@ def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
     cases = []
     for n in (1, 5, 9, 16):
         anchors = base * (0.9 + 0.2 * torch.rand(9, 2, generator=rng))
+        anchors = anchors[anchors.prod(1).argsort()]
         size = base[torch.arange(n) * 5 % 9] * (0.75 + 0.5 * torch.rand(n, 2, generator=rng))
         if n > 1:  # as wide as one anchor and as high as another: distance and area mislead
             size[1:4] = torch.tensor([[200.0, 30], [16, 90], [300, 240]])
@@ -53,13 +54,12 @@ def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
             size[4] = between[differ][0]
         low = 20 + 200 * torch.rand(n, 2, generator=rng)
         cases.append((torch.cat([low, low + size], 1), anchors))
-    cases[-1] = cases[-1][0], anchors.flip(0)  # the number of an anchor does not follow its size
     # Centres on borders between cells, and on the edges of the image.
     steps = torch.arange(9.0)
     centre = torch.stack([steps, steps.flip(0)], 1) * 8 * 2 ** (steps // 3)[:, None]
     cases.append((torch.cat([centre - base / 2, centre + base / 2], 1), base))
     # The ratio of the sides prefers another anchor; whole pixels move a centre across a border.
-    anchors = torch.cat([torch.tensor([[10.0, 20], [13, 13], [99, 99]]), base[3:]])
+    anchors = torch.cat([torch.tensor([[13.0, 13], [10, 20], [5, 50]]), base[3:]])
     boxes = torch.tensor([[100.0, 60, 120, 80], [3.5, 3.5, 12.5, 12.5]])
     cases.append((boxes, anchors))
     return cases
