@@ -50,6 +50,9 @@ def pictures(
 
     Returns:
         The matplotlib figure.
+
+    Raises:
+        ValueError: there are more titles than images, or a single text.
     """
     high = size * images[0].shape[-2] / images[0].shape[-1] + (0.3 if titles else 0.05)
     figure, axes = _grid(len(images), titles, title, columns, size, high)
@@ -102,6 +105,9 @@ def overlay(
 
     Returns:
         The matplotlib figure.
+
+    Raises:
+        ValueError: as `pictures`, or a mask has another size than its image, or other values.
     """
     figure = pictures(images, titles, **grid)
     if any(

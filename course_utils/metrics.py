@@ -189,7 +189,7 @@ def dice(prediction: Tensor, truth: Tensor) -> Tensor:
         (N,) in [0, 1]. An empty prediction on an empty truth is right, and counts 1.
 
     Raises:
-        ValueError: other shapes, a single mask (H, W), or values other than 0 and 1.
+        ValueError: other shapes, a single mask (H, W), values other than 0 and 1, or one-hot masks.
     """
     from monai.metrics import compute_dice
 

@@ -46,7 +46,7 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
         anchors: (9, 2) widths and heights in pixels, smallest first.
 
     Raises:
-        ValueError: the anchors are not nine, or no sizes in pixels.
+        ValueError: the anchors are not nine, no sizes in pixels, or not sorted by area.
     """
     _check_anchors(anchors)
     parts = []
