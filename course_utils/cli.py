@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     lab = command("lab", _lab, "open JupyterLab on your own copies in my_course/", profile=True)
     address = "only print the address"
     lab.add_argument("--no-browser", dest="open_browser", action="store_false", help=address)
-    command("check", _check, "is this machine ready? what to do if not")
+    command(
+        "check", lambda: not _later("checks:check")(), "is this machine ready? what to do if not"
+    )
     data = command("data", _data, "list, fetch and verify the data sets")
     data.add_argument("action", choices=("list", "get", "verify", "path"))
     data.add_argument("names", nargs="*", metavar="name", help="with get: sets; default: all")
@@ -149,12 +151,6 @@ def _site() -> int:
     return make_site(runtime.profile())
 
 
-def _check() -> int:
-    from course_utils.checks import check
-
-    return 0 if check() else 1
-
-
 def _data(action: str, names: list[str]) -> int:
     from course_utils.datasets import commands
 
@@ -180,9 +176,7 @@ def _results(names: list[str], readme: bool) -> None:
     from course_utils.experiments import EXPERIMENTS, get
 
     if readme:
-        from course_utils.building import numbers
-
-        print(*numbers.check(renew=True), sep="\n")
+        print(*_in_results("ties:check")(renew=True), sep="\n")
         return
     profile = runtime.profile()
     for name in names or EXPERIMENTS:
@@ -192,9 +186,7 @@ def _results(names: list[str], readme: bool) -> None:
 
 
 def _weights(name: str, card: bool) -> None:
-    from course_utils.weights import measure, publish
-
-    (measure if card else publish)(name)
+    _in_results("cards:measure" if card else "cards:publish")(name)
 
 
 def _bench(what: str, seconds: float) -> None:
@@ -212,7 +204,7 @@ def _gpu(minutes: float) -> int:
 
 def _in_results(name: str) -> Callable[..., Any]:
     """A function that is not in the package: learners never call it."""
-    sys.path.insert(0, str(runtime.ROOT / "results" / "benchmarks"))
+    sys.path[:0] = [str(runtime.ROOT / "results" / room) for room in ("benchmarks", "writing")]
     return resolve_name(name)
 
 

@@ -35,7 +35,7 @@ def run(name: str, arm: str, seed: int, profile: str) -> dict:
 
     Training goes on from a checkpoint in `build/checkpoints/` when an earlier call was cut off; it
     is deleted last, so that a full disk costs no training. The weights are left in
-    `build/weights/`; `weights.publish` takes them from there.
+    `build/weights/`; `course weights` takes them from there.
     """
     experiment = get(name)
     data = load(experiment.dataset)

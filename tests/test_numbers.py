@@ -5,14 +5,16 @@ import re
 import shutil
 
 import pytest
+import readme_tables
+import ties
 
 from course_utils import ledger, runtime
-from course_utils.building import chapters, numbers, tables
+from course_utils.building import chapters
 from course_utils.runtime import ROOT
 
 
 def test_every_tied_number_table_and_card_is_what_the_ledger_says():
-    assert numbers.check() == [], "run: course results --readme"
+    assert ties.check() == [], "run: course results --readme"
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def course(tmp_path, monkeypatch):
     shutil.copy(ROOT / "README.md", tmp_path)
     shutil.copytree(ROOT / "results", tmp_path / "results")
     shutil.copytree(ROOT / "notebooks", tmp_path / "notebooks")
-    for module in (numbers, ledger, runtime):
+    for module in (ties, ledger, runtime):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     return tmp_path
 
@@ -155,12 +157,12 @@ MUTATIONS = {
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_a_wrong_number_is_noticed_and_named(course, name):
     file, change, said = MUTATIONS[name]
-    before = set(numbers.check())
+    before = set(ties.check())
     path = course / file
     old = path.read_text(encoding="utf-8")
     path.write_text(change(old), encoding="utf-8")
     assert path.read_text(encoding="utf-8") != old
-    new = set(numbers.check()) - before
+    new = set(ties.check()) - before
     assert any(re.search(said, problem) for problem in new), new
 
 
@@ -169,7 +171,7 @@ def test_any_line_of_the_ledger_moves_something_that_is_shown(course):
 
     path = course / "results" / "README.md"
     shown = path.read_text(encoding="utf-8")
-    assert tables.all_metrics(shown) == shown
+    assert readme_tables.all_metrics(shown) == shown
     for file in sorted((course / "results").glob("*.jsonl")):
         old = file.read_text(encoding="utf-8")
         for run in map(json.loads, old.splitlines()):
@@ -184,35 +186,35 @@ def test_any_line_of_the_ledger_moves_something_that_is_shown(course):
 def test_stale_numbers_are_renewed_as_they_are_written(course):
     text = "It is .027 ± .1<!-- paired(isic2017, attention, jaccard) -->, in {}<!-- 2 + 1 --> of"
     mean, half = ledger.mean_interval(ledger.paired("isic2017", "attention", "control", "jaccard"))
-    new, problems = numbers.renewed(text.format("Five"))
+    new, problems = ties.renewed(text.format("Five"))
     assert f"{mean:.3f}"[1:] + " ± " + f"{half:.1f}"[1:] + "<!--" in new and "Three<!--" in new
     assert len(problems) == 2 and problems[0].startswith("line 1: '.027 ± .1' should be")
-    assert numbers.renewed(new)[1] == []
+    assert ties.renewed(new)[1] == []
     for shown, value, right in (
         ("+0.5", 0.25, "+0.2"), ("12%", 0.257, "26%"), ("1,234", 2345.2, "2,345"),
         ("0.012", 0.0125, "0.012"), ("0.013", 0.0125, "0.013"), ("-.5", -0.75, "-.8"),
     ):  # fmt: skip
-        assert numbers._like(shown, value) == right
+        assert ties._like(shown, value) == right
 
 
 def test_a_tie_means_the_metric_that_it_names():
     for metric in ("map50", "map50_one_view"):
         values = ledger.values("bccd", "attention", metric).values()
-        assert numbers.mean("bccd", "attention", metric) == ledger.mean_interval(values)[0]
+        assert ties.mean("bccd", "attention", metric) == ledger.mean_interval(values)[0]
 
 
 def test_what_cannot_be_computed_is_said_and_kept():
     for code, said in (("mean(isic2017, attention, jacard)", "should be"), ("nothing", "computed")):
         text = f"It is 0.5<!-- {code} -->."
-        problems = numbers.renewed(text)[1]
+        problems = ties.renewed(text)[1]
         assert problems and (said in problems[0]), problems
     text = "It is **0.5** <!-- mean(isic2017, attention, jaccard) -->."
-    assert "no number stands right before" in numbers.renewed(text)[1][0]
+    assert "no number stands right before" in ties.renewed(text)[1][0]
 
 
 def test_readers_see_the_number_alone(tmp_path):
     text = "A\n4.5<!-- output(x) -->, -0.1 ± 0.2%<!-- a\n - b --> and <!-- a note --> stay."
-    assert numbers.plain(text) == "A\n4.5, -0.1 ± 0.2% and <!-- a note --> stay."
+    assert chapters._TIE.sub("", text) == "A\n4.5, -0.1 ± 0.2% and <!-- a note --> stay."
     for name in chapters.names():
         for cell in chapters.assemble(name).cells:
             assert "<!-- " not in cell.source + str(cell.metadata.get("alt"))

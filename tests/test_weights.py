@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import cards
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,7 +30,7 @@ def recorded(monkeypatch, tmp_path):
 
 
 def test_stored_weights_are_those_of_the_recorded_run(recorded):
-    weights.publish("first_model")
+    cards.publish("first_model")
     model = weights.from_pretrained("first_model")
     assert not model.training
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -51,7 +52,7 @@ def test_stored_weights_are_those_of_the_recorded_run(recorded):
 
 def test_a_card_is_renewed_from_the_stored_file(recorded, capsys, monkeypatch):
     monkeypatch.setattr(cli, "_wrong_course", lambda root, here: "")  # the root is a trial's
-    weights.publish("first_model")
+    cards.publish("first_model")
     folder = ledger.folder() / "weights"
     before = (folder / "first_model.md").read_text()
     broken = {
@@ -90,19 +91,19 @@ def test_what_is_not_stored_is_named(recorded, monkeypatch):
         weights.from_pretrained("lungs")
     experiments.weights_file("first_model", "attention", 0, "smoke").unlink()
     with pytest.raises(ValueError, match="is not there"):
-        weights.publish("first_model")
+        cards.publish("first_model")
 
 
 def test_damaged_weights_of_a_run_are_not_published(recorded):
     path = experiments.weights_file("first_model", "attention", 0, "smoke")
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"is damaged .*course experiment first_model --seeds 1"):
-        weights.publish("first_model")
+        cards.publish("first_model")
     assert not (ledger.folder() / "weights").exists()
 
 
 def test_a_network_of_another_size_is_refused(recorded, monkeypatch):
-    weights.publish("first_model")
+    cards.publish("first_model")
     wider = pneumonia.FIRST_MODEL_PROFILES["smoke"] | {"size": {"width": 32, "blocks": (1, 1, 1)}}
     monkeypatch.setitem(pneumonia.FIRST_MODEL_PROFILES, "smoke", wider)
     with pytest.raises(ValueError, match="another network"):

@@ -24,7 +24,7 @@ from nbformat import NotebookNode
 
 from .. import storage
 from ..runtime import ROOT
-from . import execute, numbers, sections
+from . import execute, sections
 
 NOTEBOOKS = ROOT / "notebooks"
 EXERCISE = "exercise-"  # the tag `exercise-images.dice` marks the learner's cell of `images.dice`
@@ -42,6 +42,8 @@ _BADGE = (
     "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
 )
 _URLS = re.compile(r'^(?:# )?\[project\.urls\](\r?\n)(?:# )?Repository = "[^"\n]*"', re.M)
+_TIE = re.compile(r"(?<=[\w%])<!-- .*? -->", re.DOTALL)
+"""Behind a number the comment that computes it (`results/writing/ties.py`)."""
 _PLACED = re.compile(r"^\{exercise\}`([\w.]+)`$", re.M)
 RESTORE = "Run `course notebooks`, or get the stored one: git checkout -- notebooks/{}"
 """What to do about a damaged notebook, with its file name."""
@@ -77,7 +79,7 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> NotebookNode:
         ValueError: the source does not begin with a title, or a code cell cannot be read.
     """
     source = folder / "source" / f"{name}.md"
-    cells = jupytext.reads(numbers.plain(source.read_text("utf-8")), fmt="md:myst").cells
+    cells = jupytext.reads(_TIE.sub("", source.read_text("utf-8")), fmt="md:myst").cells
     if [(cell.cell_type, cell.source[:2]) for cell in cells[:1]] != [("markdown", "# ")]:
         raise ValueError(f"{source} must begin with a title: a line `# Title`.")
     cells = [piece for cell in cells for piece in _with_exercises(cell)]
@@ -158,13 +160,11 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
     if not found:
         raise ValueError("pyproject.toml has no [project.urls] with a line `Repository = ...`.")
-    with storage.whole(path) as part:
-        part.write_bytes(text.encode())
+    storage.write(path, text)
     for path in ROOT.glob("README.md"):
         told = f"git clone {address() or _NOWHERE} attention-course"
         text = re.sub(r"git clone \S+ attention-course", told, path.read_bytes().decode())
-        with storage.whole(path) as part:
-            part.write_bytes(text.encode())
+        storage.write(path, text)
     for name in names(None, folder):
         path = folder / f"{name}.ipynb"
         if path.exists():

@@ -3,8 +3,8 @@
 import csv
 import math
 
-from .. import ledger, runtime
-from ..experiments import EXPERIMENTS
+from course_utils import ledger, runtime
+from course_utils.experiments import EXPERIMENTS
 
 
 def readme(text: str) -> str:

@@ -20,10 +20,12 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import cards
 import nbformat
+import readme_tables
 
-from .. import ledger, storage
-from ..runtime import ROOT
+from course_utils import ledger, storage
+from course_utils.runtime import ROOT
 
 WORDS = re.findall(r"\w+", "none one two three four five six seven eight nine ten eleven twelve")
 _NUMBER = r"[+-]?(?:\d+(?:,\d{3})*(?:\.\d+)?|\.\d+)"
@@ -134,11 +136,6 @@ def _printed(path: Path) -> list[str]:
     return lines
 
 
-def plain(text: str) -> str:
-    """The text as readers see it, without the comments."""
-    return TIE.sub(lambda found: found["shown"], text)
-
-
 def renewed(text: str, chapter: str = "") -> tuple[str, list[str]]:
     """The text with each tied number as it should be; and what was wrong, line by line.
 
@@ -201,17 +198,14 @@ def texts() -> list[Path]:
 
 def check(renew: bool = False) -> list[str]:
     """Where texts do not agree with the ledger and its like, in sentences; `renew` mends that."""
-    from .. import weights
-    from . import tables
-
-    makers = {"README.md": tables.readme, "results/README.md": tables.all_metrics}
+    makers = {"README.md": readme_tables.readme, "results/README.md": readme_tables.all_metrics}
     found = []
     for path in texts():
         text, name = path.read_text("utf-8"), path.relative_to(ROOT).as_posix()
         problems: list[str] = []
         if path.parent.name == "weights":
             try:
-                made = weights.card(path.stem)
+                made = cards.card(path.stem)
             except ValueError as problem:
                 made, problems = text, [str(problem)]
         else:
