@@ -53,35 +53,35 @@ def _recorded_gates(rng: torch.Generator) -> Inputs:
     def draw(*size: int) -> torch.Tensor:
         return 0.2 + 0.6 * torch.rand(size, generator=rng)
 
-    ends = (torch.rand(2, 3, 4, 4, generator=rng) > 0.5).float()
-    ends[0, :, 0, :2], ends[1, :, 0, 0] = torch.tensor([0.0, 1.0]), 1
-    one_open = torch.zeros(4, 2, 20, 20)
-    one_open[3, 1, 3, 4] = 0.5  # in the last image and channel
-    one_apart = draw(1, 2, 1, 1).repeat(3, 1, 40, 40)
-    one_apart[1, 0, 7, 9] += 0.03  # the standard deviation of the channel stays below 0.001
-    middle = torch.full((2, 2, 3, 3), 0.5)
-    middle[0, 0, 1, 1], middle[0, 0, 2, 2] = 0.5 - 0.0009, 0.5 + 0.0009
+    yield (draw(1, 3, 1, 1) + 0.0008 * torch.rand(4, 3, 5, 4, generator=rng),)  # folds
+    yield (torch.tensor([0.006, 0.008]).view(2, 1, 1).repeat(2, 1, 4, 5),)  # folds, nearly closed
+    yield (torch.full((2, 2, 3, 3), 0.5),)  # folds
     spatial = draw(1, 1, 4, 5).repeat(3, 2, 1, 1)
     spatial[..., :2, :] = 0
+    yield (spatial,)  # the same for all images, partly closed
     channel = draw(4, 3, 1, 1).repeat(1, 1, 2, 3)
     channel[0] = channel[:, 0] = 0
-    images, rows = torch.arange(8.0).view(8, 1, 1, 1), torch.arange(5.0).view(5, 1)
-    halves = draw(1, 2, 4, 6).repeat(4, 1, 1, 1)
-    halves[::2] = halves[::2].flip(3)  # the same mean in each image, at other positions
-    yield (draw(1, 3, 1, 1) + 0.0008 * torch.rand(4, 3, 5, 4, generator=rng),)  # folds
-    yield (torch.tensor([0.006, 0.008]).view(2, 1, 1).repeat(2, 1, 4, 5),)  # nearly closed
-    yield (torch.full((2, 2, 3, 3), 0.5),)
-    yield (spatial,)  # the same for all images, partly closed
     yield (channel,)  # differs from image to image; one image and one channel are closed
     yield (0.0002 * draw(3, 2, 3, 5),)  # stuck, and the same everywhere
-    yield (1 - 0.0002 * draw(2, 3, 6, 4),)
+    yield (1 - 0.0002 * draw(2, 3, 6, 4),)  # stuck
+    ends = (torch.rand(2, 3, 4, 4, generator=rng) > 0.5).float()
+    ends[0, :, 0, :2], ends[1, :, 0, 0] = torch.tensor([0.0, 1.0]), 1
     yield (0.0001 + 0.9998 * ends,)  # stuck: some closed, the others open
-    yield (one_open,)
-    yield (one_apart,)
-    yield (halves,)
+    one_open = torch.zeros(4, 2, 20, 20)
+    one_open[3, 1, 3, 4] = 0.5
+    yield (one_open,)  # in the last image and channel
+    one_apart = draw(1, 2, 1, 1).repeat(3, 1, 40, 40)
+    one_apart[1, 0, 7, 9] += 0.03
+    yield (one_apart,)  # the standard deviation of the channel stays below 0.001
+    halves = draw(1, 2, 4, 6).repeat(4, 1, 1, 1)
+    halves[::2] = halves[::2].flip(3)
+    yield (halves,)  # the same mean in each image, at other positions
+    images, rows = torch.arange(8.0).view(8, 1, 1, 1), torch.arange(5.0).view(5, 1)
     yield (0.4 + 0.0009 * (images + rows).expand(8, 2, 5, 3),)  # a slow drift: neighbours are near
+    yield (0.6 + 0.0009 * (images + rows)[:2, :, :2].expand(2, 2, 2, 3),)  # both add up to 0.0018
+    middle = torch.full((2, 2, 3, 3), 0.5)
+    middle[0, 0, 1, 1], middle[0, 0, 2, 2] = 0.5 - 0.0009, 0.5 + 0.0009
     yield (middle,)  # each near the middle one, the outer two apart
-    yield (0.6 + 0.0009 * (images[:2] + rows[:2]).expand(2, 2, 2, 3),)  # they add up
 
 
 EXERCISES = {
