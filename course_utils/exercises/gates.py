@@ -16,12 +16,10 @@ def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
 
 def _signals(rng: torch.Generator) -> Inputs:
     """Numbers of channels, x, and a signal of half its size, rounded, smaller still, or equal."""
-    cases = (
-        *((1, 2, 3, 5, (4, 4), (2, 2)), (2, 3, 4, 2, (4, 6), (2, 3)), (2, 4, 2, 3, (6, 5), (3, 2))),
-        (3, 2, 5, 4, (15, 7), (11, 4)),  # 11 * (15 / 11) is rounded to less than 15
-        *((1, 3, 5, 4, (8, 6), (2, 3)), (2, 1, 2, 3, (3, 5), (3, 5))),
-    )
-    for n, c, c_g, hidden, size, coarse in cases:
+    halves = ((1, 2, 3, 5, (4, 4), (2, 2)), (2, 3, 4, 2, (4, 6), (2, 3)))
+    rounded = (3, 2, 5, 4, (15, 7), (11, 4))  # 11 * (15 / 11) is rounded to less than 15
+    smaller, equal = (1, 3, 5, 4, (8, 6), (2, 3)), (2, 1, 2, 3, (3, 5), (3, 5))
+    for n, c, c_g, hidden, size, coarse in (*halves, rounded, smaller, equal):
         scale = 100 if size == (8, 6) else 2  # a logit beyond exp's range
         x, g = torch.randn(n, c, *size, generator=rng), torch.randn(n, c_g, *coarse, generator=rng)
         yield c, c_g, hidden, scale * x, scale * g
