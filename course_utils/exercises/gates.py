@@ -48,8 +48,10 @@ def _steps(rng: torch.Generator) -> Inputs:
 
 def _arms(rng: torch.Generator) -> Inputs:
     """Gains, losses, a tie; runs missing in one arm, in the other, in both for the same seed."""
-    cases = ((3, 0.1, [], []), (5, -0.2, [], [1]), (6, 0.2, [5], [0]), (8, -0.1, [2, 6], [2, 7]))
-    for seeds, gain, no_attention, no_control in (*cases, (2, 0.1, [], []), (7, 0.1, [3], [])):
+    none: list[int] = []
+    cases = ((3, 0.1, none, none), (5, -0.2, none, [1]), (2, 0.1, none, none), (6, 0.2, [5], [0]))
+    both = (8, -0.1, [2, 6], [2, 7])
+    for seeds, gain, no_attention, no_control in (*cases, both, (7, 0.1, [3], none)):
         shared = 0.5 * torch.randn(seeds, generator=rng)
         control, attention = 8 + shared + 0.3 * torch.randn(2, seeds, generator=rng)
         attention += gain

@@ -35,7 +35,7 @@ def _two_steps(step: Trial, images: torch.Tensor, labels: torch.Tensor) -> dict[
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     backward_passes: list[int] = []
     passes_at_step: list[int] = []
-    first_weight = model[0].weight
+    first_weight = next(model.parameters())
     first_weight.register_hook(lambda gradient: backward_passes.append(1))
     optimizer.register_step_post_hook(lambda *_: passes_at_step.append(len(backward_passes)))
     # Not the loss that everybody knows by heart: the one that was given must be used.

@@ -44,7 +44,7 @@ class _Choosy(nn.Module):
             raise RuntimeError("the model is called a second time")
         self.called = True
         if any(n % self.multiple or n == 0 for n in x.shape[2:]):
-            raise ValueError(f"{tuple(x.shape[2:])}: expected multiples of {self.multiple}")
+            raise ValueError(f"an image of {tuple(x.shape[2:])}: no multiples of {self.multiple}")
         nearby = F.avg_pool2d(x, 3, 1, 1).sum(1, keepdim=True)
         return torch.cat([nearby, x[:, :1] * x.mean((1, 2, 3), keepdim=True)], 1)
 
@@ -67,7 +67,6 @@ def _loss_inputs(rng: torch.Generator) -> Inputs:
 
 def _stacks(rng: torch.Generator) -> Inputs:
     """Volumes that are found, with nothing there and nothing found, missed, a false alarm."""
-    cases: tuple[tuple[list[int], int, int], ...]
     cases = (([2], 3, 4), ([3, 5], 4, 4), ([4, 2, 3], 5, 3), ([1, 6, 2, 2, 3], 4, 6))
     for depths, h, w in cases:
         truth = torch.rand(sum(depths), h, w, generator=rng) < 0.4

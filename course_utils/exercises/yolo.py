@@ -52,9 +52,10 @@ def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
     steps = torch.arange(9.0)
     centre = torch.stack([steps, steps.flip(0)], 1) * 8 * 2 ** (steps // 3)[:, None]
     yield torch.cat([centre - base / 2, centre + base / 2], 1), base
-    # The ratio of the sides prefers another anchor; whole pixels move a centre across a border.
+    # The ratio of the sides prefers another anchor; whole pixels move a centre across a border; it
+    # matters how the distance in pixels is measured.
     anchors = torch.cat([torch.tensor([[13.0, 13], [10, 20], [5, 50]]), base[3:]])
-    yield torch.tensor([[100.0, 60, 120, 80], [3.5, 3.5, 12.5, 12.5]]), anchors
+    yield torch.tensor([[100.0, 60, 120, 80], [3.5, 3.5, 12.5, 12.5], [20, 20, 100, 70]]), anchors
 
 
 def _raw_rows(rng: torch.Generator) -> Inputs:
