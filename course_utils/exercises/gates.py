@@ -50,7 +50,7 @@ def _arms(rng: torch.Generator) -> Inputs:
     """Gains, losses, a tie; runs missing in one arm, in the other, in both for the same seed."""
     none: list[int] = []
     cases = ((3, 0.1, none, none), (5, -0.2, none, [1]), (2, 0.1, none, none), (6, 0.2, [5], [0]))
-    both = (8, -0.1, [2, 6], [2, 7])
+    both = (8, -0.1, [2, 6], [2, 7])  # in seed 2
     for seeds, gain, no_attention, no_control in (*cases, both, (7, 0.1, [3], none)):
         shared = 0.5 * torch.randn(seeds, generator=rng)
         control, attention = 8 + shared + 0.3 * torch.randn(2, seeds, generator=rng)
