@@ -23,36 +23,23 @@ def _features(rng: torch.Generator) -> Inputs:
     return [(_spread(shape, rng),) for shape in shapes]
 
 
-def _in_both_modes(cases: tuple[tuple[int, ...], ...], rng: torch.Generator) -> Inputs:
-    """Arguments for cases of N, C, the module's setting, H and W, in turn in either mode.
-
-    The third has features so large that exp overflows where a sigmoid does not.
-    """
-    return [
-        (c, setting, i % 2 == 0, _spread((n, c, h, w), rng) * (1000 if i == 2 else 1))
-        for i, (n, c, setting, h, w) in enumerate(cases)
-    ]
-
-
 def _module_inputs(rng: torch.Generator) -> Inputs:
-    # With one channel `squeeze()` takes away the axis of the channels.
-    cases = ((1, 4, 2, 3, 3), (2, 6, 3, 4, 2), (3, 8, 4, 5, 5), (1, 9, 3, 1, 6), (4, 3, 4, 3, 5))
-    # With 11 channels and r = 4 a width that is rounded is not C // r.
-    return _in_both_modes((*cases, (3, 1, 1, 4, 3), (2, 11, 4, 4, 3)), rng)
+    """Channels, reduction or size of a kernel, either mode, features; in the third exp overflows.
 
-
-def _eca_inputs(rng: torch.Generator) -> Inputs:
-    cases = ((1, 4, 3, 3, 3), (3, 8, 7, 4, 4), (2, 12, 5, 5, 5), (4, 7, 1, 2, 6), (5, 9, 5, 1, 4))
-    return _in_both_modes((*cases, (2, 1, 3, 4, 5)), rng)
+    With one channel `squeeze()` takes away the axis of the channels. With 11 channels and r = 3 a
+    width that is rounded is not C // r.
+    """
+    cases = ((1, 6, 3, 3, 3), (2, 7, 3, 4, 2), (3, 8, 3, 5, 5), (1, 9, 1, 1, 6), (4, 4, 7, 3, 5))
+    for i, (n, c, setting, h, w) in enumerate((*cases, (3, 1, 1, 4, 3), (2, 11, 3, 4, 3))):
+        yield c, setting, i % 2 == 0, _spread((n, c, h, w), rng) * (1000 if i == 2 else 1)
 
 
 def _wide_features(rng: torch.Generator) -> Inputs:
     # 8 and 2048 are ties between two odd numbers, 7 is the last one before a tie; 512 tells
     # another logarithm from a 1 left out, 40 tells rounding from rounding up.
     sizes = ((1, 2, 3), (20, 1, 1), (2, 1, 40), (5, 3, 2))
-    channels = (512, 12, 1, 8, 24, 7, 40, 2048)
-    shapes = [(n, c, h, w) for c, (n, h, w) in zip(channels, 2 * sizes, strict=True)]
-    return [(torch.randn(shape, generator=rng),) for shape in shapes]
+    for c, (n, h, w) in zip((512, 12, 1, 8, 24, 7, 40, 2048), 2 * sizes, strict=True):
+        yield (torch.randn(n, c, h, w, generator=rng),)
 
 
 def _whole_number(answer: Trial, x: torch.Tensor) -> Any:
@@ -102,6 +89,6 @@ EXERCISES = {
     "channel.gated_block": Setup(_blocks, call=_run_block),
     "channel.MeanMaxGate": Setup(_module_inputs, call=built),
     "channel.eca_kernel": Setup(_wide_features, call=_whole_number),
-    "channel.ECAGate": Setup(_eca_inputs, call=built),
+    "channel.ECAGate": Setup(_module_inputs, call=built),
     "channel.reweigh": Setup(_reweigh_inputs),
 }

@@ -14,34 +14,26 @@ def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
     return module
 
 
+def _signals(rng: torch.Generator) -> Inputs:
+    """Numbers of channels, x, and a signal of half its size, rounded, smaller still, or equal."""
+    halves = ((1, 2, 3, 5, (4, 4), (2, 2)), (2, 3, 4, 2, (4, 6), (2, 3)))
+    rounded = (3, 2, 5, 4, (15, 7), (11, 4))  # 11 * (15 / 11) is rounded to less than 15
+    smaller, equal = (1, 3, 5, 4, (8, 6), (2, 3)), (2, 1, 2, 3, (3, 5), (3, 5))
+    for n, c, c_g, hidden, size, coarse in (*halves, rounded, smaller, equal):
+        scale = 100 if size == (8, 6) else 2  # a logit beyond exp's range
+        x, g = torch.randn(n, c, *size, generator=rng), torch.randn(n, c_g, *coarse, generator=rng)
+        yield c, c_g, hidden, scale * x, scale * g
+
+
 def _gates(rng: torch.Generator) -> Inputs:
-    """Signals of half the size, rounded, smaller still, or equal; one logit beyond exp's range."""
-    for n, c, c_g, hidden, size, coarse, scale in (
-        (1, 2, 3, 2, (4, 4), (2, 2), 1),
-        (2, 3, 4, 2, (4, 6), (2, 3), 1),
-        (3, 2, 5, 4, (15, 7), (11, 4), 1),  # 11 * (15 / 11) is rounded to less than 15
-        (2, 4, 2, 3, (6, 5), (3, 2), 1),
-        (1, 3, 3, 5, (8, 6), (2, 3), 100),
-        (2, 1, 2, 1, (3, 5), (3, 5), 1),
-    ):
-        x = scale * torch.randn(n, c, *size, generator=rng)
-        g = scale * torch.randn(n, c_g, *coarse, generator=rng)
-        layers = (nn.Conv2d(c, hidden, 1), nn.Conv2d(c_g, hidden, 1), nn.Conv2d(hidden, 1, 1))
+    for c, c_g, hidden, x, g in _signals(rng):
+        layers = nn.Conv2d(c, hidden, 1), nn.Conv2d(c_g, hidden, 1), nn.Conv2d(hidden, 1, 1)
         yield x, g, *(_filled(layer, rng) for layer in layers)
 
 
 def _grid_inputs(rng: torch.Generator) -> Inputs:
-    for n, c, c_g, hidden, training, size, coarse in (
-        (1, 2, 5, 3, True, (4, 4), (2, 2)),
-        (2, 3, 6, 2, False, (4, 8), (2, 4)),
-        (2, 4, 7, 3, True, (6, 4), (2, 3)),
-        (3, 3, 5, 4, False, (7, 5), (4, 3)),
-        (1, 5, 4, 2, True, (8, 6), (2, 2)),
-        (2, 2, 3, 4, False, (6, 10), (6, 10)),
-    ):
-        x = 2 * torch.randn(n, c, *size, generator=rng)
-        g = 2 * torch.randn(n, c_g, *coarse, generator=rng)
-        yield c, c_g, hidden, training, x, g
+    for i, (*channels, x, g) in enumerate(_signals(rng)):
+        yield *channels, i % 2 == 0, x, g
 
 
 def _steps(rng: torch.Generator) -> Inputs:
@@ -56,14 +48,10 @@ def _steps(rng: torch.Generator) -> Inputs:
 
 def _arms(rng: torch.Generator) -> Inputs:
     """Gains, losses, a tie; runs missing in one arm, in the other, in both for the same seed."""
-    for seeds, gain, no_attention, no_control in (
-        (3, 0.1, [], []),
-        (5, -0.2, [], [1]),
-        (2, 0.1, [], []),
-        (6, 0.2, [5], [0]),
-        (8, -0.1, [2, 6], [2, 7]),
-        (7, 0.1, [3], []),
-    ):
+    none: list[int] = []
+    cases = ((3, 0.1, none, none), (5, -0.2, none, [1]), (2, 0.1, none, none), (6, 0.2, [5], [0]))
+    both = (8, -0.1, [2, 6], [2, 7])  # in seed 2
+    for seeds, gain, no_attention, no_control in (*cases, both, (7, 0.1, [3], none)):
         shared = 0.5 * torch.randn(seeds, generator=rng)
         control, attention = 8 + shared + 0.3 * torch.randn(2, seeds, generator=rng)
         attention += gain

@@ -7,52 +7,44 @@ from .engine import Inputs, Setup
 
 def _volume_batches(rng: torch.Generator) -> Inputs:
     """Heads in a black background: intensities on scales that differ from volume to volume."""
-    shapes = ((1, 1, 6, 9, 8), (4, 1, 7, 8, 11), (2, 1, 21, 20), (5, 1, 6, 10, 10))
+    shapes = ((1, 1, 6, 9, 8), (4, 1, 7, 8, 11), (2, 1, 21, 20), (5, 1, 6, 10, 8))
     for i, shape in enumerate(shapes):
-        size = (shape[0],) + (1,) * (len(shape) - 1)
-        scale = 10 ** (3 * torch.rand(size, generator=rng))
-        volumes = scale * (2 + torch.rand(shape, generator=rng))
-        slope = torch.linspace(0.5, 1.5, shape[-3])  # slices differ in brightness
-        volumes = volumes * slope[:, None, None] if len(shape) == 5 else volumes
+        scale = 10 ** (3 * torch.rand(shape[0], *(1 for _ in shape[1:]), generator=rng))
+        slope = torch.linspace(0.5, 1.5, shape[-3])[:, None, None]  # slices differ in brightness
         head = torch.rand(shape, generator=rng) < 0.7
-        volumes = (volumes * head).round()
+        volumes = (scale * slope * (2 + torch.rand(shape, generator=rng)) * head).round()
         if shape[0] > 3:
             volumes[1] = 40.0 * head[1]  # constant inside
-            volumes[2] = 0.0  # nothing inside
+            volumes[2:4] = 0.0  # nothing inside
+            volumes[3, 0, 2, 3, 4] = 7.0  # a single voxel has no deviation over n - 1
         yield (volumes.short() if i % 2 else volumes,)
     small = torch.randn((3, 1, 7, 9, 8), generator=rng) / 20 + 0.01  # negative values, too
     small[1] = -small[1].abs()  # no voxel is above the background
     yield (small * (torch.rand(small.shape, generator=rng) < 0.7),)
-    lonely = 5 * torch.rand((2, 1, 6, 5, 7), generator=rng) + 1
-    lonely[1] = 0.0
-    lonely[1, 0, 2, 3, 4] = 7.0  # a single voxel has no deviation over n - 1
-    yield (lonely,)
-    yield (torch.full((1, 1, 10, 10), 0.1),)  # its mean in float32 is not quite 0.1
-    narrow = torch.zeros(2, 1, 8, 9)
-    narrow[0, 0, :, 1:] = 1e-9 * (1 + 2 * torch.rand(8, 8, generator=rng))  # diffusion in m^2 / s
+    narrow = torch.zeros(3, 1, 10, 10)
+    narrow[0] = 0.1  # its mean in float32 is not quite 0.1
+    narrow[1, 0, :8, :8] = 1e-9 * (1 + 2 * torch.rand(8, 8, generator=rng))  # diffusion in m^2 / s
     # Nearly equal, but sum and mean of these 64 are exact in float32.
-    narrow[1, 0, :, 1:] = 1000 + torch.randint(0, 3, (8, 8), generator=rng) / 256
+    narrow[2, 0, :8, :8] = 1000 + torch.randint(0, 3, (8, 8), generator=rng) / 256
     yield (narrow,)
 
 
 def _mask_pairs(rng: torch.Generator) -> Inputs:
     """Pairs of masks (N, ...), bool and uint8; the larger ones hold every kind of empty mask."""
-    shapes = ((1, 2, 3), (3, 4), (1, 4, 4), (2, 3, 5, 4), (5, 5, 7), (5, 3, 4, 5), (4, 6, 6))
-    for i, shape in enumerate((*shapes, (2, 1, 8, 7, 9))):
+    shapes = ((1, 2, 3), (3, 4), (1, 4, 4), (5, 5, 7), (5, 3, 4, 5), (2, 1, 8, 7, 9))
+    for shape, dtype in zip(shapes, 3 * (torch.bool, torch.uint8), strict=True):
         truth = torch.rand(shape, generator=rng) < 0.4
-        flipped = torch.rand(shape, generator=rng) < 0.3
-        prediction = truth ^ flipped
-        truth.view(shape[0], -1)[:, 0] = True
-        prediction.view(shape[0], -1)[:, :2] = True
+        prediction = truth ^ (torch.rand(shape, generator=rng) < 0.3)
+        truth.flatten(1)[:, 0] = True
+        prediction.flatten(1)[:, :2] = True
         if shape[0] > 3:
             prediction[0] = truth[0]  # a perfect prediction
             prediction[1] = truth[1] = False  # nothing to find, nothing found
             prediction[2] = truth[2] = False
-            truth.view(shape[0], -1)[2, 3] = True  # missed, and so small that smoothing shows
+            truth[2].view(-1)[3] = True  # missed, and so small that smoothing shows
             truth[3] = False  # a false alarm
         if len(shape) == 5:
             prediction[0] = truth[0] = True  # an overlap that uint8 cannot count
-        dtype = torch.uint8 if i % 2 else torch.bool
         yield prediction.to(dtype), truth.to(dtype)
 
 
@@ -61,29 +53,21 @@ def _scores_and_labels(rng: torch.Generator) -> Inputs:
 
     In some sets the negatives score higher: an AUROC below 0.5 must not be turned into one above.
     """
-    cases = []
-    for n, shift, grid, dtype in (
-        (2, -4, None, torch.float32),
-        (7, 0.8, None, torch.float64),
-        (120, 0.8, None, torch.float32),
-        (9, 0.8, 2, torch.float32),
-        (25, -0.8, 2, torch.float64),
-        (40, 0.8, 4, torch.float32),
-    ):
+    sizes = ((2, -4, 0), (7, 0.8, 0), (120, 0.8, 0), (9, 0.8, 2), (25, -0.8, 2), (40, 0.8, 4))
+    for n, shift, grid in sizes:
         labels = (torch.rand(n, generator=rng) < 0.3).long()
-        labels[:5] = torch.tensor([1, 0, 1, 0, 1])[: min(n, 5)]
-        scores = torch.randn(n, generator=rng, dtype=dtype) + shift * labels
+        labels[:5] = torch.tensor([1, 0, 1, 0, 1])[:n]
+        scores = torch.randn(n, generator=rng) + shift * labels
         if grid:
             scores = (grid * scores).round() / grid
-            scores[0] = scores[1] = scores[2]
-        cases.append((scores, labels))
+            scores[:3] = scores[0]
+        yield scores.double() if n % 2 else scores, labels
     far = torch.tensor([0.0, -150, -200, -300, 5])  # their softmax makes ties of all but two
-    cases.append((far, torch.tensor([1, 1, 0, 0, 0])))
+    yield far, torch.tensor([1, 1, 0, 0, 0])
     near = 1 + 1e-9 * torch.randperm(12, generator=rng).double()  # the same in float32
-    cases.append((near, torch.tensor([0, 1, 1] * 4)))
-    scores, labels = cases[2]
-    cases.append((40 + 10 * scores, labels))  # their sigmoid rounds to 1
-    return cases
+    yield near, torch.tensor([0, 1, 1] * 4)
+    labels = (torch.arange(120) % 3 == 0).long()
+    yield 40 + 10 * (torch.randn(120, generator=rng) + labels), labels  # their sigmoid rounds to 1
 
 
 def _image_sets(rng: torch.Generator) -> Inputs:
@@ -102,8 +86,8 @@ def _image_sets(rng: torch.Generator) -> Inputs:
             test[2, 1, 1] = train[3, 1, 1] ^ 1  # one pixel differs a little
             test[3] = train[4].flatten().flip(0).view(height, width)  # the same pixels, turned
             test[4] = train[2]
-            for row, column, change in ((0, 0, 1), (0, 1, -1), (1, 0, -1), (1, 1, 1)):
-                test[4, row, column] += change  # another image; all its rows and columns sum alike
+            # Another image; all its rows and columns sum alike.
+            test[4, :2, :2] += torch.tensor([[1, -1], [-1, 1]])
             test[7] = train[0]
             test[7, 1:] = train[1, 1:]  # put together from two training images
             test[5] = train[4] // 2  # half as bright

@@ -28,15 +28,8 @@ def _features_and_masks(rng: torch.Generator) -> Inputs:
 
 def _scores(rng: torch.Generator) -> Inputs:
     """Scores of every r; exp overflows in some bags and is 0 in others, side by side in one."""
-    for (b, n), r, level in (
-        ((1, 3), 2.0, 0),
-        ((2, 4), 0.5, 0),
-        ((4, 4), 1.0, 0),
-        ((3, 6), 5.0, 3),
-        ((3, 1), 3.0, 0),
-        ((2, 5), 1.5, 1000),
-        ((5, 8), 0.7, -1000),
-    ):
+    cases = ((1, 3, 2.0, 0), (2, 4, 0.5, 0), (4, 4, 1.0, 0), (3, 6, 5.0, 3), (3, 1, 3.0, 0))
+    for b, n, r, level in (*cases, (2, 5, 1.5, 1000), (5, 8, 0.7, -1000)):
         x = torch.randn(b, n, generator=rng) + level
         if abs(level) > 100:
             x[-1] *= -1
@@ -45,26 +38,18 @@ def _scores(rng: torch.Generator) -> Inputs:
 
 def _scores_and_masks(rng: torch.Generator) -> Inputs:
     """Scores around a level and filling; in most cases exp overflows, or all of it is 0."""
-    for (b, n), level, filling in (
-        ((1, 4), 0, 3),
-        ((2, 3), 0, 0),
-        ((3, 5), -1, -2),
-        ((4, 4), 200, 1e30),
-        ((2, 1), 1, 0),
-        ((3, 6), -2000, 0),
-        ((5, 7), 0, -1e30),
-    ):
+    cases = ((1, 4, 0, 3), (2, 3, 0, 0), (3, 5, -1, -2), (4, 4, 200, 1e30), (2, 1, 1, 0))
+    for b, n, level, filling in (*cases, (3, 6, -2000, 0), (5, 7, 0, -1e30)):
         mask, scores = _masks(b, n, rng), 1.5 * torch.randn(b, n, generator=rng) + level
         yield scores.masked_fill(~mask, filling), mask
 
 
 def _bags(rng: torch.Generator) -> Inputs:
     """Settings of a module, its mode, and bags; large features saturate tanh and sigmoid."""
-    for i, (b, n, channels, hidden) in enumerate(
-        ((1, 3, 2, 4), (2, 5, 3, 2), (4, 4, 4, 3), (3, 6, 5, 5), (2, 1, 3, 6), (3, 9, 6, 4))
-    ):
-        x = 2 * torch.randn(b, n, channels, generator=rng)
-        yield channels, hidden, i % 2 == 0, x * (100 if i == 5 else 1)
+    cases = ((1, 3, 2, 4), (2, 5, 3, 2), (4, 4, 4, 3), (3, 6, 5, 5), (2, 1, 3, 6), (3, 9, 6, 4))
+    for i, (b, n, channels, hidden) in enumerate(cases):
+        x = torch.randn(b, n, channels, generator=rng) * (200 if i == 5 else 2)
+        yield channels, hidden, i % 2 == 0, x
 
 
 def _with_weights(answer: Trial, channels: int, hidden: int, training: bool, x: Any) -> Any:

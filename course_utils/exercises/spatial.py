@@ -9,7 +9,7 @@ from torch import nn
 from course_utils.attention import SpatialAttention
 
 from .engine import Inputs, Setup
-from .trial import Trial, built
+from .trial import Shape, Trial, built
 
 
 def _features(rng: torch.Generator) -> Inputs:
@@ -17,29 +17,21 @@ def _features(rng: torch.Generator) -> Inputs:
     return [(2 * torch.randn(shape, generator=rng),) for shape in shapes]
 
 
-def _in_both_modes(settings: Inputs, shapes: Inputs, rng: torch.Generator) -> Inputs:
-    """A module's settings, whether it is in training mode, features: the last ones are large."""
-    features = [1.5 * torch.randn(shape, generator=rng) for shape in shapes]
-    features[-1] *= 100  # exp overflows
-    for i, (setting, x) in enumerate(zip(settings, features, strict=True)):
-        yield *setting, i % 2 == 0, x
+def _block_inputs(rng: torch.Generator) -> Inputs:
+    """Channels, a reduction with or without a rest, a kernel's size, either mode, features."""
+    cases = ((1, 4, 6, 6, 2, 3), (2, 6, 8, 8, 2, 7), (3, 6, 5, 8, 3, 1), (1, 1, 7, 6, 1, 9))
+    for i, (n, c, h, w, reduction, kernel) in enumerate((*cases, (4, 9, 7, 7, 4, 5))):
+        x = torch.randn(n, c, h, w, generator=rng) * (150 if i == 4 else 1.5)  # exp overflows
+        yield c, reduction, kernel, i % 2 == 0, x
 
 
 def _gate_inputs(rng: torch.Generator) -> Inputs:
-    kernels = ((3,), (7,), (5,), (1,), (9,), (5,))
-    shapes = ((1, 2, 6, 6), (2, 3, 8, 8), (3, 5, 8, 6), (2, 4, 5, 8), (1, 1, 7, 6), (4, 3, 7, 7))
-    return _in_both_modes(kernels, shapes, rng)
-
-
-def _block_inputs(rng: torch.Generator) -> Inputs:
-    settings = ((4, 2, 3), (6, 2, 5), (7, 2, 1), (6, 3, 7), (9, 4, 3))  # 7 / 2 and 9 / 4 have rests
-    shapes = ((1, 4, 4, 4), (2, 6, 5, 7), (3, 7, 6, 4), (2, 6, 8, 6), (4, 9, 4, 5))
-    return _in_both_modes(settings, shapes, rng)
+    return [given[2:] for given in _block_inputs(rng)]
 
 
 def _maps_and_masks(rng: torch.Generator) -> Inputs:
     """Maps with ties and near ties, constant ones, negative ones, also with one 0; empty masks."""
-    shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8), (1, 4, 5))
+    shapes = ((1, 3, 3), (2, 4, 4), (4, 5, 7), (5, 6, 4), (6, 4, 4), (5, 3, 8))
     for i, shape in enumerate(shapes):
         maps = torch.randn(shape, generator=rng)
         masks = torch.rand(shape, generator=rng) < 0.4
@@ -49,17 +41,14 @@ def _maps_and_masks(rng: torch.Generator) -> Inputs:
         if len(maps) > 1:
             maps[1, 0, 0] = maps[1].max() + 1  # a hit, on a map that is negative everywhere
             maps[1] -= maps[1].max() + (i > 1)  # in the second case its highest value is 0
-        if i < 6:  # nearly a tie, by a hair in the first two; the mask wins every other time
-            gap = 0.002 if len(maps) > 3 else 7e-7
-            maps[0, 0, 0] = maps[0, -1, -1] = maps[0].max() + 1
-            maps[0, 0, 0] += gap if i % 2 else -gap
-        else:  # ties below zero, one of them in the mask
-            maps[0] -= maps.max() + 1
-            maps[0, 0, 0] = maps[0, -1, -1] = -0.5
+        # Nearly a tie, by a hair in the first two; the mask wins every other time.
+        gap = 0.002 if len(maps) > 3 else 7e-7
+        maps[0, 0, 0] = maps[0, -1, -1] = maps[0].max() + 1
+        maps[0, 0, 0] += gap if i % 2 else -gap
         if len(maps) > 3:
             masks[3] = False
             masks[4:5, -1, -1] = True  # the last of equal pixels may be a hit, too
-            maps[2], maps[4:] = 0.25 * (i % 2), -1  # all pixels are equally high
+            maps[2], maps[4:] = 0.25 * (i % 2), -1  # all pixels tie, also below 0
             masks[2, 0, 0] = False
         yield maps, masks.to(torch.uint8) if i % 3 else masks
 
@@ -102,17 +91,15 @@ def _gates_and_changes(rng: torch.Generator) -> Inputs:
 
     In the second case half of the features are 0, in the fourth all weights are.
     """
-    kernels = (1, 3, 5, 3, 7, 3)
-    shapes = ((1, 3, 3, 4), (2, 2, 4, 5), (3, 4, 5, 4), (4, 3, 6, 3), (3, 5, 4, 4), (2, 3, 5, 5))
-    changes: tuple[Callable[[torch.Tensor], torch.Tensor], ...] = (
-        lambda w: 1 - w,
-        lambda w: w.mean((2, 3), keepdim=True).expand_as(w),
-        lambda w: w.roll(1, dims=0),
-        lambda w: 1 - w.flip(0),
-        lambda w: 3 * w**2 - 1,  # leaves (0, 1)
-        lambda w: w.roll(1, dims=3),
+    cases: tuple[tuple[int, Shape, Callable[[torch.Tensor], torch.Tensor]], ...] = (
+        (1, (1, 3, 3, 4), lambda w: 1 - w),
+        (3, (2, 2, 4, 5), lambda w: w.mean((2, 3), keepdim=True).expand_as(w)),
+        (5, (3, 4, 5, 4), lambda w: w.roll(1, dims=0)),
+        (3, (4, 3, 6, 3), lambda w: 1 - w.flip(0)),
+        (7, (3, 5, 4, 4), lambda w: 3 * w**2 - 1),  # leaves (0, 1)
+        (3, (2, 3, 5, 5), lambda w: w.roll(1, dims=3)),
     )
-    for i, (kernel, shape, change) in enumerate(zip(kernels, shapes, changes, strict=True)):
+    for i, (kernel, shape, change) in enumerate(cases):
         gate = SpatialAttention(kernel, norm=nn.BatchNorm2d if i == 5 else None).train(i % 2 == 0)
         for parameter in gate.parameters():
             parameter.data.normal_(generator=rng)

@@ -9,11 +9,11 @@ from .engine import Inputs, Setup
 from .trial import Trial
 
 
-def _some_labels(n: int, rng: torch.Generator) -> torch.Tensor:
+def _some_labels(n: int, rng: torch.Generator, share: float = 0.5) -> torch.Tensor:
     """n labels 0 or 1 as int64, both of them present from n = 2 on."""
-    labels = torch.randint(0, 2, (n,), generator=rng)
-    labels[: min(n, 2)] = torch.tensor([1, 0])[: min(n, 2)]
-    return labels[torch.randperm(n, generator=rng)]
+    labels = (torch.rand(n, generator=rng) < share).long()
+    labels[:2] = torch.tensor([1, 0])[:n]
+    return labels
 
 
 def _small_network() -> nn.Sequential:
@@ -46,50 +46,35 @@ def _two_steps(step: Trial, images: torch.Tensor, labels: torch.Tensor) -> dict[
         "calls of the given optimizer's step() in two training steps": len(passes_at_step),
         "backward passes before each call of the optimizer's step()": passes_at_step,
         "dtype of the weights": str(first_weight.dtype),
-        "weights after two steps": {
-            name: value for name, value in model.state_dict().items() if "num_" not in name
-        },
+        "weights after two steps": dict(model.state_dict()),
         "loss of the second step": losses[1],
     }
 
 
 def _label_sets(rng: torch.Generator) -> Inputs:
-    none = torch.zeros(3, dtype=torch.int64)
-    few = (torch.rand(37, generator=rng) < 0.2).long()
-    few[:2] = torch.tensor([1, 0])
-    many = torch.ones(700, dtype=torch.uint8)
-    many[torch.randperm(700, generator=rng)[:180]] = 0
-    five = torch.tensor([0, 1, 0, 0, 1])[torch.randperm(5, generator=rng)]
-    return [(five,), (none,), (few,), (many,), (_some_labels(20, rng).bool(),)]
+    yield (_some_labels(5, rng),)
+    yield (torch.zeros(3, dtype=torch.int64),)
+    yield (_some_labels(37, rng, 0.2),)
+    yield (_some_labels(700, rng, 0.75).to(torch.uint8),)  # too many to be counted in uint8
+    yield (_some_labels(20, rng).bool(),)
 
 
 def _logits_and_labels(rng: torch.Generator) -> Inputs:
-    """Two hold a logit of exactly 0 on an image of class 1; one, logits beside 0 as well."""
-    for n, scale, dtype in (
-        (5, 1, torch.float32),
-        (1, 1, torch.float32),
-        (8, 1, torch.float64),
-        (33, 1, torch.float32),
-        (201, 50, torch.float32),  # so large that exp overflows
-    ):
+    """The larger ones hold a logit of exactly 0 on an image of class 1, and logits beside 0."""
+    for n, scale in ((5, 1), (1, 1), (8, 1), (33, 1), (201, 50)):  # at last exp overflows
         labels = _some_labels(n, rng)
-        noise = torch.randn(n, 1, generator=rng, dtype=dtype)
-        logits = scale * (1.5 * noise + 0.6 * labels[:, None])
-        if n == 33:
-            logits[labels.argmin()] = -1e-4
-            logits[labels.nonzero()[-1]] = 1e-4
-        if n in (8, 33):
-            logits[labels.argmax()] = 0
-        yield logits, labels
+        logits = scale * (1.5 * torch.randn(n, 1, generator=rng) + 0.6 * labels[:, None])
+        if n > 5:
+            logits[:3, 0], labels[:3] = torch.tensor([-1e-4, 0, 1e-4]), torch.tensor([0, 1, 1])
+        yield logits.double() if n == 8 else logits, labels
 
 
 def _image_stacks(rng: torch.Generator) -> Inputs:
     """Images differ in brightness, so logits have both signs; in one stack exp would overflow."""
-    sizes = ((4, 3, 5, 4, 3), (7, 4, 6, 3, 3), (5, 5, 5, 8, 500), (1, 4, 3, 4, 3), (9, 2, 7, 4, 3))
-    for n, height, width, batch_size, spread in (*sizes, (10, 3, 3, 2, 3)):
+    sizes = ((4, 3, 5, 4, 3), (7, 4, 6, 3, 3), (5, 5, 5, 8, 500), (1, 4, 3, 4, 3), (10, 3, 3, 2, 3))
+    for n, height, width, batch_size, spread in sizes:
         brightness = spread * torch.randn(n, 1, 1, 1, generator=rng)
-        images = torch.randn(n, 1, height, width, generator=rng) + brightness
-        yield images, batch_size
+        yield torch.randn(n, 1, height, width, generator=rng) + brightness, batch_size
 
 
 def _on_a_trained_model(predict: Trial, images: torch.Tensor, batch_size: int) -> dict[str, Any]:
@@ -100,7 +85,7 @@ def _on_a_trained_model(predict: Trial, images: torch.Tensor, batch_size: int) -
     for parameter in model.parameters():
         parameter.data += 0.3 * torch.randn(parameter.shape)
     model[-1].weight.data = torch.tensor([[8.0, -8.0]])  # logits of both signs
-    before = {name: value.clone() for name, value in model.state_dict().items()}
+    before = [value.clone() for value in model.state_dict().values()]
     # Of the first layer: `model.forward(images)` would call no hook of the model.
     model[0].register_forward_pre_hook(lambda _, given: seen.extend(map(len, given)))
     probabilities = predict(model, images, batch_size)
@@ -108,7 +93,7 @@ def _on_a_trained_model(predict: Trial, images: torch.Tensor, batch_size: int) -
     return {
         "never more than batch_size images at once": max(seen, default=0) <= batch_size,
         "model's weights and statistics left alone": all(
-            bool((value == before[name]).all()) for name, value in model.state_dict().items()
+            map(torch.equal, before, model.state_dict().values())
         ),
         "requires_grad of the weights left alone": all(p.requires_grad for p in model.parameters()),
         "result still attached to the graph": getattr(probabilities, "requires_grad", False),

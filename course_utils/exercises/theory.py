@@ -1,36 +1,24 @@
 """Exercises of chapter 02: gates, softmax, dot-product attention, places, cost, stuck gates."""
 
-from typing import Any
-
 import torch
 
 from .engine import Inputs, Setup
 
 
 def _features_and_layers(rng: torch.Generator) -> Inputs:
-    sizes = ((1, 2, 4, 4), (2, 3, 5, 4), (3, 3, 4, 6), (1, 1, 3, 3), (4, 2, 3, 5), (2, 3, 4, 5))
+    sizes = ((1, 2, 4, 4), (2, 3, 5, 4), (3, 3, 4, 6), (1, 1, 3, 3), (2, 3, 4, 5))
     for i, size in enumerate(sizes):
-        x, w = torch.randn(size, generator=rng), torch.randn(size[1], generator=rng)
-        b = 0.5 + torch.rand((), generator=rng)
-        # At last scores whose exponential is infinite.
-        yield x, 200 * w if i == 5 else w, -b if i == 1 else b
+        weight = torch.randn(size[1], generator=rng) * (200 if i == 4 else 1)  # exp overflows
+        bias = (0.5 + torch.rand((), generator=rng)) * (-1 if i == 1 else 1)
+        yield torch.randn(size, generator=rng), weight, bias
 
 
 def _queries_keys_values(rng: torch.Generator) -> Inputs:
-    sizes = (
-        ((), 3, 5, 4, 2),
-        ((2,), 3, 5, 4, 6),
-        ((2, 3), 4, 6, 8, 5),
-        ((1,), 6, 6, 6, 6),
-        ((3,), 1, 2, 3, 4),
-        ((2,), 5, 6, 3, 2),
-    )
-    inputs = [
-        tuple(torch.randn(*batch, *tail, generator=rng) for tail in ((n, d), (m, d), (m, e)))
-        for batch, n, m, d, e in sizes
-    ]
-    inputs[-1][0].mul_(150)  # scores whose exponential is infinite
-    return inputs
+    sizes = (((), 3, 5, 4, 2), ((2,), 3, 5, 4, 6), ((2, 3), 4, 6, 8, 5), ((1,), 6, 6, 6, 6))
+    for batch, n, m, d, e in (*sizes, ((3,), 1, 2, 3, 4), ((2,), 5, 6, 3, 2)):
+        query, key = (torch.randn(*batch, k, d, generator=rng) for k in (n, m))
+        query *= 150 if n == 5 else 1  # scores whose exponential is infinite
+        yield query, key, torch.randn(*batch, m, e, generator=rng)
 
 
 def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
@@ -48,62 +36,52 @@ def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
 
 def _heads(rng: torch.Generator) -> Inputs:
     sizes = ((2, 3, 3, 4, 2), (1, 5, 4, 6, 3), (3, 2, 6, 8, 4), (2, 4, 4, 6, 1), (2, 6, 6, 12, 3))
-    inputs: list[Any] = [
-        (*(torch.randn(n, tokens, d, generator=rng) for tokens in (length, keys, keys)), heads)
-        for n, length, keys, d, heads in sizes
-    ]
-    inputs[-1][0].mul_(150)  # scores whose exponential is infinite
-    return inputs
-
-
-def _images_with_lines(rng: torch.Generator) -> Inputs:
-    sizes = ((1, 2, 4, 4), (2, 3, 5, 3), (3, 1, 2, 6), (2, 2, 1, 5), (2, 4, 4, 1), (2, 2, 3, 3))
-    return [(torch.randn(size, generator=rng),) for size in sizes]
+    for n, length, keys, d, heads in sizes:
+        query = torch.randn(n, length, d, generator=rng)
+        query *= 150 if d == 12 else 1  # scores whose exponential is infinite
+        yield query, *torch.randn(2, n, keys, d, generator=rng), heads
 
 
 def _images(rng: torch.Generator) -> Inputs:
-    sizes = ((1, 2, 4, 4), (2, 3, 5, 5), (1, 3, 2, 6), (3, 2, 4, 3), (2, 4, 3, 3), (2, 3, 3, 5))
-    inputs = [(torch.randn(size, generator=rng),) for size in sizes]
-    inputs[-1][0].mul_(20)  # scores whose exponential is infinite
-    return inputs
+    """Some of a single row or column; the last one has scores whose exponential is infinite."""
+    sizes = ((1, 2, 4, 4), (2, 3, 5, 3), (3, 1, 2, 6), (2, 2, 1, 5), (2, 4, 4, 1), (2, 3, 3, 5))
+    for i, size in enumerate(sizes):
+        yield (torch.randn(size, generator=rng) * (20 if i == 5 else 1),)
 
 
 def _recorded_gates(rng: torch.Generator) -> Inputs:
     def draw(*size: int) -> torch.Tensor:
         return 0.2 + 0.6 * torch.rand(size, generator=rng)
 
-    ends = (torch.rand(2, 3, 4, 4, generator=rng) > 0.5).float()
-    ends[0, :, 0, 0], ends[0, :, 0, 1], ends[1, :, 0, 0] = 0, 1, 1
-    one_open = torch.zeros(4, 2, 20, 20)
-    one_open[3, 1, 3, 4] = 0.5  # in the last image and channel
-    one_apart = draw(1, 2, 1, 1).repeat(3, 1, 40, 40)
-    one_apart[1, 0, 7, 9] += 0.03  # the standard deviation of the channel stays below 0.001
-    middle = torch.full((2, 2, 3, 3), 0.5)
-    middle[0, 0, 1, 1], middle[0, 0, 2, 2] = 0.5 - 0.0009, 0.5 + 0.0009
+    yield (draw(1, 3, 1, 1) + 0.0008 * torch.rand(4, 3, 5, 4, generator=rng),)  # folds
+    yield (torch.tensor([0.006, 0.008]).view(2, 1, 1).repeat(2, 1, 4, 5),)  # folds, nearly closed
+    yield (torch.full((2, 2, 3, 3), 0.5),)  # folds
     spatial = draw(1, 1, 4, 5).repeat(3, 2, 1, 1)
     spatial[..., :2, :] = 0
+    yield (spatial,)  # the same for all images, partly closed
     channel = draw(4, 3, 1, 1).repeat(1, 1, 2, 3)
     channel[0] = channel[:, 0] = 0
-    images, rows = torch.arange(8.0).view(8, 1, 1, 1), torch.arange(5.0).view(5, 1)
+    yield (channel,)  # differs from image to image; one image and one channel are closed
+    yield (0.0002 * draw(3, 2, 3, 5),)  # stuck, and the same everywhere
+    yield (1 - 0.0002 * draw(2, 3, 6, 4),)  # stuck
+    ends = (torch.rand(2, 3, 4, 4, generator=rng) > 0.5).float()
+    ends[0, :, 0, :2], ends[1, :, 0, 0] = torch.tensor([0.0, 1.0]), 1
+    yield (0.0001 + 0.9998 * ends,)  # stuck: some closed, the others open
+    one_open = torch.zeros(4, 2, 20, 20)
+    one_open[3, 1, 3, 4] = 0.5
+    yield (one_open,)  # in the last image and channel
+    one_apart = draw(1, 2, 1, 1).repeat(3, 1, 40, 40)
+    one_apart[1, 0, 7, 9] += 0.03
+    yield (one_apart,)  # the standard deviation of the channel stays below 0.001
     halves = draw(1, 2, 4, 6).repeat(4, 1, 1, 1)
-    halves[::2] = halves[::2].flip(3)  # the same mean in each image, at other positions
-    cases = (
-        draw(1, 3, 1, 1) + 0.0008 * torch.rand(4, 3, 5, 4, generator=rng),  # folds
-        torch.tensor([0.006, 0.008]).view(2, 1, 1).repeat(2, 1, 4, 5),  # folds, nearly closed
-        torch.full((2, 2, 3, 3), 0.5),  # folds
-        spatial,  # the same for all images, partly closed
-        channel,  # differs from image to image; one image and one channel are closed
-        0.0002 * draw(3, 2, 3, 5),  # stuck, and the same everywhere
-        1 - 0.0002 * draw(2, 3, 6, 4),
-        0.0001 + 0.9998 * ends,  # stuck: some closed, the others open
-        one_open,
-        one_apart,
-        halves,
-        0.4 + 0.0009 * (images + rows).expand(8, 2, 5, 3),  # a slow drift: neighbours are near
-        middle,  # each near the middle one, the outer two apart
-        0.6 + 0.0009 * (images[:2] + rows[:2]).expand(2, 2, 2, 3),  # images and positions add up
-    )
-    return [(case,) for case in cases]
+    halves[::2] = halves[::2].flip(3)
+    yield (halves,)  # the same mean in each image, at other positions
+    images, rows = torch.arange(8.0).view(8, 1, 1, 1), torch.arange(5.0).view(5, 1)
+    yield (0.4 + 0.0009 * (images + rows).expand(8, 2, 5, 3),)  # a slow drift: neighbours are near
+    yield (0.6 + 0.0009 * (images + rows)[:2, :, :2].expand(2, 2, 2, 3),)  # both add up to 0.0018
+    middle = torch.full((2, 2, 3, 3), 0.5)
+    middle[0, 0, 1, 1], middle[0, 0, 2, 2] = 0.5 - 0.0009, 0.5 + 0.0009
+    yield (middle,)  # each near the middle one, the outer two apart
 
 
 EXERCISES = {
@@ -111,7 +89,7 @@ EXERCISES = {
     "theory.dot_product_attention": Setup(_queries_keys_values),
     "theory.temperature_softmax": Setup(_scores_and_temperatures),
     "theory.multi_head": Setup(_heads),
-    "theory.with_places": Setup(_images_with_lines),
+    "theory.with_places": Setup(_images),
     "theory.pixel_attention": Setup(_images),
     "theory.weights_megabytes": Setup(tolerance=0.01),
     "theory.gradient_ratio": Setup(tolerance=0.02),

@@ -11,14 +11,9 @@ from .trial import Trial, built, differentiated
 
 
 def _stamps(rng: torch.Generator) -> Inputs:
-    for size, kernel, stride in (
-        ((2, 2), (2, 2), 2),
-        ((2, 3), (2, 3), 1),
-        ((3, 2), (3, 3), 2),
-        ((1, 4), (2, 2), 3),  # no stamp reaches every third column
-        ((4, 3), (3, 2), 1),
-        ((3, 3), (4, 3), 2),
-    ):
+    cases = (((2, 2), (2, 2), 2), ((2, 3), (2, 3), 1), ((3, 2), (3, 3), 2), ((4, 3), (3, 2), 1))
+    # At last no stamp reaches every third column.
+    for size, kernel, stride in (*cases, ((3, 3), (4, 3), 2), ((1, 4), (2, 2), 3)):
         yield torch.randn(size, generator=rng), torch.randn(kernel, generator=rng), stride
 
 
@@ -49,23 +44,15 @@ class _Choosy(nn.Module):
             raise RuntimeError("the model is called a second time")
         self.called = True
         if any(n % self.multiple or n == 0 for n in x.shape[2:]):
-            size = tuple(x.shape[2:])
-            raise ValueError(f"an image of {size}: expected multiples of {self.multiple}")
+            raise ValueError(f"an image of {tuple(x.shape[2:])}: no multiples of {self.multiple}")
         nearby = F.avg_pool2d(x, 3, 1, 1).sum(1, keepdim=True)
         return torch.cat([nearby, x[:, :1] * x.mean((1, 2, 3), keepdim=True)], 1)
 
 
 def _sizes(rng: torch.Generator) -> Inputs:
-    cases = (
-        (1, 1, 8, 12, 4),
-        (1, 2, 10, 14, 4),
-        (2, 3, 9, 14, 6),
-        (1, 2, 5, 7, 2),
-        (3, 1, 16, 13, 8),
-        (2, 1, 11, 24, 12),
-        (1, 1, 3, 20, 16),
-    )
-    return [(_Choosy(m), torch.randn(n, c, h, w, generator=rng) + 1, m) for n, c, h, w, m in cases]
+    cases = ((1, 1, 8, 12, 4), (1, 2, 10, 14, 4), (2, 3, 9, 14, 6), (3, 1, 16, 13, 8))
+    for n, c, h, w, multiple in (*cases, (2, 1, 11, 24, 12), (1, 1, 3, 20, 16)):
+        yield _Choosy(multiple), torch.randn(n, c, h, w, generator=rng) + 1, multiple
 
 
 def _loss_inputs(rng: torch.Generator) -> Inputs:
@@ -79,21 +66,17 @@ def _loss_inputs(rng: torch.Generator) -> Inputs:
 
 
 def _stacks(rng: torch.Generator) -> Inputs:
-    """Volumes that are found, missed, a false alarm, or with nothing there and nothing found."""
-    for depths, kinds, h, w in (
-        ([2], ["found"], 3, 4),
-        ([3, 5], ["found", "nothing"], 4, 4),
-        ([4, 2, 3], ["found", "missed", "found"], 5, 3),
-        ([1, 6, 2, 2], ["found", "found", "alarm", "nothing"], 4, 6),
-    ):
+    """Volumes that are found, with nothing there and nothing found, missed, a false alarm."""
+    cases = (([2], 3, 4), ([3, 5], 4, 4), ([4, 2, 3], 5, 3), ([1, 6, 2, 2, 3], 4, 6))
+    for depths, h, w in cases:
         truth = torch.rand(sum(depths), h, w, generator=rng) < 0.4
-        prediction = truth ^ (torch.rand(sum(depths), h, w, generator=rng) < 0.25)
-        for p, t, kind in zip(prediction.split(depths), truth.split(depths), kinds, strict=True):
+        prediction = truth ^ (torch.rand(truth.shape, generator=rng) < 0.25)
+        for i, (p, t) in enumerate(zip(prediction.split(depths), truth.split(depths), strict=True)):
             p[0], t[0] = False, False  # an empty slice, where there are more
             p[-1, 0, :2], t[-1, 0, 0] = True, True
-            if kind in ("missed", "nothing"):
+            if i in (1, 2):
                 p[:] = False
-            if kind in ("alarm", "nothing"):
+            if i in (1, 3):
                 t[:] = False
         yield prediction, truth, depths
 

@@ -11,11 +11,11 @@ from .trial import Trial, differentiated
 def _four_numbers(rng: torch.Generator) -> Inputs:
     for n, stride in ((1, 8), (2, 32), (5, 16), (7, 8)):
         t = torch.randn(n, 4, generator=rng)
+        if n == 7:
+            t[0, :2] = torch.tensor([100.0, -100])  # whose exponential is infinite
+            t[1:3, 2:] = torch.tensor([[4.4, 2.5], [-4.5, -2.5]])  # up to 81 times an anchor
         corner = torch.randint(0, 9, (n, 2), generator=rng).float() * stride
-        anchor = 10 + 90 * torch.rand(n, 2, generator=rng)
-        yield t, corner, stride, anchor
-    t[0, :2] = torch.tensor([100.0, -100])  # whose exponential is infinite
-    t[1:3, 2:] = torch.tensor([[4.4, 2.5], [-4.5, -2.5]])  # up to 81 times an anchor
+        yield t, corner, stride, 10 + 90 * torch.rand(n, 2, generator=rng)
 
 
 def _random_boxes(n: int, rng: torch.Generator, size: float = 40.0) -> torch.Tensor:
@@ -40,29 +40,22 @@ def _pairs_of_boxes(rng: torch.Generator) -> Inputs:
 def _boxes_and_anchors(rng: torch.Generator) -> Inputs:
     sides = (12, 26, 30, 14, 24, 24, 60, 34, 36, 62, 52, 52, 120, 70, 70, 130, 110, 115)
     base = torch.tensor(sides).float().view(9, 2)
-    cases = []
     for n in (1, 5, 9, 16):
         anchors = base * (0.9 + 0.2 * torch.rand(9, 2, generator=rng))
         anchors = anchors[anchors.prod(1).argsort()]
         size = base[torch.arange(n) * 5 % 9] * (0.75 + 0.5 * torch.rand(n, 2, generator=rng))
         if n > 1:  # as wide as one anchor and as high as another: distance and area mislead
             size[1:4] = torch.tensor([[200.0, 30], [16, 90], [300, 240]])
-            # One for which it matters how the distance in pixels is measured.
-            between = 10 + 130 * torch.rand(400, 2, generator=rng)
-            apart = between[:, None] - anchors
-            differ = apart.abs().sum(2).argmin(1) != apart.square().sum(2).argmin(1)
-            size[4] = between[differ][0]
         low = 20 + 200 * torch.rand(n, 2, generator=rng)
-        cases.append((torch.cat([low, low + size], 1), anchors))
+        yield torch.cat([low, low + size], 1), anchors
     # Centres on borders between cells, and on the edges of the image.
     steps = torch.arange(9.0)
     centre = torch.stack([steps, steps.flip(0)], 1) * 8 * 2 ** (steps // 3)[:, None]
-    cases.append((torch.cat([centre - base / 2, centre + base / 2], 1), base))
-    # The ratio of the sides prefers another anchor; whole pixels move a centre across a border.
+    yield torch.cat([centre - base / 2, centre + base / 2], 1), base
+    # The ratio of the sides prefers another anchor; whole pixels move a centre across a border; it
+    # matters how the distance in pixels is measured.
     anchors = torch.cat([torch.tensor([[13.0, 13], [10, 20], [5, 50]]), base[3:]])
-    boxes = torch.tensor([[100.0, 60, 120, 80], [3.5, 3.5, 12.5, 12.5]])
-    cases.append((boxes, anchors))
-    return cases
+    yield torch.tensor([[100.0, 60, 120, 80], [3.5, 3.5, 12.5, 12.5], [20, 20, 100, 70]]), anchors
 
 
 def _raw_rows(rng: torch.Generator) -> Inputs:
@@ -75,8 +68,7 @@ def _predictions_of_an_image(rng: torch.Generator) -> Inputs:
         overlap = 0.65 * torch.rand(n, generator=rng)
         # Two answers; of the others one overlaps well, one exactly so much, one somewhat less.
         overlap[:6] = torch.tensor([0.83, 0.4, 0.9, 0.7, 0.6, 0])[:n]
-        answers = torch.zeros(n, dtype=torch.bool)
-        answers[:2] = True
+        answers = torch.arange(n) < 2
         answers[6 : 6 + more] = True
         logits = 2 * torch.randn(n, generator=rng) - 1
         if n > 12:  # wrong and very confident: an answer, and one that counts as empty
@@ -91,23 +83,16 @@ def _crowds(rng: torch.Generator) -> Inputs:
     # IoU exactly 0.5 of the first two; the third is a duplicate of the first.
     exact = torch.tensor([[40.0, 0, 50, 10], [40, 0, 50, 5], [40, 1, 50, 10]])
     yield chain[:1], torch.tensor([0.3]), 0.5
-    for n in (0, 6, 54):
+    for n, overlap in ((0, 0.5), (6, 0.5), (54, 0.5), (3, 0.2), (8, 0.0), (7, 0.3)):
         around = _random_boxes(n, rng, 30.0) + torch.tensor([0.0, 40, 0, 40])
         boxes = torch.cat([chain, exact, around])
-        values = torch.rand(len(boxes), generator=rng)
+        values = 1.2 * torch.rand(len(boxes), generator=rng)
         values[:6] = torch.tensor([0.6, 0.5, 0.4, 0.9, 0.7, 0.3])
         order = torch.randperm(len(boxes), generator=rng)
-        yield boxes[order], values[order], 0.5
-    for n, overlap in ((9, 0.2), (14, 0.0), (13, 0.3)):
-        boxes = _random_boxes(n, rng, 30.0)
-        boxes[0], boxes[1] = torch.tensor([[0.0, 0, 30, 30], [0, 0, 30, 13]])  # IoU .43
-        values = torch.rand(n, generator=rng)
-        values[:2] = torch.tensor([1.2, 1.1])
-        yield boxes, values, overlap
+        yield boxes[order], values[order], overlap
     # Duplicates that follow each other by score: who removes them from a list while walking along
     # it leaves out every second one.
-    right = torch.tensor([10.0, 10.5, 11, 11.5, 12])
-    row = torch.stack([torch.zeros(5), torch.zeros(5), right, torch.full((5,), 10.0)], 1)
+    row = torch.tensor([[0, 0, 10 + i / 2, 10] for i in range(5)])
     yield row, torch.tensor([0.9, 0.8, 0.7, 0.6, 0.5]), 0.5
 
 
@@ -133,9 +118,8 @@ def _run_flip(answer: Trial, images: torch.Tensor, boxes: torch.Tensor) -> Any:
 
 
 def _images_and_boxes(rng: torch.Generator) -> Inputs:
-    cases = []
     empty = torch.tensor([-1.0, 0, 0, 0, 0])
-    for n, h, w, room in ((1, 4, 8, 1), (2, 6, 10, 3), (3, 12, 9, 2), (2, 5, 16, 4)):
+    for n, h, w, room in ((1, 4, 8, 1), (2, 6, 10, 3), (3, 12, 9, 2), (2, 5, 16, 4), (2, 5, 14, 5)):
         low = torch.rand(n, room, 2, generator=rng) * torch.tensor([w / 2, h / 2])
         high = low + 1 + torch.rand(n, room, 2, generator=rng) * torch.tensor([w / 4, h / 4])
         kinds = torch.randint(0, 3, (n, room, 1), generator=rng).float()
@@ -143,12 +127,10 @@ def _images_and_boxes(rng: torch.Generator) -> Inputs:
         if room > 1:
             boxes[0, 0, 1:3] = 0  # in the corner
             boxes[-1, -1] = empty
-        cases.append((torch.rand(n, 3, h, w, generator=rng), boxes))
-    images, boxes = cases[-1]
-    padded = torch.cat([boxes, empty.expand(2, 1, 5)], 1)  # each image has a row without a box
-    padded[1] = empty  # and one has nothing else
-    cases.append((images.flip(0)[..., :-2], padded))
-    return cases
+        if room > 4:
+            boxes[:, -1] = empty  # each image has a row without a box
+            boxes[1] = empty  # and one has nothing else
+        yield torch.rand(n, 3, h, w, generator=rng), boxes
 
 
 EXERCISES = {
