@@ -134,7 +134,7 @@ def kmeans_anchors(sizes: Tensor, count: int) -> Tensor:
     if not bool((sizes > 0).all() & sizes.isfinite().all()):
         raise ValueError("A box has no area, or is not finite. Drop it: no anchor resembles it.")
     generator = torch.Generator().manual_seed(0)
-    best, anchors = -1.0, sizes[:count]
+    tried = []
     for _ in range(10):
         centres = sizes[torch.randperm(len(sizes), generator=generator)[:count]]
         for _ in range(100):
@@ -145,9 +145,8 @@ def kmeans_anchors(sizes: Tensor, count: int) -> Tensor:
             if torch.equal(moved, centres):
                 break
             centres = moved
-        fit = shape_iou(sizes, centres).amax(1).mean().item()
-        if fit > best:
-            best, anchors = fit, centres
+        tried.append(centres)
+    anchors = max(tried, key=lambda centres: shape_iou(sizes, centres).amax(1).mean().item())
     return anchors[anchors.prod(1).argsort()]
 
 
