@@ -262,9 +262,8 @@ def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
     both = prediction.flatten(1).any(1) & truth.flatten(1).any(1)
     if bool(both.any()):  # MONAI warns of empty masks
         with warnings.catch_warnings(action="ignore", category=FutureWarning):  # inside MONAI
-            distance = compute_hausdorff_distance(
-                prediction[both], truth[both], include_background=True, percentile=95
-            )
+            pair = prediction[both], truth[both]
+            distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95)
         found[both] = distance[:, 0].float()
     return found
 
@@ -428,12 +427,9 @@ def wilson(right: Tensor) -> tuple[float, float]:
 
 def expect_tensors(name: str, *values: object) -> None:
     """Refuse arrays and lists, which would fail later and with other words."""
-    for value in values:
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"The {name} are given as {type(value).__name__}. Expected a tensor: "
-                "torch.as_tensor(...) makes one."
-            )
+    odd = [type(value).__name__ for value in values if not isinstance(value, Tensor)]
+    if odd:
+        raise ValueError(f"The {name} are given as {odd[0]}. Expected a tensor: torch.as_tensor.")
 
 
 def _same_length(scores: Tensor, labels: Tensor) -> None:
@@ -500,8 +496,7 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
-                f"The {name} holds values other than 0 and 1. Threshold probabilities first, "
-                "for instance probabilities >= 0.5."
+                f"The {name} holds values other than 0 and 1: threshold it, by mask >= 0.5, say."
             )
 
 
