@@ -189,8 +189,7 @@ def roc(scores: Tensor, labels: Tensor, name: str, axis: Axes, **line: Any) -> A
     if not axis.lines:
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="guessing, 0.500")
     false_alarms, found, _ = roc_curve(labels.numpy(), scores.numpy())
-    area = metrics.auroc(scores, labels)
-    axis.plot(false_alarms, found, label=f"{name}, {area:.3f}", **line)
+    axis.plot(false_alarms, found, label=f"{name}, {metrics.auroc(scores, labels):.3f}", **line)
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="cases found (sensitivity)")
     axis.set_aspect("equal")
     axis.legend(loc="lower right", fontsize=8, title="AUROC", title_fontsize=8)

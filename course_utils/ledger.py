@@ -146,9 +146,9 @@ def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
     for seed in seeds:
         if _conditions(ours[seed]) != _conditions(theirs[seed]):
             raise ValueError(
-                f"{experiment}, seed {seed}: {arm!r} and {against!r} ran with another precision, on "
-                "other data or with other settings: their difference is not that of the arms. Delete "
-                f"their lines in results/{experiment}.jsonl, then `course experiment {experiment}`."
+                f"{experiment}, seed {seed}: {arm!r} and {against!r} ran with another precision, "
+                "other data or settings, so their difference is not that of the arms. Delete their "
+                f"lines in results/{experiment}.jsonl, then run `course experiment {experiment}`."
             )
     return [ours[seed]["metrics"][metric] - theirs[seed]["metrics"][metric] for seed in seeds]
 
@@ -262,17 +262,14 @@ def beside_recorded(
     """
     from IPython.display import display
 
-    recorded = in_words(values(experiment, arm, metric).values())
-    figure = {
-        "label": f"{experiment} {metric}",
-        "value": round(float(value), 4),
-        "source": source,
-        "published": published,
-        "recorded": recorded,
-    }
+    label, value = f"{experiment} {metric}", float(value)
+    recorded = in_words(values(experiment, arm, metric))
+    figure = dict(
+        label=label, value=round(value, 4), source=source, published=published, recorded=recorded
+    )
     marked = " (SYNTHETIC data: says nothing about patients)" if source == "phantom" else ""
     words = (
-        f"{figure['label']}\nthis run   {float(value):.3f}{marked}\nrecorded   {recorded}\n"
+        f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"
         f"published  {published or 'none'}"
     )
     display({"application/vnd.course.figure+json": figure, "text/plain": words}, raw=True)

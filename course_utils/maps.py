@@ -134,8 +134,7 @@ def enrichment(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (N,), 0 or above, at most 1 / (the mask's share of the area); NaN as in `energy_share`.
     """
-    share = energy_share(maps, masks)
-    return share / masks.bool().double().mean((1, 2))
+    return energy_share(maps, masks) / masks.bool().double().mean((1, 2))
 
 
 def centre_prior(height: int, width: int, spread: float = 0.25) -> Tensor:
