@@ -403,6 +403,7 @@ class YOLOLoss:
         for i, rows in enumerate(boxes):
             rows = rows[rows[:, 0] >= 0]
             truth = rows[:, 1:]
+            # An image without a box has nothing to ignore: `all` of nothing is true.
             counts[i] = (box_iou(predicted[i].detach(), truth) <= self.ignore).all(1)
             answers, owner = _assign(truth, cells, anchors, self.several)
             counts[i, answers], number = 1.0, number + len(answers)
