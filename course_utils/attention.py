@@ -381,10 +381,9 @@ def check_batch_norm(module: nn.Module, values: int) -> None:
         isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training for m in module.modules()
     ):
         raise ValueError(
-            f"{type(module).__name__} in training mode: batch norm gets a single value for each "
-            "channel, one image that is 1 pixel in size by then. Expected at least two: take "
-            "larger batches or images, or another norm, for instance "
-            "norm=lambda channels: nn.GroupNorm(1, channels); to predict, call model.eval() first."
+            f"{type(module).__name__} in training mode: batch norm gets a single value per "
+            "channel, one image of 1 pixel by then. Expected at least two: take larger batches or "
+            "images, or norm=lambda c: nn.GroupNorm(1, c); to predict, call model.eval() first."
         )
 
 

@@ -110,15 +110,13 @@ def overlay(
         ValueError: as `pictures`, or a mask has another size than its image, or other values.
     """
     figure = pictures(images, titles, **grid)
-    if any(
-        x.shape[-2:] != m.shape for ms in masks.values() for x, m in zip(images, ms, strict=True)
-    ):
-        raise ValueError("A mask has another size than its image. Expected (H, W) of both.")
+    axes = figure.axes[: len(images)]  # without those that fill the last row
     for drawn, line in zip(masks.values(), OUTLINES, strict=False):
-        for axis, mask in zip(figure.axes, drawn, strict=False):
+        for axis, image, mask in zip(axes, images, drawn, strict=True):
+            if image.shape[-2:] != mask.shape:
+                raise ValueError("A mask has another size than its image. Expected (H, W) of both.")
             outline(axis, mask, **line)
-    handles = _handles(masks)
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(handles=_handles(masks), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -159,10 +157,9 @@ def boxes(
     """
     axis = axis or plt.subplots(figsize=(6.4, 5.2))[1]
     axis.imshow(image.permute(1, 2, 0).cpu().numpy())
-    for kind, x1, y1, x2, y2 in rows.tolist():
-        if kind >= 0:
-            line = OUTLINES[int(kind)] | _edged()
-            axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **line))
+    for kind, x1, y1, x2, y2 in rows[rows[:, 0] >= 0].tolist():
+        line = OUTLINES[int(kind)] | _edged()
+        axis.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **line))
     where: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0)}
     axis.legend(handles=_handles(classes), ncols=3, fontsize=9, **where)
     axis.set_title(title, fontsize=11)
@@ -192,8 +189,7 @@ def roc(scores: Tensor, labels: Tensor, name: str, axis: Axes, **line: Any) -> A
     if not axis.lines:
         axis.plot([0, 1], [0, 1], color="grey", linestyle=":", label="guessing, 0.500")
     false_alarms, found, _ = roc_curve(labels.numpy(), scores.numpy())
-    area = metrics.auroc(scores, labels)
-    axis.plot(false_alarms, found, label=f"{name}, {area:.3f}", **line)
+    axis.plot(false_alarms, found, label=f"{name}, {metrics.auroc(scores, labels):.3f}", **line)
     axis.set(xlabel="false alarms (1 - specificity)", ylabel="cases found (sensitivity)")
     axis.set_aspect("equal")
     axis.legend(loc="lower right", fontsize=8, title="AUROC", title_fontsize=8)
@@ -237,20 +233,19 @@ def history(table: pd.DataFrame, score: str, *, title: str = "") -> Figure:
     Returns:
         The matplotlib figure.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(8, 2.8))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
     figure.suptitle(title, fontsize=11)
     if len(table) == 0:
-        for axis in axes:
+        for axis in (left, right):
             axis.text(0.5, 0.5, "no epoch was finished", ha="center", transform=axis.transAxes)
         return figure
-    left, right = axes
     left.plot(table["epoch"], table["loss"], marker="o", label="training")
     left.plot(table["epoch"], table["val_loss"], marker="s", label="validation")
     left.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
     left.legend(fontsize=8)
     right.plot(table["epoch"], table[score], marker="s", color="C1")
     right.set(xlabel="epoch", ylabel=f"validation {'AUROC' if score == 'auroc' else score}")
-    for axis in axes:
+    for axis in (left, right):
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axis.set_xlim(table["epoch"].min() - 0.5, table["epoch"].max() + 0.5)
     _mark_smoke(right)
@@ -371,9 +366,7 @@ def slider(draw: Callable[..., object], **choices: tuple[Iterable[Any], Any]) ->
     import ipywidgets
 
     sliders = {
-        name: ipywidgets.SelectionSlider(
-            options=list(values), value=start, continuous_update=False, description=name
-        )
+        name: ipywidgets.SelectionSlider(options=list(values), value=start, continuous_update=False)
         for name, (values, start) in choices.items()
     }
     ipywidgets.interact(draw, **sliders)

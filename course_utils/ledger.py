@@ -51,8 +51,7 @@ def record(run: dict) -> None:
     for name, value in run["metrics"].items():
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(
-                f"Metric {name!r} of {run['experiment']!r} is {value!r}. Expected a finite number: "
-                "leave out what is undefined on this data."
+                f"Metric {name!r} is {value!r}. Expected a finite number: leave out the undefined."
             )
     path = folder() / f"{run['experiment']}.jsonl"
     line = json.dumps({key: run[key] for key in KEYS}, allow_nan=False) + "\n"
@@ -89,23 +88,21 @@ def read(experiment: str) -> list[dict]:
     A line that is no run, as one that was cut while it was written, is named and passed over.
     """
     path = folder() / f"{experiment}.jsonl"
-    if not path.exists():
-        return []
+    lines = path.read_bytes().splitlines() if path.exists() else []
     runs = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             run = json.loads(line)
             if not isinstance(run, dict) or not set(_READ) <= set(run):
                 raise ValueError("it is not a run")
+            runs.append(run)
         except (ValueError, RecursionError) as problem:
             _tell_once(
                 f"{path}, line {number} is damaged ({problem}): that run counts as not recorded. "
                 f"Delete the line; `course experiment {experiment}` runs it again."
             )
-        else:
-            runs.append(run)
     return runs
 
 
@@ -113,10 +110,8 @@ _READ = ("arm", "seed", "profile", "source", "metrics")
 """What the tables need of a run, whichever version of the course recorded it."""
 
 
-@cache
-def _tell_once(text: str) -> None:
-    """Print it; a table reads its file once for each of its cells."""
-    print(text)
+_tell_once = cache(print)
+"""A table reads its file once for each of its cells."""
 
 
 def select(experiment: str, *, profile: str = "standard") -> list[dict]:
@@ -152,9 +147,8 @@ def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
         if _conditions(ours[seed]) != _conditions(theirs[seed]):
             raise ValueError(
                 f"{experiment}, seed {seed}: {arm!r} and {against!r} ran with another precision, "
-                "on other data or with other settings, so their difference is not that of the "
-                f"arms. Record both again: delete their lines in results/{experiment}.jsonl, then "
-                f"`course experiment {experiment}`."
+                "other data or settings, so their difference is not that of the arms. Delete their "
+                f"lines in results/{experiment}.jsonl, then run `course experiment {experiment}`."
             )
     return [ours[seed]["metrics"][metric] - theirs[seed]["metrics"][metric] for seed in seeds]
 
@@ -268,17 +262,14 @@ def beside_recorded(
     """
     from IPython.display import display
 
-    recorded = in_words(values(experiment, arm, metric).values())
-    figure = {
-        "label": f"{experiment} {metric}",
-        "value": round(float(value), 4),
-        "source": source,
-        "published": published,
-        "recorded": recorded,
-    }
+    label, value = f"{experiment} {metric}", float(value)
+    recorded = in_words(values(experiment, arm, metric))
+    figure = dict(
+        label=label, value=round(value, 4), source=source, published=published, recorded=recorded
+    )
     marked = " (SYNTHETIC data: says nothing about patients)" if source == "phantom" else ""
     words = (
-        f"{figure['label']}\nthis run   {float(value):.3f}{marked}\nrecorded   {recorded}\n"
+        f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"
         f"published  {published or 'none'}"
     )
     display({"application/vnd.course.figure+json": figure, "text/plain": words}, raw=True)

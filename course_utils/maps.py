@@ -7,18 +7,16 @@ Of no image there are no maps and no scores: they have shape (0, ...) and (0,).
 """
 
 import math
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from course_utils.metrics import bootstrap, expect_tensors, wilson
 from course_utils.training import predict
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def attention_maps(
@@ -52,12 +50,10 @@ def attention_maps(
     def keep(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         found[name].append(module.weights(*inputs).float().cpu())  # type: ignore[operator]
 
-    handles = [m.register_forward_hook(partial(keep, name)) for name, m in modules.items()]
-    try:
+    with ExitStack() as hooks:  # at its end they are removed
+        for name, module in modules.items():
+            hooks.enter_context(module.register_forward_hook(partial(keep, name)))
         predict(model, x, batch_size)
-    finally:
-        for handle in handles:
-            handle.remove()
     batches = len(x.split(batch_size))  # of no image at all a single, empty one
     for name, parts in found.items():
         if len(parts) != batches:
@@ -72,14 +68,12 @@ def at_size(maps: Tensor, height: int, width: int) -> Tensor:
     Raises:
         ValueError: the maps have another form, for instance one for each channel.
     """
-    if maps.ndim not in (3, 4) or (maps.ndim == 4 and maps.shape[1] != 1):
+    maps = maps[:, None] if maps.ndim == 3 else maps
+    if maps.ndim != 4 or maps.shape[1] != 1:
         raise ValueError(
-            f"Maps have shape {tuple(maps.shape)}. Expected one map per image: (N, 1, h, w) or "
-            "(N, h, w)."
+            f"Maps are {tuple(maps.shape)}. Expected (N, 1, h, w) or (N, h, w), one map per image."
         )
-    maps = maps.unsqueeze(1) if maps.ndim == 3 else maps
-    resized = F.interpolate(maps.float(), (height, width), mode="bilinear", align_corners=False)
-    return resized[:, 0]
+    return F.interpolate(maps.float(), (height, width), mode="bilinear")[:, 0]
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:
@@ -140,8 +134,7 @@ def enrichment(maps: Tensor, masks: Tensor) -> Tensor:
     Returns:
         (N,), 0 or above, at most 1 / (the mask's share of the area); NaN as in `energy_share`.
     """
-    share = energy_share(maps, masks)
-    return share / masks.bool().double().mean((1, 2))
+    return energy_share(maps, masks) / masks.bool().double().mean((1, 2))
 
 
 def centre_prior(height: int, width: int, spread: float = 0.25) -> Tensor:
@@ -158,7 +151,7 @@ def centre_prior(height: int, width: int, spread: float = 0.25) -> Tensor:
     return bump / bump.max()
 
 
-def scores(maps: dict[str, Tensor], masks: Tensor) -> "pd.DataFrame":
+def scores(maps: dict[str, Tensor], masks: Tensor) -> pd.DataFrame:
     """Pointing game and enrichment of several maps on the same cases, with 95% intervals.
 
     The intervals are over cases: Wilson's for the pointing game, a share, and a bootstrap (1000
@@ -176,8 +169,6 @@ def scores(maps: dict[str, Tensor], masks: Tensor) -> "pd.DataFrame":
     Raises:
         ValueError: as `energy_share`, or every mask is empty.
     """
-    import pandas as pd
-
     inside = masks.bool().any(2).any(1)
     if not bool(inside.any()):
         raise ValueError("There is nothing to score: every mask is empty.")

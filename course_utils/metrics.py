@@ -10,13 +10,10 @@ has to be fitted to the cases (`best_threshold`, `temperature`, `bootstrap`) rai
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
+import pandas as pd
 import torch
 from torch import Tensor
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def auroc(scores: Tensor, labels: Tensor) -> float:
@@ -87,7 +84,7 @@ def best_threshold(probabilities: Tensor, labels: Tensor) -> float:
     return best[(best - 0.5).abs().argmin()].item()
 
 
-def reliability(probabilities: Tensor, labels: Tensor, bins: int = 15) -> "pd.DataFrame":
+def reliability(probabilities: Tensor, labels: Tensor, bins: int = 15) -> pd.DataFrame:
     """What was said and what was found, in bins of equal width: the numbers of a reliability plot.
 
     Args:
@@ -99,18 +96,14 @@ def reliability(probabilities: Tensor, labels: Tensor, bins: int = 15) -> "pd.Da
         A row per bin that holds images: "from", "to", "images", "said" (mean probability), "found"
         (share of class 1).
     """
-    import pandas as pd
-
     _probabilities(probabilities, labels)
     table = pd.DataFrame({"said": probabilities.double().cpu(), "found": labels.double().cpu()})
     ends = torch.linspace(0, 1, bins + 1, dtype=torch.float64).numpy()
     place = (ends.searchsorted(table["said"], side="right") - 1).clip(max=bins - 1)
     groups = table.groupby(place)
-    rows = groups.mean()
-    rows.insert(0, "from", ends[rows.index])
-    rows.insert(1, "to", ends[rows.index + 1])
-    rows.insert(2, "images", groups.size())
-    return rows.reset_index(drop=True)
+    means = groups.mean()
+    bounds = {"from": ends[means.index], "to": ends[means.index + 1]}
+    return pd.DataFrame({**bounds, "images": groups.size(), **means}).reset_index(drop=True)
 
 
 def calibration_error(probabilities: Tensor, labels: Tensor, bins: int = 15) -> float:
@@ -262,18 +255,15 @@ def hd95(prediction: Tensor, truth: Tensor) -> Tensor:
     channels = truth.ndim == 5 and truth.shape[2] < max(5, min(truth.shape[3:]) / 4)
     if truth.ndim > 5 or channels:
         raise ValueError(
-            f"The masks have shape {tuple(truth[:, 0].shape)}. Expected (N, H, W), or (N, H, W, D) "
-            "for volumes, without an axis of channels: take one class, for instance mask[:, 0], "
-            "or, if these are flat volumes, move the short axis to the end: mask.movedim(1, -1)."
+            f"The masks have shape {tuple(truth[:, 0].shape)}. Expected (N, H, W) or (N, H, W, D), "
+            "without an axis of channels: take mask[:, 0]; of flat volumes mask.movedim(1, -1)."
         )
     found = torch.full((len(prediction),), math.nan)
     both = prediction.flatten(1).any(1) & truth.flatten(1).any(1)
     if bool(both.any()):  # MONAI warns of empty masks
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # of MONAI about its own arguments
-            distance = compute_hausdorff_distance(
-                prediction[both], truth[both], include_background=True, percentile=95
-            )
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):  # inside MONAI
+            pair = prediction[both], truth[both]
+            distance = compute_hausdorff_distance(*pair, include_background=True, percentile=95)
         found[both] = distance[:, 0].float()
     return found
 
@@ -393,9 +383,7 @@ def bootstrap(
 
     counts = [len(tensor) for tensor in tensors]
     if not counts or min(counts) == 0 or min(counts) != max(counts):
-        raise ValueError(
-            f"The tensors hold {counts} cases. Expected as many in each, one at least."
-        )
+        raise ValueError(f"The tensors hold {counts} cases. Expected as many in each, at least 1.")
     generator, cases = torch.Generator().manual_seed(0), counts[0]
     drawn = (torch.randint(cases, (cases,), generator=generator) for _ in range(resamples))
     found = [float(metric(*(tensor[chosen] for tensor in tensors))) for chosen in drawn]
@@ -439,12 +427,9 @@ def wilson(right: Tensor) -> tuple[float, float]:
 
 def expect_tensors(name: str, *values: object) -> None:
     """Refuse arrays and lists, which would fail later and with other words."""
-    for value in values:
-        if not isinstance(value, Tensor):
-            raise ValueError(
-                f"The {name} are given as {type(value).__name__}. Expected a tensor: "
-                "torch.as_tensor(...) makes one."
-            )
+    odd = [type(value).__name__ for value in values if not isinstance(value, Tensor)]
+    if odd:
+        raise ValueError(f"The {name} are given as {odd[0]}. Expected a tensor: torch.as_tensor.")
 
 
 def _same_length(scores: Tensor, labels: Tensor) -> None:
@@ -479,8 +464,7 @@ def _probabilities(probabilities: Tensor, labels: Tensor) -> None:
     _same_length(probabilities, labels)
     if not bool(((probabilities >= 0) & (probabilities <= 1)).all()):
         raise ValueError(
-            "Probabilities lie outside [0, 1], or are NaN. Expected probabilities and not logits: "
-            "take logits.sigmoid()."
+            "Scores are NaN or outside [0, 1]. Expected probabilities and not logits: x.sigmoid()."
         )
 
 
@@ -503,9 +487,8 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
             f"{tuple(truth.shape)}. Expected equal shapes (N, H, W), one mask per case."
         )
     for axis in (1, -1) if truth.ndim > 3 and truth.numel() else ():
-        if truth.shape[axis] > 1 and bool(
-            ((truth.sum(axis) == 1) & (prediction.sum(axis) == 1)).all()
-        ):
+        one_hot = [bool((mask.sum(axis) == 1).all()) for mask in (prediction, truth)]
+        if truth.shape[axis] > 1 and all(one_hot):
             raise ValueError(
                 f"The masks of shape {tuple(truth.shape)} are one-hot, a mask for each class. "
                 "Expected (N, H, W) of one class: its background would count as an object, too."
@@ -513,8 +496,7 @@ def _check_masks(prediction: Tensor, truth: Tensor) -> None:
     for name, mask in (("prediction", prediction), ("truth", truth)):
         if not bool(((mask == 0) | (mask == 1)).all()):
             raise ValueError(
-                f"The {name} holds values other than 0 and 1. Threshold probabilities first, "
-                "for instance probabilities >= 0.5."
+                f"The {name} holds values other than 0 and 1: threshold it, by mask >= 0.5, say."
             )
 
 

@@ -56,10 +56,7 @@ class LogSumExpPooling(nn.Module):
     def __init__(self, sharpness: float = 1.0):
         super().__init__()
         if not sharpness > 0:
-            raise ValueError(
-                f"LogSumExpPooling(sharpness={sharpness}): expected a number above 0. Near 0 it is "
-                "the mean; the larger, the nearer to the maximum."
-            )
+            raise ValueError(f"LogSumExpPooling(sharpness={sharpness}): expected a number above 0.")
         self.sharpness = sharpness
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n, C), (B, n)
@@ -95,9 +92,8 @@ class AttentionPooling(nn.Module):
         self.channels = channels
         with own_random_stream():
             self.tanh = nn.Sequential(nn.Linear(channels, hidden), nn.Tanh())  # V
-            self.gate = None
-            if gated:
-                self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.Sigmoid())  # U
+            # U; None leaves the plain form
+            self.gate = nn.Sequential(nn.Linear(channels, hidden), nn.Sigmoid()) if gated else None
             self.score = nn.Linear(hidden, 1, bias=False)  # w; softmax would cancel a bias
 
     def weights(self, x: Tensor, mask: Tensor | None = None) -> Tensor:  # (B, n, C), (B, n)
@@ -183,7 +179,6 @@ def real(
     empty = (~mask.any(1)).nonzero()[:, 0].tolist()
     if empty:
         raise ValueError(
-            f"{name}: bag {empty[0]} is empty. Expected at least one instance in each bag. Leave "
-            "empty bags out: there is nothing to pool."
+            f"{name}: bag {empty[0]} is empty. Expected an instance in each: leave it out."
         )
     return x.masked_fill(~mask[..., None], 0), mask

@@ -52,8 +52,8 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
     parts = []
     shapes = tuple((-(-height // s), -(-width // s)) for s in STRIDES)  # the last may stick out
     for stride, (rows, columns), three in zip(STRIDES, shapes, anchors.split(3), strict=True):
-        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-        cells = torch.stack([x, y], -1).reshape(-1, 2).float() * stride  # (rows columns, 2)
+        places = torch.cartesian_prod(torch.arange(rows), torch.arange(columns))  # y, x
+        cells = places.flip(1).float() * stride  # (rows columns, 2)
         strides = torch.full((3 * len(cells), 1), float(stride))
         parts.append((cells.repeat(3, 1), strides, three.repeat_interleave(len(cells), 0)))
     corner, every, anchor = (torch.cat(part) for part in zip(*parts, strict=True))
@@ -64,8 +64,7 @@ def grid(height: int, width: int, anchors: Tensor) -> Grid:
 def _check_anchors(anchors: Tensor) -> None:
     if anchors.shape != (9, 2):
         raise ValueError(
-            f"anchors have shape {tuple(anchors.shape)}. Expected (9, 2): three for each of "
-            "the scales, widths and heights in pixels."
+            f"The anchors are {tuple(anchors.shape)}. Expected (9, 2): three sizes for each scale."
         )
     if not bool((anchors > 0).all() & anchors.isfinite().all()) or float(anchors.amax()) <= 1:
         raise ValueError(
@@ -135,21 +134,19 @@ def kmeans_anchors(sizes: Tensor, count: int) -> Tensor:
     if not bool((sizes > 0).all() & sizes.isfinite().all()):
         raise ValueError("A box has no area, or is not finite. Drop it: no anchor resembles it.")
     generator = torch.Generator().manual_seed(0)
-    best, anchors = -1.0, sizes[:count]
+    tried = []
     for _ in range(10):
         centres = sizes[torch.randperm(len(sizes), generator=generator)[:count]]
         for _ in range(100):
             nearest = shape_iou(sizes, centres).argmax(1)
             groups = [sizes[nearest == k] for k in range(count)]
-            moved = torch.stack(
-                [g.mean(0) if len(g) else c for g, c in zip(groups, centres, strict=True)]
-            )
+            pairs = zip(groups, centres, strict=True)
+            moved = torch.stack([g.mean(0) if len(g) else c for g, c in pairs])
             if torch.equal(moved, centres):
                 break
             centres = moved
-        fit = shape_iou(sizes, centres).amax(1).mean().item()
-        if fit > best:
-            best, anchors = fit, centres
+        tried.append(centres)
+    anchors = max(tried, key=lambda centres: shape_iou(sizes, centres).amax(1).mean().item())
     return anchors[anchors.prod(1).argsort()]
 
 
@@ -180,9 +177,8 @@ class DarknetBlock(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        self.body = nn.Sequential(
-            _conv(channels, channels // 2, 1), _conv(channels // 2, channels, 3)
-        )
+        half = channels // 2
+        self.body = nn.Sequential(_conv(channels, half, 1), _conv(half, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.body(x)
@@ -288,26 +284,23 @@ def assign(
     """
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(
-            f"The boxes have shape {tuple(boxes.shape)}. Expected (n, 4), rows (x1, y1, x2, y2) of "
-            "one image, without the class."
+            f"The boxes are {tuple(boxes.shape)}. Expected (n, 4), without the class: boxes[:, 1:]."
         )
     rows, columns = cells.shape[0]
     _check_boxes(boxes, columns * STRIDES[0], rows * STRIDES[0])
     return _assign(boxes, cells, anchors, several)
 
 
-def _check_boxes(boxes: Tensor, width: int, height: int, real: Tensor | None = None) -> None:
-    """Boxes (..., 4), of which those count where `real` (...) is true; one look at the device."""
-    low, high = boxes[..., :2], boxes[..., 2:]
+def _check_boxes(boxes: Tensor, width: int, height: int) -> None:
+    """Boxes (n, 4) of images of that size; one look at the device."""
+    low, high = boxes[:, :2], boxes[:, 2:]
     size = high - low
-    flat = ~((size > 0).all(-1) & boxes.isfinite().all(-1))
+    flat = ~((size > 0).all(1) & boxes.isfinite().all(1))
     # Twice the centre, and the size: the larger of the two is beyond twice the image, or not.
-    right, down = torch.maximum(low + high, size).unbind(-1)
-    away = ((low + high) < 0).any(-1) | (right > 2 * width) | (down > 2 * height)
-    shares = (size <= 1).all(-1)
-    real = torch.ones_like(flat) if real is None else real
-    flat, away, shares = flat & real, away & real, (shares | ~real).all() & real.any()
-    some_flat, some_away, all_shares = torch.stack([flat.any(), away.any(), shares]).tolist()
+    right, down = torch.maximum(low + high, size).unbind(1)
+    away = ((low + high) < 0).any(1) | (right > 2 * width) | (down > 2 * height)
+    looks = torch.stack([flat.any(), away.any(), (size <= 1).all()])
+    some_flat, some_away, all_shares = looks.tolist()
     if some_flat:
         raise ValueError(
             f"The box {boxes[flat][0].tolist()} has no area, or is not finite. Expected "
@@ -319,7 +312,7 @@ def _check_boxes(boxes: Tensor, width: int, height: int, real: Tensor | None = N
             f"twice as large: its width is {width} and its height {height} pixels. Expected (x1, "
             "y1, x2, y2) in pixels of the image as it is now; are x and y exchanged?"
         )
-    if all_shares:
+    if all_shares and len(boxes):
         raise ValueError(
             "All boxes are at most one pixel in size, as shares of the image are. Expected pixels: "
             f"multiply x by the width, {width}, and y by the height, {height}."
@@ -400,20 +393,18 @@ class YOLOLoss:
             ValueError: a class is K or more, a box is one that `assign` refuses, the boxes are not
                 (B, room, 5), or the image has another size than was announced.
         """
-        raw, boxes, (cells, anchors) = raw.float(), boxes.float(), self._on(raw.device)
+        raw, boxes, anchors = raw.float(), boxes.float(), self.anchors.to(raw.device)
+        cells = Grid._make([*(part.to(raw.device) for part in self.cells[:3]), *self.cells[3:]])
         self._check(raw, boxes)
         predicted = decode(raw[..., :4], cells)  # (B, M, 4)
         target = torch.zeros_like(raw[..., 4])
         counts = torch.ones_like(target)  # 0 where objectness is ignored
-        place = raw.new_zeros(())
-        kinds, number = raw.new_zeros(()), 0
+        place, kinds, number = raw.new_zeros(()), raw.new_zeros(()), 0
         for i, rows in enumerate(boxes):
             rows = rows[rows[:, 0] >= 0]
             truth = rows[:, 1:]
-            if not len(rows):
-                continue
-            with torch.no_grad():
-                counts[i] = (box_iou(predicted[i], truth).amax(1) <= self.ignore).float()
+            # An image without a box has nothing to ignore: `all` of nothing is true.
+            counts[i] = (box_iou(predicted[i].detach(), truth) <= self.ignore).all(1)
             answers, owner = _assign(truth, cells, anchors, self.several)
             counts[i, answers], number = 1.0, number + len(answers)
             ours, wanted = predicted[i, answers], truth[owner]
@@ -423,22 +414,18 @@ class YOLOLoss:
                 place = place + (1 - overlap).sum()
             else:
                 place = place + self._numbers(raw[i, answers, :4], wanted, cells, answers)
-            labels = F.one_hot(rows[owner, 0].long(), raw.shape[2] - 5).float()
-            kinds = kinds + F.binary_cross_entropy_with_logits(
-                raw[i, answers, 5:], labels, reduction="sum"
-            )
+            said = raw[i, answers, 5:]
+            labels = F.one_hot(rows[owner, 0].long(), said.shape[1]).float()
+            kinds = kinds + F.binary_cross_entropy_with_logits(said, labels, reduction="sum")
         seen = F.binary_cross_entropy_with_logits(raw[..., 4], target, reduction="none")
-        terms = {
-            "box": self.box_weight * place,
-            "objectness": (seen * counts).sum(),
-            "class": kinds,
-        }
+        objectness = (seen * counts).sum()
+        terms = {"box": self.box_weight * place, "objectness": objectness, "class": kinds}
         return {name: term / max(number, 1) for name, term in terms.items()}
 
     def check_boxes(self, boxes: Tensor) -> None:
         """Refuse boxes (B, room, 5) that `assign` refuses; of class -1 any may be there."""
         real = ~(boxes[:, :, 0] < 0)  # a class that is NaN is no missing box
-        _check_boxes(boxes[:, :, 1:], self.width, self.height, real)
+        _check_boxes(boxes[real][:, 1:], self.width, self.height)
 
     def _numbers(self, raw: Tensor, wanted: Tensor, cells: Grid, rows: Tensor) -> Tensor:
         aim = encode(wanted, cells, rows)
@@ -448,10 +435,6 @@ class YOLOLoss:
         area = (wanted[:, 2:] - wanted[:, :2]).prod(1) / (self.height * self.width)
         area = area.clamp(max=1)  # of a box that leaves the image; the weight stays positive
         return ((2 - area)[:, None] * (place + size)).sum()
-
-    def _on(self, device: torch.device) -> tuple[Grid, Tensor]:
-        moved = {k: getattr(self.cells, k).to(device) for k in ("corner", "stride", "anchor")}
-        return self.cells._replace(**moved), self.anchors.to(device)
 
     def _check(self, raw: Tensor, boxes: Tensor) -> None:
         if raw.shape[1] != len(self.cells.stride):
