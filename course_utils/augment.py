@@ -13,26 +13,26 @@ from torch import Tensor
 
 
 def within(low: float, high: float, expected: str) -> Callable:
-    """For a change of images whose values have to lie about there.
+    """For a change of images whose values have to lie about there; it computes in full precision.
 
     Checked at each call on the CPU. On a GPU that would make it wait: `training.fit` calls `check`
     once, on all images.
     """
 
     def check(x: Tensor) -> None:
-        if x.is_floating_point() and x.numel():
-            least, most = (value.item() for value in x.aminmax())
-            if least < low or most > high:
-                raise ValueError(
-                    f"The images go from {least:.4g} to {most:.4g}. Expected {expected}."
-                )
+        if not x.is_floating_point() or x.numel() == 0:
+            return
+        least, most = (value.item() for value in x.aminmax())
+        if least < low or most > high:
+            raise ValueError(f"The images go from {least:.4g} to {most:.4g}. Expected {expected}.")
 
     def decorate(change: Callable) -> Callable:
         @wraps(change)
         def checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             if x.device.type == "cpu":
                 check(x)
-            return change(x, y)
+            with torch.autocast(x.device.type, enabled=False):  # grid sampling wants it so
+                return change(x, y)
 
         checked.check = check  # type: ignore[attr-defined]
         return checked
@@ -67,6 +67,5 @@ def both(how: Callable[..., Any], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
         raise ValueError(
             f"The masks have shape {tuple(y.shape)}. Expected (N, H, W), for instance y[:, 0]."
         )
-    with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
-        images, masks = how(x, y[:, None].to(x.dtype))
+    images, masks = how(x, y[:, None].to(x.dtype))
     return images, masks[:, 0].to(y.dtype)

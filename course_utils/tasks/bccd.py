@@ -73,8 +73,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
-    with torch.autocast(x.device.type, enabled=False):
-        x, corners = _changes()(x, y[:, :, 1:])
+    x, corners = _changes()(x, y[:, :, 1:])
     y = torch.cat([y[:, :, :1], corners], 2)
     if bool(torch.rand(()) < 0.5):
         return mosaic(x, y)
@@ -185,21 +184,22 @@ def report(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]
 
 def cases(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, tuple[float, float]]:
     """mAP at IoU .5 and COCO's mAP, images drawn again 200 times; of both kinds of view."""
-    boxes, intervals = shrunk(data.test, side)[1], {}
-    for raw, ending in zip(_views(model, data, side), ("_one_view", ""), strict=True):
+    boxes = shrunk(data.test, side)[1]
+    one, both = (_intervals(raw, boxes, side) for raw in _views(model, data, side))
+    return {f"{name}_one_view": ends for name, ends in one.items()} | both
 
-        @cache  # both numbers come from the same draws
-        def scores(*drawn: int, found: tuple = tuple(detections(raw, side, SCORED_FROM))) -> dict:
-            again = [found[i] for i in drawn]
-            return metrics.average_precision(again, boxes[list(drawn)], CLASSES)
 
-        for key in ("map50", "map"):
+def _intervals(raw: Tensor, boxes: Tensor, side: int) -> dict[str, tuple[float, float]]:
+    found, cases = detections(raw, side, SCORED_FROM), torch.arange(len(raw))
 
-            def one(drawn: Tensor, key: str = key, scores: Callable = scores) -> float:
-                return scores(*drawn.tolist())[key]
+    @cache  # both numbers come from the same draws
+    def scores(*drawn: int) -> dict[str, float]:
+        return metrics.average_precision([found[i] for i in drawn], boxes[list(drawn)], CLASSES)
 
-            intervals[key + ending] = metrics.bootstrap(one, torch.arange(len(raw)), resamples=200)
-    return intervals
+    def interval(key: str) -> tuple[float, float]:
+        return metrics.bootstrap(lambda drawn: scores(*drawn.tolist())[key], cases, resamples=200)
+
+    return {key: interval(key) for key in ("map50", "map")}
 
 
 def _views(model: nn.Module, data: Dataset, side: int) -> tuple[Tensor, Tensor]:

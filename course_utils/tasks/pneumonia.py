@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .. import metrics
@@ -43,8 +42,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: values below -0.5 or above 1.5, which would be clipped.
     """
-    with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
-        return _changes()(x), y
+    return _changes()(x), y
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
