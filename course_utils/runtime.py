@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -194,17 +195,12 @@ def set_seed(seed: int) -> None:
 
 def in_notebook() -> bool:
     """True inside a Jupyter kernel (JupyterLab, Colab), where outputs can be updated in place."""
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    return hasattr(get_ipython(), "kernel")
+    ipython = sys.modules.get("IPython")  # a kernel has imported it
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def quiet() -> bool:
     """True where nobody watches: `COURSE_QUIET` is set, or output goes to a file."""
-    import sys
-
     return bool(os.environ.get("COURSE_QUIET")) or not (in_notebook() or sys.stdout.isatty())
 
 
@@ -235,11 +231,11 @@ def revision() -> str:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        return done.stdout.strip() if done.returncode == 0 else ""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip()
 
     try:
         changed = "+" if git("status", "--porcelain", "--", ".", ":!results") else ""
-        return git("rev-parse", "--short=12", "HEAD") + changed or "unknown"
-    except (OSError, subprocess.TimeoutExpired):
+        return git("rev-parse", "--short=12", "HEAD") + changed
+    except (OSError, subprocess.SubprocessError):
         return "unknown"
