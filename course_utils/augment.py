@@ -9,7 +9,7 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def within(low: float, high: float, expected: str) -> Callable:
@@ -47,7 +47,7 @@ NORMAL = within(-50, 50, "mean 0 and standard deviation 1: subtract the mean and
 
 def moved(
     flips: Sequence[Any], degrees: float, shift: float, scale: tuple[float, float], *more: Any
-) -> Callable[..., Any]:
+) -> nn.Module:
     """Flips and one affine map of images and masks alike, then what changes images alone."""
     import kornia.augmentation as K
     from kornia.constants import DataKey, Resample
@@ -61,7 +61,7 @@ def moved(
     )
 
 
-def both(how: Callable[..., Any], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def both(how: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and their masks (N, H, W), changed alike by what `moved` has built."""
     if y.ndim != 3:
         raise ValueError(

@@ -202,15 +202,12 @@ def report(model: nn.Module, data: Dataset, n: int = 40) -> dict[str, float]:
 
 def cases(model: nn.Module, data: Dataset, n: int = 40) -> dict[str, tuple[float, float]]:
     """Intervals over test images: bags share images, so images are drawn again, then bags."""
-    split = data.test
-    return {
-        key: metrics.bootstrap(
-            lambda chosen, key=key: scored(model, split.take(chosen.tolist()), n)[key],
-            torch.arange(len(split)),
-            resamples=100,
-        )
-        for key in ("auroc", "top1")
-    }
+
+    def measured(key: str, images: Tensor) -> float:
+        return scored(model, data.test.take(images.tolist()), n)[key]
+
+    images, keys = torch.arange(len(data.test)), ("auroc", "top1")
+    return {k: metrics.bootstrap(partial(measured, k), images, resamples=100) for k in keys}
 
 
 def arms(network: Callable[..., nn.Module]) -> dict[str, Callable[..., nn.Module]]:

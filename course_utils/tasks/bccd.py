@@ -41,7 +41,7 @@ def shrunk(split: Split, side: int = 320) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _changes() -> Callable[..., Any]:
+def _changes() -> nn.Module:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
@@ -102,9 +102,8 @@ def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """
     height, width = x.shape[2:]
     cut_y, cut_x = (max(int(n * (0.3 + 0.4 * torch.rand(()))), 1) for n in (height, width))
-    corners = [(0, 0), (cut_x, 0), (0, cut_y), (cut_x, cut_y)]
     image, rows = torch.empty_like(x), list[Tensor]()
-    for left, top in corners:
+    for left, top in ((0, 0), (cut_x, 0), (0, cut_y), (cut_x, cut_y)):
         right, bottom = width if left else cut_x, height if top else cut_y
         pick = torch.randperm if rows else torch.arange
         other = pick(len(x), device=x.device)
@@ -119,10 +118,9 @@ def visible(y: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
     y1, y2 = (y[:, :, column].clamp(top, bottom) for column in (2, 4))
     cut = torch.stack([x1, y1, x2, y2], 2)
     size = cut[:, :, 2:] - cut[:, :, :2]
-    area = size.prod(2)
     whole = (y[:, :, 3:] - y[:, :, 1:3]).prod(2)
     # Both sides, not the area: that of a box inverted twice is positive again.
-    kept = (y[:, :, 0] >= 0) & (area >= 0.4 * whole) & (size > 0).all(2)
+    kept = (y[:, :, 0] >= 0) & (size.prod(2) >= 0.4 * whole) & (size > 0).all(2)
     return torch.cat([torch.where(kept, y[:, :, 0], -1)[:, :, None], cut], 2)
 
 
@@ -177,16 +175,12 @@ def report(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]
     The outputs for an image are averaged with those for its mirror image. Published figures mostly
     come from one view, so each number stands there a second time, as `..._one_view`.
     """
-    boxes = shrunk(data.test, side)[1]
-    one, both = (precision(raw, boxes, side) for raw in _views(model, data, side))
-    return both | {f"{name}_one_view": value for name, value in one.items()}
+    return _of_views(precision, model, data, side)
 
 
 def cases(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, tuple[float, float]]:
     """mAP at IoU .5 and COCO's mAP, images drawn again 200 times; of both kinds of view."""
-    boxes = shrunk(data.test, side)[1]
-    one, both = (_intervals(raw, boxes, side) for raw in _views(model, data, side))
-    return {f"{name}_one_view": ends for name, ends in one.items()} | both
+    return _of_views(_intervals, model, data, side)
 
 
 def _intervals(raw: Tensor, boxes: Tensor, side: int) -> dict[str, tuple[float, float]]:
@@ -202,12 +196,14 @@ def _intervals(raw: Tensor, boxes: Tensor, side: int) -> dict[str, tuple[float, 
     return {key: interval(key) for key in ("map50", "map")}
 
 
-def _views(model: nn.Module, data: Dataset, side: int) -> tuple[Tensor, Tensor]:
-    """Outputs for the test images, and their means with those for the mirror images."""
-    x = shrunk(data.test, side)[0]
+def _of_views(measure: Callable, model: nn.Module, data: Dataset, side: int) -> dict[str, Any]:
+    """What `measure` finds in outputs averaged over both views, and in those for one."""
+    x, boxes = shrunk(data.test, side)
     cells = yolo.grid(side * 3 // 4, side, cell_anchors(side))
     one = predict(model, x)
-    return one, (one + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
+    both = (one + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
+    alone = measure(one, boxes, side)
+    return measure(both, boxes, side) | {f"{name}_one_view": alone[name] for name in alone}
 
 
 def _detector(width: int, side: int, attention: Callable[[int], nn.Module] | None) -> YOLO:

@@ -1,8 +1,6 @@
 """Photographs of skin: which pixels are the lesion? U-Nets, one logit a pixel. Chapter 06."""
 
-from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +24,7 @@ def shrunk(split: Split, side: int = 112) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _changes() -> Callable[..., Any]:
+def _changes() -> nn.Module:
     import kornia.augmentation as K
 
     flips = K.RandomHorizontalFlip(), K.RandomVerticalFlip()

@@ -55,7 +55,7 @@ def arrays(split: Split) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _moved() -> Callable[..., Any]:
+def _moved() -> nn.Module:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
