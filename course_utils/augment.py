@@ -9,30 +9,30 @@ from functools import wraps
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def within(low: float, high: float, expected: str) -> Callable:
-    """For a change of images whose values have to lie about there.
+    """For a change of images whose values have to lie about there; it computes in full precision.
 
     Checked at each call on the CPU. On a GPU that would make it wait: `training.fit` calls `check`
     once, on all images.
     """
 
     def check(x: Tensor) -> None:
-        if x.is_floating_point() and x.numel():
-            least, most = (value.item() for value in x.aminmax())
-            if least < low or most > high:
-                raise ValueError(
-                    f"The images go from {least:.4g} to {most:.4g}. Expected {expected}."
-                )
+        if not x.is_floating_point() or x.numel() == 0:
+            return
+        least, most = (value.item() for value in x.aminmax())
+        if least < low or most > high:
+            raise ValueError(f"The images go from {least:.4g} to {most:.4g}. Expected {expected}.")
 
     def decorate(change: Callable) -> Callable:
         @wraps(change)
         def checked(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             if x.device.type == "cpu":
                 check(x)
-            return change(x, y)
+            with torch.autocast(x.device.type, enabled=False):  # grid sampling wants it so
+                return change(x, y)
 
         checked.check = check  # type: ignore[attr-defined]
         return checked
@@ -47,7 +47,7 @@ NORMAL = within(-50, 50, "mean 0 and standard deviation 1: subtract the mean and
 
 def moved(
     flips: Sequence[Any], degrees: float, shift: float, scale: tuple[float, float], *more: Any
-) -> Callable[..., Any]:
+) -> nn.Module:
     """Flips and one affine map of images and masks alike, then what changes images alone."""
     import kornia.augmentation as K
     from kornia.constants import DataKey, Resample
@@ -61,12 +61,11 @@ def moved(
     )
 
 
-def both(how: Callable[..., Any], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+def both(how: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and their masks (N, H, W), changed alike by what `moved` has built."""
     if y.ndim != 3:
         raise ValueError(
             f"The masks have shape {tuple(y.shape)}. Expected (N, H, W), for instance y[:, 0]."
         )
-    with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
-        images, masks = how(x, y[:, None].to(x.dtype))
+    images, masks = how(x, y[:, None].to(x.dtype))
     return images, masks[:, 0].to(y.dtype)

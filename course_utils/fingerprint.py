@@ -72,9 +72,9 @@ def _made_of(value: Any) -> tuple[Any, ...]:
             world |= {f".{word}": getattr(module, word, None) for word in code.co_names}
         made = code, cells, function.__defaults__, function.__kwdefaults__, world
         return name, getattr(value, "__self__", None), made
-    held = _public(getattr(value, "__dict__", {})), getattr(value, "__wrapped__", None)
     if isinstance(value, nn.Module):
         return settings(value), value.state_dict()
+    held = _public(getattr(value, "__dict__", {})), getattr(value, "__wrapped__", None)
     return type(value), held
 
 

@@ -47,8 +47,7 @@ def one_logit(logits: Tensor, targets: Tensor) -> None:
     if logits.ndim != targets.ndim + 1 or logits.shape[1] != 1 or len(logits) != len(targets):
         raise ValueError(
             f"The outputs have shape {tuple(logits.shape)} and the targets {tuple(targets.shape)}. "
-            "Expected one logit each: outputs (N, 1) for labels (N,), (N, 1, H, W) for masks "
-            "(N, H, W); targets[:, 0] takes an axis of one away."
+            "Expected one logit each, (N, 1, ...) for (N, ...); targets[:, 0] takes an axis away."
         )
 
 
@@ -72,21 +71,16 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
     from monai.losses import DiceCELoss
 
     lowest, highest = _range(targets)
-    binary = highest <= 1
-    one = DiceCELoss(
-        sigmoid=binary,
-        softmax=not binary,
-        to_onehot_y=not binary,
-        include_background=binary,
-        batch=True,
-    )
+    if highest <= 1:
+        one = DiceCELoss(sigmoid=True, batch=True)
+    else:
+        one = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
 
     def loss(outputs: Tensor, masks: Tensor) -> Tensor:  # (B, K, H, W), (B, H, W)
         if masks.shape != (len(outputs), *outputs.shape[2:]):
             raise ValueError(
                 f"The masks have shape {tuple(masks.shape)}, the outputs {tuple(outputs.shape)}. "
-                "Expected masks (N, H, W) for outputs (N, K, H, W): masks[:, 0] takes an axis of "
-                "channels away."
+                "Expected masks (N, H, W) for outputs (N, K, H, W), for instance masks[:, 0]."
             )
         classes = max(outputs.shape[1], 2)
         _check_labels(lowest, highest, classes)
@@ -107,7 +101,6 @@ def _check_labels(lowest: float, highest: float, classes: int) -> None:
     """Else the error is about an index, on a GPU a device assertion, and for one output missing."""
     if not 0 <= lowest <= highest < classes:  # not so for NaN
         raise ValueError(
-            f"The mask holds labels from {lowest:g} to {highest:g}. Expected 0 to {classes - 1}: "
-            f"the network tells {classes} classes apart. Masks stored as 0 and 255 have to be "
-            "thresholded first; a label that says 'ignore' has to be replaced."
+            f"The mask holds labels from {lowest:g} to {highest:g}. Expected 0 to {classes - 1}, a "
+            "class each: threshold masks of 0 and 255, and replace a label that says 'ignore'."
         )

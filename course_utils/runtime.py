@@ -3,6 +3,7 @@
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -67,19 +68,12 @@ def precision(where: "torch.device | None" = None) -> tuple[str, str]:
         if torch.cuda.get_device_capability(where) >= (7, 0):
             return "16-mixed", "the GPU has fp16 units but no bf16 units"
         return "32-true", "the GPU has neither bf16 nor fast fp16 units"
-    if where.type == "cpu" and _cpu_has_bf16():
+    if where.type != "cpu":
+        return "32-true", "fp32 is the format that every operation supports on this device"
+    used = "AVX512" in torch.backends.cpu.get_cpu_capability()  # by PyTorch
+    if used and {"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split()):
         return "bf16-mixed", "the CPU has bf16 units"
-    if where.type == "cpu":
-        return "32-true", "the CPU has no bf16 units, so that bf16 would be slower"
-    return "32-true", "fp32 is the format that every operation supports on this device"
-
-
-def _cpu_has_bf16() -> bool:
-    """True where the CPU multiplies bf16 in hardware (AVX512-BF16 or AMX)."""
-    import torch
-
-    has_avx = "AVX512" in torch.backends.cpu.get_cpu_capability()
-    return has_avx and bool({"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split()))
+    return "32-true", "the CPU has no bf16 units, so that bf16 would be slower"
 
 
 def _cpuinfo(key: str) -> str:
@@ -109,17 +103,15 @@ def _quotas(
                 top = root / "cpu" if controllers else root  # version 1, version 2
                 inner = top / path.lstrip("/")
                 for folder in (inner, *inner.parents):
-                    yield from _quota(folder)
+                    yield from _quota(folder, "cpu.max")
+                    yield from _quota(folder, "cpu.cfs_quota_us", "cpu.cfs_period_us")
 
 
-def _quota(folder: Path) -> Iterator[float]:
+def _quota(folder: Path, *names: str) -> Iterator[float]:
     with suppress(OSError, ValueError):  # ValueError: "max", no limit
-        quota, period = (folder / "cpu.max").read_text().split()
-        yield int(quota) / int(period)
-    with suppress(OSError, ValueError):
-        quota = (folder / "cpu.cfs_quota_us").read_text()
-        if int(quota) > 0:
-            yield int(quota) / int((folder / "cpu.cfs_period_us").read_text())
+        quota, period = " ".join((folder / name).read_text() for name in names).split()
+        if int(quota) > 0:  # -1: no limit
+            yield int(quota) / int(period)
 
 
 _threads: dict[str, Any] = {}
@@ -203,17 +195,12 @@ def set_seed(seed: int) -> None:
 
 def in_notebook() -> bool:
     """True inside a Jupyter kernel (JupyterLab, Colab), where outputs can be updated in place."""
-    try:
-        from IPython.core.getipython import get_ipython
-    except ImportError:
-        return False
-    return hasattr(get_ipython(), "kernel")
+    ipython = sys.modules.get("IPython")  # a kernel has imported it
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
 
 
 def quiet() -> bool:
     """True where nobody watches: `COURSE_QUIET` is set, or output goes to a file."""
-    import sys
-
     return bool(os.environ.get("COURSE_QUIET")) or not (in_notebook() or sys.stdout.isatty())
 
 
@@ -244,11 +231,11 @@ def revision() -> str:
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
-        return done.stdout.strip() if done.returncode == 0 else ""
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+        return done.stdout.strip()
 
     try:
         changed = "+" if git("status", "--porcelain", "--", ".", ":!results") else ""
-        return git("rev-parse", "--short=12", "HEAD") + changed or "unknown"
-    except (OSError, subprocess.TimeoutExpired):
+        return git("rev-parse", "--short=12", "HEAD") + changed
+    except (OSError, subprocess.SubprocessError):
         return "unknown"

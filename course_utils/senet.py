@@ -6,6 +6,7 @@ the same seed all shared weights start equal.
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -101,15 +102,15 @@ class SEResNet(nn.Module):
             nn.ReLU(),
             nn.Identity() if small_images else nn.MaxPool2d(3, stride=2, padding=1),
         )
-        layers = []
-        channels = width
-        for stage, count in enumerate(blocks):
-            for place in range(count):
-                stride = 2 if stage > 0 and place == 0 else 1
-                layers.append(ResidualBlock(channels, width * 2**stage, stride, attention, norm))
-                channels = width * 2**stage
+        # The stage of each block: a new one doubles the channels, and only then the stride is 2.
+        stages = [stage for stage, count in enumerate(blocks) for _ in range(count)]
+        channels = [width, *(width * 2**stage for stage in stages)]
+        layers = (
+            ResidualBlock(before, after, 1 if after == before else 2, attention, norm)
+            for before, after in pairwise(channels)
+        )
         self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(channels, outputs)
+        self.head = nn.Linear(channels[-1], outputs)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
         expect_images(self, x, self.in_channels, self.least)

@@ -114,7 +114,9 @@ def fit(
     from tqdm.auto import tqdm
 
     train, val = _checked("train", train), _checked("val", val)
-    _check(train, val, epochs, batch_size, score, monitor, augment)
+    _check(val, epochs, batch_size, score, monitor)
+    if augment and hasattr(augment, "check"):
+        augment.check(train[0])  # see `augment`: the range of values, once
     where = runtime.device()
     precision = precision or runtime.precision(where)[0]
     fabric = _fabric(where.type, precision)
@@ -143,13 +145,18 @@ def fit(
     done = state.epoch * steps
     for _ in range(done):
         cycle.step()
-    _say_if_not_fresh(model, resumed=done > 0)
+    if not done and _trained(model):
+        print(
+            "This model has been trained before: it goes on from its weights, so this seed gives "
+            "another run than a fresh start. For that, build the model again in the training cell."
+        )
 
     quiet = runtime.quiet()
     bar = tqdm(
         initial=done, total=total, mininterval=0.5, leave=False, disable=quiet, file=sys.stdout
     )
     start = time.perf_counter() - sum(row["seconds"] for row in state.history)
+    epoch: _Epoch | None = None  # an interrupt may come before the first one
     with bar, suppress(KeyboardInterrupt):
         while state.epoch < epochs:
             began = time.perf_counter()
@@ -184,9 +191,9 @@ def fit(
     seconds, interrupted = time.perf_counter() - start, state.epoch < epochs
     history = pd.DataFrame(state.history)
     if not state.history:  # no epoch was completed: what has been learned, and an empty table
-        if epoch.losses:
+        if epoch and epoch.losses:
             epoch.checked_losses()
-        state.best = _weights(state.average)
+        state.best = state.average.state_dict()
         scores: dict[str, float] = {}
         with suppress(Exception):  # a few cases give the names of its columns, or there are none
             if score:
@@ -222,9 +229,8 @@ def predict(model: nn.Module, x: Tensor, batch_size: int | None = None) -> Tenso
     if wrong := _not_finite(outputs):
         raise FloatingPointError(
             f"The outputs for {len(wrong)} of {len(outputs)} images, the first of them image "
-            f"{wrong[0]}, are not finite. If these images are, weights of the network are NaN or "
-            "far too large: build it again and try a tenth of the learning rate, or "
-            "precision='32-true'."
+            f"{wrong[0]}, are not finite. If these images are, weights are NaN or far too large: "
+            "build the network again and try a tenth of the learning rate, or precision='32-true'."
         )
     return outputs
 
@@ -252,8 +258,7 @@ def as_float(x: Tensor) -> Tensor:
         return x.float() / 255
     if not x.is_floating_point():
         raise ValueError(
-            f"The images are {x.dtype}. Expected uint8, of 0 to 255, or floats: x.to(torch.uint8) "
-            "or x.float() says which."
+            f"The images are {x.dtype}. Expected uint8 or floats: x.to(torch.uint8) or x.float()."
         )
     return x.float()
 
@@ -271,8 +276,7 @@ def check_images(x: Tensor) -> None:
     if most == 1 if x.dtype == torch.uint8 else max(-least, most) > 100:
         raise ValueError(
             f"The images are {x.dtype}, from {least:.4g} to {most:.4g}. Expected uint8 up to 255, "
-            "or floats near 0 to 1: divide by the highest value that a pixel can have (255 or so), "
-            "or subtract the mean and divide by the standard deviation."
+            "or floats near 0 to 1: divide by the highest value of a pixel (say 255), or normalise."
         )
 
 
@@ -291,31 +295,25 @@ def _checked(name: str, arrays: Arrays) -> Arrays:
     """Both tensors, in a type that the loop can use."""
     if not isinstance(arrays, tuple | list) or len(arrays) != 2:
         raise ValueError(
-            f"{name} is a {type(arrays).__name__}. Expected images and targets, for instance "
-            "(split.x, split.y)."
+            f"{name} is a {type(arrays).__name__}. Expected images and targets, (split.x, split.y)."
         )
     expect_tensors(f"images and targets of {name}", *arrays)
     x, y = arrays
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(
-            f"{name} holds {len(x)} images and {len(y)} targets. "
-            "Expected as many targets as images, and at least one."
+            f"{name} holds {len(x)} images and {len(y)} targets. Expected as many, one at least."
         )
     check_images(x)
     x, y = (t.float() if t.dtype in (torch.float64, torch.bfloat16) else t for t in (x, y))
     return x, y
 
 
-def _check(
-    train: Arrays, val: Arrays, epochs: int, batch_size: int, score: Any, monitor: Any, augment: Any
-) -> None:
+def _check(val: Arrays, epochs: int, batch_size: int, score: Any, monitor: str | None) -> None:
     if wrong := _not_finite(val[0]):
         raise FloatingPointError(
             f"{len(wrong)} of {len(val[0])} validation images are NOT finite, the first of them "
             f"image {wrong[0]}: mend the data first."
         )
-    if hasattr(augment, "check"):
-        augment.check(train[0])  # see `augment`: the range of values, once
     if epochs < 1 or batch_size < 1:
         raise ValueError(f"epochs={epochs}, batch_size={batch_size}: expected at least 1 for both.")
     if monitor not in (None, "epoch") and not score:
@@ -392,11 +390,10 @@ class _Epoch:
             return found
         batch, (x, _) = self.batches[step], self.batch(step)
         where = "finite" if bool(torch.isfinite(x).all()) else "NOT finite: mend the data first"
-        shown = ", ".join(str(i) for i in batch[:8].tolist())
         raise FloatingPointError(
-            f"The loss is {found[step]} in epoch {self.number + 1}, batch {step + 1} (training "
-            f"images {shown}{', ...' if len(batch) > 8 else ''}). Its images are {where}. The "
-            f"learning rate was {self.rate:.2g}: try a tenth of it, or precision='32-true'."
+            f"The loss is {found[step]} in epoch {self.number + 1}, batch {step + 1}, which begins "
+            f"with the training images {batch[:8].tolist()}. Its images are {where}. The learning "
+            f"rate was {self.rate:.2g}: try a tenth of it, or precision='32-true'."
         )
 
     def mean_loss(self) -> float:
@@ -404,17 +401,8 @@ class _Epoch:
         return sum(v * len(b) for v, b in zip(found, self.batches, strict=True)) / len(self.x)
 
 
-def _say_if_not_fresh(model: nn.Module, resumed: bool) -> None:
-    """The mark goes with copies of the model, and not with its weights alone."""
-    if not resumed and _trained(model):
-        print(
-            "This model has been trained before: training goes on from its weights, so this seed "
-            "gives another run than from a fresh start. For a fresh start build the model again, "
-            "in the cell that trains it."
-        )
-
-
 def _trained(model: nn.Module) -> bool:
+    """Whether a `fit` has marked it: the mark goes with copies, and not with weights alone."""
     return any(getattr(part, "_trained_by_fit", False) for part in model.modules())
 
 
@@ -455,22 +443,19 @@ def _validate(
     return {"val_loss": value} | found
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
 class _State:
     """All that a run needs to go on: weights, their average, optimiser, randomness."""
 
     def __init__(self, model: nn.Module, optimizer: AdamW, order: torch.Generator, scaling: Any):
-        self.model, self.average, self.best = model, copy.deepcopy(model), _weights(model)
+        self.model, self.average = model, copy.deepcopy(model)
+        self.best = copy.deepcopy(model.state_dict())
         self.moments: dict[str, dict[str, Tensor]] = {}
         for group in optimizer.param_groups:
             for p in group["params"]:
                 # As AdamW begins, but before the first step: a checkpoint is copied into them.
                 first, second = torch.zeros_like(p), torch.zeros_like(p)
                 moments = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
-                optimizer.state[p] = self.moments[str(len(self.moments))] = moments
+                optimizer.state[p] = self.moments[f"optimizer.{len(self.moments)}"] = moments
         self.streams = {"order": order, "cpu": torch.default_generator}
         if torch.cuda.is_available():
             self.streams["cuda"] = torch.cuda.default_generators[torch.cuda.current_device()]
@@ -487,16 +472,13 @@ class _State:
         if all(math.isnan(mark) for mark in marks):
             marks = [-r["val_loss"] for r in self.history]
         if int(np.nanargmax(marks)) == self.epoch - 1:
-            self.best_epoch, self.best = self.epoch, _weights(self.average)
+            self.best_epoch, self.best = self.epoch, copy.deepcopy(self.average.state_dict())
 
     def tensors(self) -> dict[str, Tensor]:
         """All that training changes, by name: the tensors themselves, no copies."""
         parts = {"best": self.best, "model": self.model.state_dict()}
-        parts |= {"average": self.average.state_dict()}
-        parts |= {f"optimizer.{index}": moments for index, moments in self.moments.items()}
-        return {
-            f"{part}.{k}": tensor for part, named in parts.items() for k, tensor in named.items()
-        }
+        parts |= {"average": self.average.state_dict(), **self.moments}
+        return {f"{part}.{k}": tensor for part, held in parts.items() for k, tensor in held.items()}
 
     def save(self, path: Path, plan: dict[str, Any]) -> None:
         """One safetensors file, whose header holds the numbers as JSON; replaced in one step."""

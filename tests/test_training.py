@@ -202,6 +202,16 @@ def test_an_interrupt_in_the_first_epoch_keeps_the_steps_made():
     assert fitted.interrupted and list(fitted.history)[-2:] == ["val_loss", "seconds"]
 
 
+def test_an_interrupt_before_the_first_step_returns_the_model_as_it_was(monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "_Epoch", stopped)
+    fitted = train()
+    assert fitted.interrupted and fitted.best_epoch == 0 and len(fitted.history) == 0
+    assert torch.equal(fitted.model[0].weight, network()[0].weight)
+
+
 def test_a_loss_that_is_not_finite_stops_and_names_the_batch():
     x, y = blobs(48, 0)
     x = x.float()

@@ -14,13 +14,7 @@ from torch.nn import functional as F
 from .. import metrics
 from ..datasets import Dataset, Split
 from ..losses import Loss
-from ..pooling import (
-    AttentionPooling,
-    BagClassifier,
-    LogSumExpPooling,
-    MaxPooling,
-    MeanPooling,
-)
+from ..pooling import AttentionPooling, BagClassifier, LogSumExpPooling, MaxPooling, MeanPooling
 from ..training import as_float, evaluating, predict
 from . import pneumonia
 from .experiment import Experiment, profile
@@ -208,37 +202,33 @@ def report(model: nn.Module, data: Dataset, n: int = 40) -> dict[str, float]:
 
 def cases(model: nn.Module, data: Dataset, n: int = 40) -> dict[str, tuple[float, float]]:
     """Intervals over test images: bags share images, so images are drawn again, then bags."""
-    split = data.test
-    return {
-        key: metrics.bootstrap(
-            lambda chosen, key=key: scored(model, split.take(chosen.tolist()), n)[key],
-            torch.arange(len(split)),
-            resamples=100,
-        )
-        for key in ("auroc", "top1")
-    }
+
+    def measured(key: str, images: Tensor) -> float:
+        return scored(model, data.test.take(images.tolist()), n)[key]
+
+    images, keys = torch.arange(len(data.test)), ("auroc", "top1")
+    return {k: metrics.bootstrap(partial(measured, k), images, resamples=100) for k in keys}
 
 
-_TRAINING: dict[str, Any] = {"batch_size": 320, "lr": 3e-3, "ema": 0.98}
+def arms(network: Callable[..., nn.Module]) -> dict[str, Callable[..., nn.Module]]:
+    """The same network with each of `POOLINGS`."""
+    return {arm: partial(network, pooling) for arm, pooling in POOLINGS.items()}
 
 
-_ARMS: dict[str, Callable[..., nn.Module]] = {
-    arm: partial(XrayBags, pooling) for arm, pooling in POOLINGS.items()
-}
+_ARMS = arms(XrayBags)
 
 
 def _experiment(name: str, n: int, fixed: int = 0, **more: Any) -> Experiment:
     """Bags of n images: new ones each step, or a fixed number of them."""
-    title = f"Bags of {n} chest X-rays, one label each"
+    bags = f"{fixed} bags" if fixed else "Bags"
     how: dict[str, Any] = {"training": balanced, "augment": partial(fresh, n=n)}
-    fit = _TRAINING | {"epochs": 25}
+    fit: dict[str, Any] = {"batch_size": 320, "lr": 3e-3, "ema": 0.98, "epochs": 25}
     if fixed:
-        title = f"{fixed} {title[0].lower()}{title[1:]}"
         how = {"training": partial(arrays, n=n, bags=fixed), "augment": augment}
-        fit = _TRAINING | {"epochs": 5000 // fixed, "batch_size": 16}  # some 300 steps
+        fit |= {"epochs": 5000 // fixed, "batch_size": 16}  # some 300 steps
     return Experiment(
         name=name,
-        title=title,
+        title=f"{bags} of {n} chest X-rays, one label each",
         dataset="pneumonia",
         main="gated attention",
         arrays=partial(arrays, n=n),

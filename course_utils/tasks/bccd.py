@@ -41,7 +41,7 @@ def shrunk(split: Split, side: int = 320) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _changes() -> Callable[..., Any]:
+def _changes() -> nn.Module:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
@@ -73,8 +73,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
-    with torch.autocast(x.device.type, enabled=False):
-        x, corners = _changes()(x, y[:, :, 1:])
+    x, corners = _changes()(x, y[:, :, 1:])
     y = torch.cat([y[:, :, :1], corners], 2)
     if bool(torch.rand(()) < 0.5):
         return mosaic(x, y)
@@ -103,9 +102,8 @@ def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """
     height, width = x.shape[2:]
     cut_y, cut_x = (max(int(n * (0.3 + 0.4 * torch.rand(()))), 1) for n in (height, width))
-    corners = [(0, 0), (cut_x, 0), (0, cut_y), (cut_x, cut_y)]
     image, rows = torch.empty_like(x), list[Tensor]()
-    for left, top in corners:
+    for left, top in ((0, 0), (cut_x, 0), (0, cut_y), (cut_x, cut_y)):
         right, bottom = width if left else cut_x, height if top else cut_y
         pick = torch.randperm if rows else torch.arange
         other = pick(len(x), device=x.device)
@@ -120,10 +118,9 @@ def visible(y: Tensor, left: int, top: int, right: int, bottom: int) -> Tensor:
     y1, y2 = (y[:, :, column].clamp(top, bottom) for column in (2, 4))
     cut = torch.stack([x1, y1, x2, y2], 2)
     size = cut[:, :, 2:] - cut[:, :, :2]
-    area = size.prod(2)
     whole = (y[:, :, 3:] - y[:, :, 1:3]).prod(2)
     # Both sides, not the area: that of a box inverted twice is positive again.
-    kept = (y[:, :, 0] >= 0) & (area >= 0.4 * whole) & (size > 0).all(2)
+    kept = (y[:, :, 0] >= 0) & (size.prod(2) >= 0.4 * whole) & (size > 0).all(2)
     return torch.cat([torch.where(kept, y[:, :, 0], -1)[:, :, None], cut], 2)
 
 
@@ -178,36 +175,35 @@ def report(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, float]
     The outputs for an image are averaged with those for its mirror image. Published figures mostly
     come from one view, so each number stands there a second time, as `..._one_view`.
     """
-    boxes = shrunk(data.test, side)[1]
-    one, both = (precision(raw, boxes, side) for raw in _views(model, data, side))
-    return both | {f"{name}_one_view": value for name, value in one.items()}
+    return _of_views(precision, model, data, side)
 
 
 def cases(model: nn.Module, data: Dataset, side: int = 320) -> dict[str, tuple[float, float]]:
     """mAP at IoU .5 and COCO's mAP, images drawn again 200 times; of both kinds of view."""
-    boxes, intervals = shrunk(data.test, side)[1], {}
-    for raw, ending in zip(_views(model, data, side), ("_one_view", ""), strict=True):
-
-        @cache  # both numbers come from the same draws
-        def scores(*drawn: int, found: tuple = tuple(detections(raw, side, SCORED_FROM))) -> dict:
-            again = [found[i] for i in drawn]
-            return metrics.average_precision(again, boxes[list(drawn)], CLASSES)
-
-        for key in ("map50", "map"):
-
-            def one(drawn: Tensor, key: str = key, scores: Callable = scores) -> float:
-                return scores(*drawn.tolist())[key]
-
-            intervals[key + ending] = metrics.bootstrap(one, torch.arange(len(raw)), resamples=200)
-    return intervals
+    return _of_views(_intervals, model, data, side)
 
 
-def _views(model: nn.Module, data: Dataset, side: int) -> tuple[Tensor, Tensor]:
-    """Outputs for the test images, and their means with those for the mirror images."""
-    x = shrunk(data.test, side)[0]
+def _intervals(raw: Tensor, boxes: Tensor, side: int) -> dict[str, tuple[float, float]]:
+    found, cases = detections(raw, side, SCORED_FROM), torch.arange(len(raw))
+
+    @cache  # both numbers come from the same draws
+    def scores(*drawn: int) -> dict[str, float]:
+        return metrics.average_precision([found[i] for i in drawn], boxes[list(drawn)], CLASSES)
+
+    def interval(key: str) -> tuple[float, float]:
+        return metrics.bootstrap(lambda drawn: scores(*drawn.tolist())[key], cases, resamples=200)
+
+    return {key: interval(key) for key in ("map50", "map")}
+
+
+def _of_views(measure: Callable, model: nn.Module, data: Dataset, side: int) -> dict[str, Any]:
+    """What `measure` finds in outputs averaged over both views, and in those for one."""
+    x, boxes = shrunk(data.test, side)
     cells = yolo.grid(side * 3 // 4, side, cell_anchors(side))
     one = predict(model, x)
-    return one, (one + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
+    both = (one + yolo.mirrored(predict(model, x.flip(3)), cells)) / 2
+    alone = measure(one, boxes, side)
+    return measure(both, boxes, side) | {f"{name}_one_view": alone[name] for name in alone}
 
 
 def _detector(width: int, side: int, attention: Callable[[int], nn.Module] | None) -> YOLO:

@@ -1,8 +1,7 @@
 """MRI of the hippocampus: which voxels are its front and its back part? Chapters 05 and 06."""
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,7 @@ def slices(split: Split) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _changes() -> Callable[..., Any]:
+def _changes() -> nn.Module:
     import kornia.augmentation as K
 
     return moved((), 15, 0.08, (0.85, 1.18), K.RandomGaussianNoise(std=0.1, p=0.5))
@@ -87,17 +86,14 @@ def cases(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
     return {f"dice_{name}": metrics.bootstrap(torch.mean, dice) for name, _, dice in found}
 
 
-def _volumes(model: nn.Module, data: Dataset) -> list[tuple[str, list, Tensor]]:
+def _volumes(model: nn.Module, data: Dataset) -> Iterator[tuple[str, list, Tensor]]:
     """For each part its name, found and true masks of each test volume, and the Dice of each."""
     x, y = slices(data.test)
     found = predict(model, x).argmax(1)
     depths = data.test.extra["shape"][:, 2].tolist()
-    parts = []
     for label, name in ((1, "anterior"), (2, "posterior")):
         pairs = list(zip((found == label).split(depths), (y == label).split(depths), strict=True))
-        dice = torch.stack([metrics.dice(a[None], b[None])[0] for a, b in pairs])
-        parts.append((name, pairs, dice))
-    return parts
+        yield name, pairs, torch.stack([metrics.dice(a[None], b[None])[0] for a, b in pairs])
 
 
 def _size(width: int, levels: int) -> dict[str, int]:

@@ -1,8 +1,6 @@
 """Photographs of skin: which pixels are the lesion? U-Nets, one logit a pixel. Chapter 06."""
 
-from collections.abc import Callable
 from functools import cache, partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +24,7 @@ def shrunk(split: Split, side: int = 112) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _changes() -> Callable[..., Any]:
+def _changes() -> nn.Module:
     import kornia.augmentation as K
 
     flips = K.RandomHorizontalFlip(), K.RandomVerticalFlip()
@@ -51,11 +49,7 @@ def score(logits: Tensor, masks: Tensor, side: int = 0) -> dict[str, float]:
     """Mean Jaccard index and Dice over images, at probability 0.5."""
     one_logit(logits, masks)
     metrics.refuse_nan(logits)
-    found = logits[:, 0] > 0
-    return {
-        "jaccard": metrics.iou(found, masks).mean().item(),
-        "dice": metrics.dice(found, masks).mean().item(),
-    }
+    return {name: each.mean().item() for name, each in _overlaps(logits, masks).items()}
 
 
 def report(model: nn.Module, data: Dataset, side: int = 112) -> dict[str, float]:
@@ -65,7 +59,7 @@ def report(model: nn.Module, data: Dataset, side: int = 112) -> dict[str, float]
     the largest (in pixels of the mask): attention is said to help with small objects.
     """
     large = _at_full_size(model, data, side)
-    dice = metrics.dice(large[:, 0] > 0, data.test.y.bool())
+    dice = _overlaps(large, data.test.y.bool())["dice"]
     thirds = data.test.y.flatten(1).sum(1).argsort(stable=True).tensor_split(3)
     return score(large, data.test.y) | {
         "dice_smallest_third": dice[thirds[0]].mean().item(),
@@ -75,11 +69,14 @@ def report(model: nn.Module, data: Dataset, side: int = 112) -> dict[str, float]
 
 def cases(model: nn.Module, data: Dataset, side: int = 112) -> dict[str, tuple[float, float]]:
     """Mean Jaccard index and Dice, images drawn again."""
-    found, truth = _at_full_size(model, data, side)[:, 0] > 0, data.test.y.bool()
-    return {
-        "jaccard": metrics.bootstrap(torch.mean, metrics.iou(found, truth)),
-        "dice": metrics.bootstrap(torch.mean, metrics.dice(found, truth)),
-    }
+    found = _overlaps(_at_full_size(model, data, side), data.test.y.bool())
+    return {name: metrics.bootstrap(torch.mean, each) for name, each in found.items()}
+
+
+def _overlaps(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
+    """Jaccard index and Dice of each image: (N,)."""
+    found = logits[:, 0] > 0
+    return {"jaccard": metrics.iou(found, masks), "dice": metrics.dice(found, masks)}
 
 
 def _at_full_size(model: nn.Module, data: Dataset, side: int) -> Tensor:

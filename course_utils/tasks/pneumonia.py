@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .. import metrics
@@ -18,7 +17,7 @@ from .experiment import Experiment, profile
 
 
 @cache
-def _changes() -> Callable[..., Any]:
+def _changes() -> nn.Module:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
@@ -43,8 +42,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: values below -0.5 or above 1.5, which would be clipped.
     """
-    with torch.autocast(x.device.type, enabled=False):  # grid sampling wants full precision
-        return _changes()(x), y
+    return _changes()(x), y
 
 
 def score(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -78,11 +76,16 @@ def cases(model: nn.Module, data: Dataset) -> dict[str, tuple[float, float]]:
 
 
 _SMALL = {"width": 16, "blocks": (1, 2, 2)}
-FIRST_MODEL_PROFILES: dict[str, dict[str, Any]] = {
+FIRST_MODEL_PROFILES = {
     "smoke": profile(_SMALL, images=512, epochs=1, batch_size=64, lr=3e-3),
     "standard": profile(_SMALL, epochs=8, batch_size=64, lr=3e-3),
     "full": profile({"width": 32}, epochs=15, batch_size=64, lr=3e-3),
 }
+
+
+def _size(width: int) -> dict[str, Any]:
+    return {"width": width, "instance_norm": False}
+
 
 _ARMS: dict[str, Callable[..., nn.Module]] = {
     "attention": partial(SEResNet, attention=SqueezeExcitation),
@@ -130,12 +133,8 @@ EXPERIMENTS = (
         **_COMMON,
         profiles={
             "smoke": FIRST_MODEL_PROFILES["smoke"],
-            "standard": profile(
-                {"width": 32, "instance_norm": False}, epochs=20, batch_size=64, lr=3e-3
-            ),
-            "full": profile(
-                {"width": 64, "instance_norm": False}, epochs=60, batch_size=128, lr=3e-3
-            ),
+            "standard": profile(_size(32), epochs=20, batch_size=64, lr=3e-3),
+            "full": profile(_size(64), epochs=60, batch_size=128, lr=3e-3),
         },
     ),
 )

@@ -4,7 +4,7 @@ The boxes of BCCD say it, and after training they score where the map points. Tr
 """
 
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ def arrays(split: Split) -> tuple[Tensor, Tensor]:
 
 
 @cache
-def _moved() -> Callable[..., Any]:
+def _moved() -> nn.Module:
     import kornia.augmentation as K
 
     return K.AugmentationSequential(
@@ -72,10 +72,9 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Shifts are small: of a platelet that left the image the label would still tell.
     """
-    with torch.autocast(x.device.type, enabled=False):
-        x = _moved()(x).clamp(0, 1)
-        power = torch.empty(len(x), 3, 1, 1, device=x.device).uniform_(-0.3, 0.3).exp()
-        return x**power, y
+    x = _moved()(x).clamp(0, 1)
+    power = torch.empty(len(x), 3, 1, 1, device=x.device).uniform_(-0.3, 0.3).exp()
+    return x**power, y
 
 
 def scored(model: nn.Module, split: Split) -> dict[str, float]:
@@ -107,9 +106,7 @@ def _looked(model: nn.Module, split: Split) -> tuple[Tensor, Tensor, Tensor]:
     return predict(model, x), label, maps.pointing_game(maps_, masks)[label == 1]
 
 
-_ARMS: dict[str, Callable[..., nn.Module]] = {
-    arm: partial(SmearBags, pooling) for arm, pooling in bags.POOLINGS.items()
-}
+_ARMS = bags.arms(SmearBags)
 # Small batches and short steps: with 16 images and 3e-3 one start in five led nowhere.
 _TRAINING: dict[str, Any] = {"batch_size": 8, "lr": 1e-3}
 
