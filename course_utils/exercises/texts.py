@@ -78,13 +78,13 @@ def read(path: Path) -> dict[str, Text]:
         where = f"{path.name}, {name}"
         begun = _START.search(body)
         question, *rest = _FENCE.split(_START.sub("", body))
-        why, *hints = map(_one, re.split(r"^\d\. ", rest[-1] if rest else "", flags=re.M))
-        if len(rest) != 2 or not (title and question.strip() and why and hints):
-            raise ValueError(
-                f"{where}: title, question, one block of code, why or hints are missing."
-            )
+        if len(rest) != 2:
+            raise ValueError(f"{where}: expected a question, one block of code, why, and hints.")
         start = begun[1] if begun else stub(rest[0])
+        why, *hints = map(_one, re.split(r"^\d\. ", rest[1], flags=re.M))
         text = Text(name, title, _paragraphs(question), start, rest[0], why, hints)
+        if not (title and text.question and why and hints):
+            raise ValueError(f"{where}: title, question, why it is right, or hints are missing.")
         sentence = ""
         for slip in reversed(slips):  # one without a sentence has that of the next
             key, body = slip.split("\n", 1)
