@@ -16,8 +16,7 @@ import importlib
 from functools import cache
 from typing import Any
 
-from . import solved as _solved
-from . import texts as _texts
+from . import solved, texts
 from .engine import Exercise, Result, Setup
 
 __all__ = ["CHAPTERS", "Exercise", "Result", "exercise", "names", "progress"]
@@ -40,12 +39,10 @@ CHAPTERS = {
 @cache
 def _declared(chapter: str) -> dict[str, Exercise]:
     setups: dict[str, Setup] = importlib.import_module(f"{__name__}.{chapter}").EXERCISES
-    found = _texts.read(_texts.FOLDER / f"{CHAPTERS[chapter]}.md")
-    if set(setups) != set(found):
-        raise ValueError(
-            f"{CHAPTERS[chapter]}.md and {chapter}.py declare different exercises: "
-            f"{', '.join(sorted(set(setups) ^ set(found)))}."
-        )
+    notebook = CHAPTERS[chapter]
+    found = texts.read(texts.FOLDER / f"{notebook}.md")
+    if differ := ", ".join(sorted(setups.keys() ^ found.keys())):
+        raise ValueError(f"{notebook}.md and {chapter}.py declare different exercises: {differ}.")
     return {name: Exercise(text, setups[name]) for name, text in found.items()}
 
 
@@ -72,11 +69,11 @@ def names(notebook: str | None = None) -> list[str]:
 
 def progress() -> list[dict[str, Any]]:
     """A row per chapter: `chapter` (its notebook), `solved` and `total`, `open` (names)."""
-    solved = _solved.names()
+    done = solved.names()
     rows = []
-    for key, notebook in CHAPTERS.items():
-        names = list(_declared(key))
-        left = [name for name in names if name not in solved]
-        total, done = len(names), len(names) - len(left)
-        rows.append({"chapter": notebook, "solved": done, "total": total, "open": left})
+    for notebook in CHAPTERS.values():
+        asked = names(notebook)
+        left = [name for name in asked if name not in done]
+        count = len(asked) - len(left)
+        rows.append({"chapter": notebook, "solved": count, "total": len(asked), "open": left})
     return rows

@@ -1,6 +1,5 @@
 """Says in which respect an answer differs from the right one, in words a learner can use."""
 
-import copy
 import math
 import numbers
 import re
@@ -9,11 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 
-Difference = tuple[str, str]
-"""A mistake's id and a sentence about it."""
+Problem = tuple[str, str]
+"""A mistake's id and a message."""
 
 
-def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Difference | None:
+def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Problem | None:
     """The first thing in which `got` differs from `expected`; None if they agree.
 
     Kinds are compared before shapes, shapes before dtypes, dtypes before values. float32 and
@@ -46,22 +45,18 @@ def difference(got: Any, expected: Any, tolerance: float, where: str = "") -> Di
         return None
     if isinstance(expected, str):
         same = got.strip().lower() == expected.strip().lower()
-    elif not _is_number(expected) or isinstance(expected, int):  # a count is right or wrong
+    elif _kind(expected) != "number" or isinstance(expected, int):  # a count is right or wrong
         same = bool(got == expected)
     else:
         both = math.isnan(got) and math.isnan(expected)
         same = both or math.isclose(got, expected, rel_tol=tolerance, abs_tol=tolerance)
     if same:
         return None
-    mistake = "nan" if _is_number(got) and math.isnan(got) else "wrong-value"
+    mistake = "nan" if _kind(got) == "number" and math.isnan(got) else "wrong-value"
     return mistake, f"{where} is {describe(got)}, expected {describe(expected)}."
 
 
 _NUMPY = " NumPy leaves the graph that gradients need, and the GPU: stay in torch."
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real | np.number) and not isinstance(value, bool)
 
 
 def _kind(value: Any) -> str:
@@ -76,7 +71,6 @@ _KINDS: dict[str, Any] = {
     "tensor": torch.Tensor,
     "numpy": np.ndarray,
     "list": list | tuple,
-    "set": set | frozenset,
     "dict": dict,
     "str": str,
 }
@@ -104,26 +98,26 @@ def _kind_name(expected: Any) -> str:
 
 def _tensor_difference(
     got: torch.Tensor, expected: torch.Tensor, tolerance: float, where: str
-) -> Difference | None:
+) -> Problem | None:
     if got.shape != expected.shape:
         text = f"{where} has shape {tuple(got.shape)}, expected {tuple(expected.shape)}"
         return "wrong-shape", text + ("." if expected.dim() else ", a tensor without axes.")
     if _dtype_kind(got) != _dtype_kind(expected):
         return "wrong-dtype", f"{where} has dtype {_dtype(got)}, expected {_dtype(expected)}."
     if expected.is_floating_point() or expected.is_complex():
-        wide = torch.complex128 if expected.is_complex() else torch.float64
+        wide = torch.promote_types(expected.dtype, torch.float64)
         got, expected = got.to(wide), expected.to(wide)
         same = torch.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     else:
         same = got == expected
     if bool(same.all()):
         return None
-    at = tuple(int(i) for i in (~same).nonzero()[0])
-    place = f"{where} at {list(at)}" if at else where
+    at = (~same).nonzero()[0].tolist()
+    place = f"{where} at {at}" if at else where
     share = f" ({int((~same).sum())} of {same.numel()} values differ)" if same.numel() > 1 else ""
-    mistake = "nan" if bool(torch.isnan(got[at])) else "wrong-value"
-    shown = describe(got[at].item()), describe(expected[at].item())
-    return mistake, f"{place} is {shown[0]}, expected {shown[1]}{share}."
+    value, wanted = got[*at].item(), expected[*at].item()
+    mistake = "nan" if value != value else "wrong-value"  # NaN alone differs from itself
+    return mistake, f"{place} is {describe(value)}, expected {describe(wanted)}{share}."
 
 
 def _of_shape(tensor: torch.Tensor) -> str:
@@ -166,7 +160,7 @@ def _described(value: Any) -> str:
         return f"a {type(value).__name__} with {len(value)} item{'s' * (len(value) != 1)}"
     if isinstance(value, bool | int | str | list | tuple | dict | set | None):
         return repr(value)
-    if _is_number(value):
+    if _kind(value) == "number":
         return f"{float(value):.6g}"
     return f"an object of type {type(value).__name__}"
 
@@ -193,8 +187,6 @@ def snapshot(value: Any) -> Any:
         plain = plain.to_dense() if plain.layout != torch.strided else plain
         # A tensor that large has the wrong shape, and its values are never looked at.
         return plain.cpu().clone() if plain.numel() <= 10**7 else plain
-    if isinstance(value, np.ndarray) and value.size <= 10**7:
-        return copy.deepcopy(value)
     if type(value) in (list, tuple):
         return type(value)(snapshot(item) for item in value)
     if type(value) is dict:

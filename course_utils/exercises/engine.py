@@ -6,7 +6,6 @@ compared with a stored one.
 """
 
 import contextlib
-import itertools
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -78,7 +77,7 @@ class Exercise:
         self.is_value = setup.inputs is None
         self.call = as_value if self.is_value else setup.call
         self._hints_given = 0
-        self._done: dict[tuple[str, int], Trial] = {}
+        self._done: dict[str, list[Trial]] = {}
 
     def __repr__(self) -> str:
         return f"Exercise {self.name}: {self.title}\n{feedback.wrapped(self.question)}"
@@ -105,13 +104,12 @@ class Exercise:
         """The inputs of all checks."""
         return self.inputs()
 
-    def done(self, number: int, slip: str = "") -> Trial:
-        """What the solution, or a slip, does on one of the inputs: worked out once."""
-        key = slip, number
-        if key not in self._done:
+    def done(self, slip: str = "") -> list[Trial]:
+        """What the solution, or a slip, does on each of the inputs: worked out once."""
+        if slip not in self._done:
             answer = self.slips[slip][0] if slip else self.reference
-            self._done[key] = attempt(self.call, answer, self.tried[number])
-        return self._done[key]
+            self._done[slip] = [attempt(self.call, answer, given) for given in self.tried]
+        return self._done[slip]
 
     def check(self, candidate: Any) -> Result:
         """Judges an answer, shows what to say about it, and remembers a solved exercise.
@@ -155,8 +153,7 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
         return NOT_ANSWERED
     if not exercise.is_value and (problem := feedback.not_callable(exercise.reference, candidate)):
         return NOT_ANSWERED if feedback.is_empty(candidate) else _not_yet(*problem)
-    inputs = exercise.tried
-    expected = [exercise.done(number) for number in range(len(inputs))]
+    inputs, expected = exercise.tried, exercise.done()
     if errors := [wanted.error for wanted in expected if wanted.error]:
         raise RuntimeError("the course's own solution fails on this machine") from errors[0]
     found: list[Trial] = []
@@ -164,10 +161,7 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
         trials = (attempt(exercise.call, candidate, given) for given in inputs)
         limited(lambda: found.extend(trials), SECONDS)
     if len(found) < len(inputs):
-        text = (
-            f"Stopped after {SECONDS:g} s. Is there a loop whose condition never becomes false, or "
-            "one over single pixels where a tensor operation would do?"
-        )
+        text = f"Stopped after {SECONDS:g} s. Is there a loop without an end, or one over pixels?"
         return _not_yet("endless-loop", text + feedback.inputs_text(exercise, inputs[len(found)]))
     tries = [[trial] for trial in found]  # of a module, in every order of its weights
     right = list(_right(exercise, tries))
@@ -180,15 +174,20 @@ def judge(exercise: Exercise, candidate: Any, printed: Printed) -> Result:
     if all(right):
         on = f", on all {len(inputs)} inputs" if len(inputs) > 1 else ""
         return Result(True, None, f"Right{on}. {exercise.why}")
-    if exercise.is_value:
-        return _not_yet(*_wrong_value(exercise, found[0], expected[0]))
     with captured(Printed()):
         known = next((slip for slip in exercise.slips if all(_right(exercise, tries, slip))), None)
+        if known is None and exercise.is_value:
+            known = _partly(exercise, found[0].value)
     if known is None:
-        return _not_yet(*feedback.unforeseen(exercise, found, expected, right))
-    error = found[right.index(False)].error
-    end = f"\n{feedback.error_text(error)}" if error else ""
-    return _not_yet(known, exercise.slips[known][1] + end)
+        mistake, text = feedback.unforeseen(exercise, found, right)
+    else:
+        mistake, text = known, exercise.slips[known][1]
+        if error := found[right.index(False)].error:
+            text += f"\n{feedback.error_text(error)}"
+    if exercise.is_value:
+        same = _same(found[0].value, expected[0].value, exercise.setup.tolerance)
+        text += feedback.parts_text(same)
+    return _not_yet(mistake, text)
 
 
 def _not_yet(mistake: str, text: str) -> Result:
@@ -200,41 +199,27 @@ def _try_orders(exercise: Exercise, candidate: Any, tries: list[list[Trial]]) ->
 
     Nothing where there is one order only, or where the parameters are not the reference's.
     """
-    for number, trials in enumerate(tries):
-        first, wanted = trials[0], exercise.done(number)
-        for order in range(1, first.orders if first.shapes() == wanted.shapes() else 1):
-            trials.append(attempt(exercise.call, candidate, exercise.tried[number], order))
+    for given, wanted, trials in zip(exercise.tried, exercise.done(), tries, strict=True):
+        orders = trials[0].orders if trials[0].shapes() == wanted.shapes() else 1
+        trials.extend(attempt(exercise.call, candidate, given, order) for order in range(1, orders))
 
 
 def _right(exercise: Exercise, tries: list[list[Trial]], slip: str = "") -> Iterator[bool]:
     """For each input, whether an answer does what the solution or a slip does, in any order."""
-    for number, trials in enumerate(tries):
-        made = exercise.done(number, slip)
+    for trials, made in zip(tries, exercise.done(slip), strict=True):
         yield any(agree(trial, made, exercise.setup.tolerance) for trial in trials)
 
 
-def _wrong_value(exercise: Exercise, found: Trial, expected: Trial) -> tuple[str, str]:
-    """An id and a message for a wrong value; of a tuple, part by part."""
-    tolerance = exercise.setup.tolerance
-    right = _same(found.value, expected.value, tolerance)
-    which = feedback.parts_text(right)
-    exact, partly = [], []
+def _partly(exercise: Exercise, found: Any) -> str | None:
+    """The slip that explains a tuple: it has the same in all parts that it has wrong itself."""
+    tolerance, expected = exercise.setup.tolerance, exercise.done()[0].value
     for key in exercise.slips:
-        slip = exercise.done(0, key)
-        if agree(found, slip, tolerance):
-            exact.append(key)
-        # A slip speaks for the parts that it has wrong, whatever the others are.
-        wrong = [not same for same in _same(slip.value, expected.value, 0)]
-        own = list(itertools.compress(_same(found.value, slip.value, tolerance), wrong))
-        if right and own and all(own):
-            partly.append(key)
-    if known := exact + partly:
-        return known[0], exercise.slips[known[0]][1] + which
-    problem = difference(found.value, expected.value, tolerance) if found.error is None else None
-    if problem is None or problem[0] not in ("wrong-value", "nan"):
-        return feedback.unforeseen(exercise, [found], [expected], [False])
-    text = exercise.text.otherwise or f"{feedback.describe(found.value)} is not the answer."
-    return problem[0], text + which  # the right one is not given away
+        slip = exercise.done(key)[0].value
+        parts = zip(_same(slip, expected, 0), _same(found, slip, tolerance), strict=False)
+        wrong = [as_here for right, as_here in parts if not right]
+        if wrong and all(wrong):
+            return key
+    return None
 
 
 def _same(a: Any, b: Any, tolerance: float) -> list[bool]:

@@ -7,7 +7,6 @@ import sysconfig
 import textwrap
 import traceback
 import types
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,14 +15,11 @@ import torch
 from torch import nn
 
 from .. import runtime
-from .comparing import describe, difference
+from .comparing import Problem, describe, difference
 from .trial import NotAModule, Trial, is_of_torch, text_of
 
 if TYPE_CHECKING:
     from .engine import Exercise, Result
-
-Problem = tuple[str, str]
-"""A mistake's id and a message."""
 
 WIDTH = 88
 """Characters in a line of prose. JupyterLab breaks longer ones in the middle of a word."""
@@ -32,8 +28,7 @@ WIDTH = 88
 def wrapped(text: str) -> str:
     """A message in lines of at most `WIDTH`; lines of code and of values stay as they are."""
     fold = textwrap.TextWrapper(WIDTH, break_long_words=False, break_on_hyphens=False).fill
-    lines = text.split("\n")
-    return "\n".join(x if x.startswith((" ", "in line ")) else fold(x) for x in lines)
+    return "\n".join(x if x.startswith((" ", "in line ")) else fold(x) for x in text.split("\n"))
 
 
 # How it looks ----------------------------------------------------------------------------------
@@ -52,9 +47,7 @@ def show(exercise: "Exercise", result: "Result", said: str) -> None:
     from IPython.display import display
 
     color, sign = ("#2e9e6b", "&#10003;") if result.passed else ("#d9822b", "&#10007;")
-    body = _as_html(result.message)
-    if said:
-        body = f"<pre>{html.escape(said)}</pre>{body}"
+    body = (f"<pre>{html.escape(said)}</pre>" if said else "") + _as_html(result.message)
     if not result.passed:
         folds = {f"Hint {i}": _as_html(hint) for i, hint in enumerate(exercise.hints, 1)}
         folds["Solution"] = f"<pre>{html.escape(exercise.text.solution)}</pre>"
@@ -122,8 +115,7 @@ def not_callable(reference: Any, candidate: Any) -> Problem | None:
     name = reference.__name__
     kind = "class" if isinstance(reference, type) else "function"
     if not callable(candidate):
-        text = f"The answer is {describe(candidate)}, expected a {kind}. Give the {kind} itself, "
-        text += f"without parentheses: check({name}), not check({name}(...))."
+        text = f"The answer is {describe(candidate)}, expected the {kind} itself: check({name})."
         return "not-a-function", text
     if isinstance(candidate, types.FunctionType):
         return _misfit(candidate, reference, "function")
@@ -138,8 +130,7 @@ def not_callable(reference: Any, candidate: Any) -> Problem | None:
     if not isinstance(candidate, type):
         return None
     if not issubclass(candidate, nn.Module):
-        text = f"Your class is no nn.Module. Begin it with `class {name}(nn.Module):`."
-        return "not-a-module", text
+        return "not-a-module", f"This is no module. Begin it with `class {name}(nn.Module):`."
     forward = _misfit(candidate.forward, reference.forward, "`forward`")
     return _misfit(candidate, reference, "class") or forward
 
@@ -159,25 +150,21 @@ def _misfit(candidate: Any, reference: Any, what: str) -> Problem | None:
 
 def _needed(function: Any) -> list[str]:
     """The names of its arguments, without what it takes if one likes (`norm=None`)."""
-    parameters = inspect.signature(function).parameters.values()
-    return [
-        p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty
-    ]
+    takes = inspect.signature(function).parameters.values()
+    return [p.name for p in takes if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
 
 
 # When no slip fits -----------------------------------------------------------------------------
 
 
-def unforeseen(
-    exercise: "Exercise", found: list[Trial], expected: list[Trial], right: list[bool]
-) -> Problem:
+def unforeseen(exercise: "Exercise", found: list[Trial], right: list[bool]) -> Problem:
     """An id and a message for what is wrong on the first input that goes wrong."""
     tolerance = exercise.setup.tolerance
-    for given, got, wanted in zip(exercise.tried, found, expected, strict=True):
-        if got.is_nothing() and (problem := difference(None, wanted.own, tolerance)):
+    calls = list(zip(exercise.tried, found, exercise.done(), strict=True))
+    for given, got, wanted in calls:
+        if got.own is None and (problem := difference(None, wanted.own, tolerance)):
             return problem[0], _sentence(problem[1]) + inputs_text(exercise, given)
-    first = right.index(False)
-    got, wanted, given = found[first], expected[first], exercise.tried[first]
+    given, got, wanted = calls[right.index(False)]
     where = inputs_text(exercise, given)
     if problem := _module_problem(got, wanted):
         return problem[0], problem[1] + where
@@ -195,6 +182,8 @@ def unforeseen(
         beside = got.beside if isinstance(got.beside, str) else beside
         same = "right-values-only", f"the values are right, but {beside}."
         mistake, text = difference(got.value, wanted.value, tolerance) or same
+        if exercise.is_value and mistake in ("wrong-value", "nan"):  # the right one stays untold
+            return mistake, exercise.text.otherwise or f"{describe(got.value)} is not the answer."
         if mistake == "nan":
             text += " NaN comes from 0 / 0, or from inf / inf after the exp of a large number."
         if mistake == "wrong-value" and exercise.text.otherwise:
@@ -210,8 +199,7 @@ def _changed_text(exercise: "Exercise", given: tuple[Any, ...], position: int, w
     argument = _argument_names(exercise)[position]
     text = f"Your code changes the {what} of `{argument}`. The caller still needs it as it was."
     if isinstance(given[position], torch.Tensor):
-        text += " Compute a new tensor: no assignment into a slice, no `+=`, no method whose name "
-        text += "ends in an underscore."
+        text += " Compute a new tensor: assign to no slice, use no `+=` and no method like `mul_`."
     return text
 
 
@@ -219,9 +207,7 @@ def _so_far(exercise: "Exercise", right: list[bool]) -> str:
     """On how many inputs an answer is right, and what alone these have in common, if anything."""
     if not any(right):
         return ""
-    images = [
-        [x for x in xs if isinstance(x, torch.Tensor) and x.dim() > 2] for xs in exercise.tried
-    ]
+    images = [[x for x in xs if getattr(x, "ndim", 0) > 2] for xs in exercise.tried]
     if all(images) and min(right.count(True), right.count(False)) > 1:
         shapes = [tensors[0].shape for tensors in images]
         said = [text for text, holds in _PATTERNS.items() if [*map(holds, shapes)] == right]
@@ -265,11 +251,11 @@ def inputs_text(exercise: "Exercise", arguments: tuple[Any, ...]) -> str:
 
 def _module_problem(found: Trial, expected: Trial) -> Problem | None:
     """An id and a sentence if a module's parameters are not those asked for, by their shapes."""
-    has, wants = (Counter(shape for shape, _ in x.parameters) for x in (found, expected))
-    own, asked = (Counter(s for s, bias in x.parameters if bias) for x in (found, expected))
-    lacking, more = wants - has, has - wants
+    has, wants = found.shapes(), expected.shapes()
     if found.error is not None or has == wants:
         return None
+    lacking, more = wants - has, has - wants
+    own, asked = found.shapes(biases_only=True), expected.shapes(biases_only=True)
     mistake, advice = "other-parameters", ""
     if not more and lacking <= asked - own:
         mistake = "missing-bias"

@@ -5,7 +5,6 @@ gradient mode and default dtype are afterwards what they were before. A single b
 native code cannot be stopped, nor a loop with one bare `except:` inside another.
 """
 
-import contextlib
 import ctypes
 import io
 import random
@@ -13,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import FrameType
 from typing import Any
 
@@ -74,7 +74,7 @@ def limited(work: Callable[[], None], seconds: float) -> None:
                 continue
 
 
-@contextlib.contextmanager
+@contextmanager
 def preserved_state() -> Iterator[None]:
     """One thread, CPU, float32, gradients on; afterwards these and all seeds are as before."""
     seeds = random.getstate(), np.random.get_state()  # noqa: NPY002
@@ -138,13 +138,9 @@ class Printed(io.StringIO):
         return "\n".join([title, *("  | " + line for line in head)])
 
 
-@contextlib.contextmanager
+@contextmanager
 def captured(printed: Printed) -> Iterator[None]:
     """Sends output and warnings into `printed`; warning filters are restored afterwards."""
-    with (
-        contextlib.redirect_stdout(printed),
-        contextlib.redirect_stderr(printed),
-        warnings.catch_warnings(),
-    ):
+    with redirect_stdout(printed), redirect_stderr(printed), warnings.catch_warnings():
         warnings.showwarning = printed.warn  # type: ignore[assignment]
         yield

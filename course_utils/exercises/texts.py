@@ -81,27 +81,23 @@ def read(path: Path) -> dict[str, Text]:
         if len(rest) != 2:
             raise ValueError(f"{where}: expected a question, one block of code, why, and hints.")
         start = begun[1] if begun else stub(rest[0])
-        why, *hints = re.split(r"^\d\. ", rest[1], flags=re.M)
-        text = Text(
-            name, title, _paragraphs(question), start, rest[0], _one(why), [*map(_one, hints)]
-        )
-        if not (text.title and text.question and text.why and text.hints):
+        why, *hints = map(_one, re.split(r"^\d\. ", rest[1], flags=re.M))
+        text = Text(name, title, _paragraphs(question), start, rest[0], why, hints)
+        if not (title and text.question and why and hints):
             raise ValueError(f"{where}: title, question, why it is right, or hints are missing.")
-        waiting: list[tuple[str, str]] = []
-        for slip in slips:
+        sentence = ""
+        for slip in reversed(slips):  # one without a sentence has that of the next
             key, body = slip.split("\n", 1)
             if key == "otherwise":
                 text.otherwise = _one(body)
                 continue
-            code, sentence = code_and_sentence(body)
-            if key in text.slips or key in dict(waiting) or not code:
+            code, own = code_and_sentence(body)
+            if key in text.slips or not code:
                 raise ValueError(f"{where}: the slip {key} stands twice, or has no code.")
-            waiting.append((key, code))
-            if sentence:
-                text.slips |= {key: (code, sentence) for key, code in waiting}
-                waiting = []
-        if waiting:
-            raise ValueError(f"{where}: the slip {waiting[0][0]} has no sentence.")
+            sentence = own or sentence
+            text.slips = {key: (code, sentence)} | text.slips
+        if mute := [key for key, (_, sentence) in text.slips.items() if not sentence]:
+            raise ValueError(f"{where}: the slip {mute[0]} has no sentence.")
         found[name] = text
     return found
 
@@ -138,13 +134,12 @@ def answer(code: str, solution: str, names: dict[str, Any], where: str) -> Any:
         ValueError: an edit's old text is not in the solution, or the code does not run.
     """
     if edits := _EDIT.findall(code):
-        source = solution
+        code = solution
         for old, new in edits:
-            if old not in source:
+            if old not in code:
                 raise ValueError(f"{where}: {old!r} is not in the solution.")
-            source = source.replace(old, new)
-        return run(source, names, where)
-    if not re.search(r"^(def|class) ", code, flags=re.M):
+            code = code.replace(old, new)
+    elif not re.search(r"^(def|class) ", code, flags=re.M):
         head = re.search(r"^def \w+(.*?:\n)", solution, flags=re.M | re.S)
         if head is None:
             raise ValueError(f"{where}: a class needs edits or a whole class.")
@@ -162,8 +157,7 @@ def run(source: str, names: dict[str, Any], where: str) -> Any:
         exec(compile(source, where, "exec"), space)
     except Exception as problem:
         raise ValueError(f"{where}: {type(problem).__name__}: {problem}\n{source}") from problem
-    made = re.findall(r"^(?:def|class) (\w+)", source, flags=re.M)[-1]
-    return space[made]
+    return space[re.findall(r"^(?:def|class) (\w+)", source, flags=re.M)[-1]]
 
 
 def stub(solution: str) -> str:

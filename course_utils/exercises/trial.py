@@ -6,7 +6,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,8 @@ class Trial:
         order: which of the orders of weights of one shape is dealt out; 0 is that of creation.
         parameters: of the first module built: the shape of each, and whether it is a bias.
         orders: how many orders of its weights are worth a try.
-        returned: what the answer itself returned, call by call.
+        own: what the answer itself returned last, whatever the exercise makes of it; `...` if it
+            has not come that far.
         value, error: what `call` returned, or the exception.
         beside: what else must be right, such as gradients, or in words what is wrong with it.
         changed: the first argument that has changed, and what of it.
@@ -52,7 +53,7 @@ class Trial:
     order: int = 0
     parameters: tuple[tuple[Shape, bool], ...] = ()
     orders: int = 1
-    returned: list[Any] = field(default_factory=list)
+    own: Any = ...
     value: Any = None
     beside: Any = None
     error: BaseException | None = None
@@ -62,8 +63,8 @@ class Trial:
         """What the answer returns; a module class is made a module first."""
         if isinstance(self.answer, type) and issubclass(self.answer, nn.Module):
             self.answer = self.answer()
-        self.returned.append(self.answer(*given))
-        return self.returned[-1]
+        self.own = self.answer(*given)
+        return self.own
 
     def module(self, *settings: Any, train: bool = True) -> nn.Module:
         """A module built from the answer, with weights that follow from their shapes alone.
@@ -86,29 +87,22 @@ class Trial:
             module = type(answer)(*settings)
         else:  # an nn.Sequential is not built from these settings
             module = copy.deepcopy(answer)
-        self.returned.append(module)
+        self.own = module
         if not isinstance(module, nn.Module):
             raise NotAModule(f"The answer gives {describe(module)}, expected an nn.Module.")
         lists = [value for value in vars(module).values() if isinstance(value, list | tuple)]
         held = {x for values in lists for x in values if isinstance(x, nn.Module)}
         if not held <= set(module.modules()):
-            raise NotAModule(
-                "Layers in a plain list are no part of the module, so no optimizer trains them. "
-                "Give each a name of its own, or use `nn.ModuleList`."
-            )
+            raise NotAModule("No optimizer trains layers in a plain list: use `nn.ModuleList`.")
         if any(isinstance(p, nn.UninitializedParameter) for p in module.parameters()):
-            raise NotAModule(
-                "A lazy layer has no shape before its first call, and the check sets the weights "
-                "before that. Write the numbers of channels out: nn.Conv2d for nn.LazyConv2d."
-            )
+            raise NotAModule("A lazy layer has no shape yet. Use nn.Conv2d, with its channels.")
         named = dict(module.named_parameters())
         shapes = [tuple(size for size in p.shape if size != 1) for p in named.values()]
         biases = [name.endswith("bias") for name in named]
         self.parameters = self.parameters or tuple(zip(shapes, biases, strict=True))
-        places, rest = {}, self.order
         counts = Counter(shape for shape in shapes if len(shape) > 1)
-        factorials = (math.factorial(min(count, 9)) for count in counts.values())
-        self.orders = min(math.prod(factorials), ORDERS)
+        self.orders = min(math.prod(map(math.factorial, counts.values())), ORDERS)
+        places, rest = {}, self.order
         for shape, count in counts.items():
             rest, number = divmod(rest, math.factorial(count))
             permutations = itertools.permutations(range(count))
@@ -118,26 +112,18 @@ class Trial:
             generator = torch.Generator().manual_seed(zlib.crc32(repr((shape, place)).encode()))
             values = torch.randn(shape, generator=generator).view(parameter.shape)
             parameter.data.copy_(values / max(math.prod(shape[1:] or shape), 1) ** 0.5)
-        module.register_forward_hook(lambda module, given, value: self.returned.append(value))
+        module.register_forward_hook(lambda module, given, value: setattr(self, "own", value))
         return module.train(train)
 
-    @property
-    def own(self) -> Any:
-        """What the answer itself returned, even if the exercise made something else of it."""
-        return self.returned[-1] if self.returned else self.value
-
-    def shapes(self) -> list[Shape]:
-        """Of the parameters, sorted."""
-        return sorted(shape for shape, _ in self.parameters)
-
-    def is_nothing(self) -> bool:
-        """Whether the answer has come to an end, and returned None."""
-        return self.own is None and (bool(self.returned) or self.error is None)
+    def shapes(self, biases_only: bool = False) -> Counter[Shape]:
+        """How many parameters of each shape there are."""
+        return Counter(shape for shape, bias in self.parameters if bias or not biases_only)
 
 
 def as_value(answer: Trial) -> Any:
     """`call` of an exercise that asks for a value: a tensor or NumPy number is one as well."""
-    return _plain(answer.answer() if callable(answer.answer) else answer.answer)
+    answer.own = _plain(answer.answer() if callable(answer.answer) else answer.answer)
+    return answer.own
 
 
 def _plain(answer: Any) -> Any:
@@ -183,11 +169,7 @@ def with_gradients(answer: Trial, call: Callable[..., Any], *given: torch.Tensor
     if not all(isinstance(x, torch.Tensor) for x in (*before, *parts)):
         return found
     if not all(torch.allclose(a, b, equal_nan=True) for a, b in zip(before, parts, strict=True)):
-        raise NotAModule(
-            "Two calls with the same batch give different results. Does `forward` create "
-            "layers? Their weights are new in each call and never trained: create them in "
-            "`__init__`."
-        )
+        raise NotAModule("Two calls with one batch differ. Create layers in `__init__`, not later.")
     answer.beside = "no gradient gets through (detach, .data or no_grad)"
     if all(part.requires_grad for part in parts):
         total = sum(part.sum() for part in parts)
@@ -208,7 +190,7 @@ def attempt(call: Call, answer: Any, arguments: tuple[Any, ...], order: int = 0)
     try:
         trial.value = snapshot(call(trial, *given))
         trial.beside = snapshot(trial.beside)
-        trial.returned = [snapshot(x) for x in trial.returned[-1:]]
+        trial.own = snapshot(trial.own)
     except (KeyboardInterrupt, OutOfTime):
         raise
     except BaseException as error:  # SystemExit among them: it must not end the kernel
