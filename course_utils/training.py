@@ -128,7 +128,8 @@ def fit(
     x, y = (tensor.to(where) for tensor in train)
     steps = math.ceil(len(x) / batch_size)
     total = epochs * steps
-    optimizer = AdamW(_groups(model, weight_decay), lr=lr)
+    # Fused, it can skip a step in fp16 that overflows without asking the GPU whether it did.
+    optimizer = AdamW(_groups(model, weight_decay), lr=lr, fused=where.type == "cuda" or None)
     cycle = OneCycleLR(optimizer, lr, total_steps=total)
     wrapped, stepper = fabric.setup(model, optimizer)
     state = _State(model, optimizer, order, fabric.strategy.precision)
@@ -173,7 +174,9 @@ def fit(
                 epoch.losses.append(value.detach())
                 stepper.zero_grad()
                 fabric.backward(value)
-                fabric.clip_gradients(wrapped, stepper, max_norm=1.0, error_if_nonfinite=False)
+                if scaler := getattr(fabric.strategy.precision, "scaler", None):  # fp16
+                    scaler.unscale_(optimizer)  # Fabric's own clipping refuses a fused one
+                nn.utils.clip_grad_norm_(fabric.strategy.precision.main_params(optimizer), 1.0)
                 stepper.step()
                 cycle.step()
                 _blend(state.average, model, ema, state.epoch * steps + step)
@@ -454,7 +457,8 @@ class _State:
             for p in group["params"]:
                 # As AdamW begins, but before the first step: a checkpoint is copied into them.
                 first, second = torch.zeros_like(p), torch.zeros_like(p)
-                moments = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
+                step = torch.zeros((), device=p.device if optimizer.defaults["fused"] else None)
+                moments = {"step": step, "exp_avg": first, "exp_avg_sq": second}
                 optimizer.state[p] = self.moments[f"optimizer.{len(self.moments)}"] = moments
         self.streams = {"order": order, "cpu": torch.default_generator}
         if torch.cuda.is_available():

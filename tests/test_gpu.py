@@ -103,6 +103,16 @@ def test_neither_do_the_losses_of_classes_and_masks(name, monkeypatch):
     assert counts[0] == counts[1], waits
 
 
+def test_a_step_in_fp16_reads_nothing_either(monkeypatch):
+    """The scaler asks whether a gradient overflowed, unless the optimizer skips steps by itself."""
+    made, build = [], training.AdamW
+    monkeypatch.setattr(training, "AdamW", lambda *a, **k: made.append(build(*a, **k)) or made[-1])
+    with card.inserted(monkeypatch):
+        loss = lambda out, y: (out[:, 0] - y).square().mean()  # noqa: E731
+        training.fit(nn.Linear(3, 1), loss, linear_data(8), linear_data(4), epochs=1)
+    assert made[0]._step_supports_amp_scaling
+
+
 # The command --------------------------------------------------------------------------------------
 
 

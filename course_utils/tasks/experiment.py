@@ -87,9 +87,10 @@ class Experiment:
         return self.arms[self._known(arm)](**self._profile(profile)["size"])
 
     def _known(self, arm: str) -> str:
-        if arm and arm not in self.arms:
+        arm = arm or self.main
+        if arm not in self.arms:
             raise ValueError(f"{self.name} has no arm {arm!r}. Expected: {', '.join(self.arms)}.")
-        return arm or self.main
+        return arm
 
     def _profile(self, name: str | None) -> dict[str, Any]:
         return self.profiles[name or runtime.profile()]

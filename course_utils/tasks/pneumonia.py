@@ -113,6 +113,7 @@ EXPERIMENTS = (
     ),
     Experiment(
         name="channel_attention",
+        main="SE r=16",
         title="PneumoniaMNIST, the same network with other gates on its channels",
         arms={
             "control": _ARMS["control"],

@@ -13,8 +13,9 @@ import time
 from course_utils import runtime
 from course_utils.experiments import get
 
-ORDER = ("first_model", "bags", "weak_smears", "pneumonia", "hippocampus", "isic2017", "bccd")
-"""What a chapter trains, by how long it trains in the full profile."""
+_SMALL = ("first_model", "channel_attention", "bags", "weak_smears")
+ORDER = (*_SMALL, "pneumonia", "hippocampus", "isic2017", "bccd")
+"""The experiments, by how long their main arm trains in the full profile."""
 
 COURSE = (sys.executable, "-m", "course_utils.cli")
 
