@@ -166,7 +166,7 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
     """The cause in words, and whether it may pass: a cut may, a refusal or silence rarely does."""
     import urllib3
 
-    server, proxy, chain = host(url), _proxy(url), list(_causes(problem))
+    server, proxy, chain = host(url), _proxy(url), _causes(problem)
 
     def has(*kinds: Any) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
@@ -202,21 +202,15 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
         return Failed(f"no answer within {timeout[0]:g} s, or silence for {timeout[1]:g} s")
     if has(urllib3.exceptions.ProtocolError, ConnectionError):
         return Failed("the connection was cut before the file was complete", again=True)
-    if has(urllib3.exceptions.HTTPError, ValueError):
-        return Failed(f"a malformed address or answer ({problem})")
-    return Failed(f"{type(problem).__name__}: {problem}")
+    return Failed(f"no usable answer ({type(problem).__name__}: {problem})")
 
 
-def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """An exception and what it wraps, outermost first; requests keeps it in several places."""
-    seen: list[BaseException] = []
-    queue: list[Any] = [problem]
-    while queue:
-        one = queue.pop(0)
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            yield one
-            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+def _causes(problem: BaseException) -> list[BaseException]:
+    """An exception and what led to it, outermost first; requests and urllib3 tell it both ways."""
+    chain = [problem]
+    for one in chain:  # which grows meanwhile
+        chain.extend(c for c in (one.__cause__, one.__context__) if c and c not in chain)
+    return chain
 
 
 def host(url: str) -> str:
