@@ -16,7 +16,7 @@ from .catalog import Fetched, read_entry
 from .drawing import Draw, Drawn, grid, to_uint8
 from .errors import DataError, damaged
 from .forms import PARTS, Dataset, Split, pack
-from .similarity import duplicates, repeats
+from .similarity import duplicates
 
 ENTRY = read_entry(__file__)
 PHANTOMS = (2000, 300, 600)
@@ -40,11 +40,9 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name in PARTS:
             images, labels = (_array(files[f"{name}_{kind}.npy"]) for kind in ("images", "labels"))
             arrays[name] = images, labels.reshape(-1)
-            if images.dtype != np.uint8 or images.shape != (labels.size, 28, 28):
-                raise ValueError(
-                    f"{name}_images is {images.dtype} {images.shape}, expected uint8 "
-                    f"({labels.size}, 28, 28)"
-                )
+            found, expected = f"{images.dtype} {images.shape}", f"uint8 {(labels.size, 28, 28)}"
+            if found != expected:
+                raise ValueError(f"{name}_images is {found}, expected {expected}")
     except (DataError, ValueError, KeyError, EOFError) as e:
         raise damaged(f"{path} is not the PneumoniaMNIST archive ({e})") from e
     return arrays
@@ -69,7 +67,7 @@ def _sorted(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
 def _notes(splits: dict[str, Split]) -> tuple[str, ...]:
     lines = [
         f"{name}: {len(part)} images, prevalence of pneumonia {part.y.float().mean():.3f}, "
-        f"{repeats(part.x)} repeat an earlier image (kept)"
+        f"{len(part) - len(part.x.unique(dim=0))} repeat an earlier image (kept)"
         for name, part in splits.items()
     ]
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
