@@ -106,9 +106,9 @@ def pad(boxes: list[Tensor]) -> Tensor:
 def _notes(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]:
     lines = [f"{sum(dropped.values())} boxes without area dropped ({', '.join(dropped)})"]
     for name, part in splits.items():
-        counts = [int((part.y[:, :, 0] == k).sum()) for k in range(len(CLASSES))]
-        bare = int((part.y[:, :, 0] != 0).all(dim=1).sum())
-        boxes = ", ".join(f"{n} {kind}" for n, kind in zip(counts, CLASSES, strict=True))
+        kinds = part.y[:, :, 0]
+        boxes = ", ".join(f"{(kinds == k).sum()} {kind}" for k, kind in enumerate(CLASSES))
+        bare = (kinds != 0).all(dim=1).sum()
         lines.append(f"{name}: {len(part)} images, {boxes}; {bare} without any RBC label (kept)")
     if "BloodImage_00037" in splits["val"].ids and "BloodImage_00038" in splits["train"].ids:
         lines.append("1 pair of near-duplicates crosses the split: 00037 (val), 00038 (train)")

@@ -63,17 +63,13 @@ def read_cases(path: Path) -> dict[str, Case]:
         kind = images if "/imagesTr/" in member else labels
         kind[name] = read_volume(content, f"{path}: {member}")
     if not images or images.keys() != labels.keys():
-        raise damaged(
-            f"{path}: {len(images)} images and {len(labels)} label files that should pair up"
-        )
+        raise damaged(f"{path}: {len(images)} images and {len(labels)} labels do not pair up")
     cases = {}
     for name, volume in sorted(images.items()):
         label = labels[name]
         said = f"{path}: the labels of {name}"
         if volume.shape != label.shape:
-            raise damaged(
-                f"{said} are {label.shape}, its image {volume.shape}: expected equal shapes"
-            )
+            raise damaged(f"{said} are {label.shape}, expected {volume.shape} as in its image")
         if not np.isin(label, (0, 1, 2)).all():
             raise damaged(f"{said} reach from {label.min()} to {label.max()}, expected 0, 1 and 2")
         cases[name] = volume, label.astype(np.uint8)
@@ -192,12 +188,9 @@ def volumes(n: int, seed: int = 0) -> Split:
     draw = Draw(n, seed, dims=3)
     spans = ((31, 43), (40, 59), (24, 47))  # voxels, as in the real set
     shape = torch.stack([draw.uniform(a, b + 1).flatten().long() for a, b in spans], dim=1)
-    a, b, c = (
-        ((torch.arange(m) + 0.5) / shape[:, [k]] * 2 - 1).view(
-            n, *(m if j == k else 1 for j in range(3))
-        )
-        for k, m in enumerate(SIZE)
-    )  # -1 to 1 across each volume, beyond 1 in the filling
+    # -1 to 1 across each volume, beyond 1 in the filling
+    a, b, c = ((torch.arange(m) + 0.5) / shape[:, [k]] * 2 - 1 for k, m in enumerate(SIZE))
+    a, b, c = a[:, :, None, None], b[:, None, :, None], c[:, None, None, :]
     bend = draw.uniform(-0.3, 0.3)
     thick = draw.uniform(0.22, 0.34) * (1 + 0.5 * b)  # the front part is thicker
     tube = ((a - bend * b.square()) / thick) ** 2 + ((c + 0.4 * bend * b) / thick) ** 2

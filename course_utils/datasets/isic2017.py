@@ -16,7 +16,6 @@ in any file, so one person can be on both sides (see data/README.md).
 """
 
 import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
@@ -92,8 +91,7 @@ def read_cases(path: Path) -> dict[str, Case]:
     cases = {}
     try:
         for part in ("train", "val"):
-            table = io.StringIO(truth[f"{part}.csv"].decode())
-            for row in csv.DictReader(table):
+            for row in csv.DictReader(truth[f"{part}.csv"].decode().splitlines()):
                 name = row["image_id"]
                 mask = truth[f"{part}/{name}_segmentation.png"]
                 cases[name] = Case(part, photos[name], mask, row)
