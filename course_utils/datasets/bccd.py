@@ -11,11 +11,10 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from . import drawing
 from .archives import read_members
 from .catalog import Fetched, read_entry
 from .decoding import decode_images
-from .drawing import Draw, Drawn, enlarge, to_uint8
+from .drawing import Draw, Drawn, draw_phantom, enlarge, to_uint8
 from .errors import damaged
 from .forms import PARTS, Dataset, Split, pack
 
@@ -80,15 +79,13 @@ def parse(content: bytes, name: str) -> Tensor:
     for thing in root.iter("object"):
         try:
             kind = CLASSES.index(thing.findtext("name", ""))
-            x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{k}", "")) for k in corners)
+            box = [float(thing.findtext(f"bndbox/{k}", "")) for k in corners]
         except ValueError as e:
             raise damaged(f"{name} holds an object that is not a box ({e})") from e
+        x1, y1, x2, y2 = box
         if not (0 <= x1 <= x2 <= WIDTH and 0 <= y1 <= y2 <= HEIGHT):
-            raise damaged(
-                f"{name} holds the box {[x1, y1, x2, y2]}, expected x1 <= x2 <= {WIDTH} and "
-                f"y1 <= y2 <= {HEIGHT}"
-            )
-        rows.append((kind, x1, y1, x2, y2))
+            raise damaged(f"{name} holds {box}, expected x1 <= x2 <= {WIDTH}, y1 <= y2 <= {HEIGHT}")
+        rows.append([kind, *box])
     if len(rows) > MAX_BOXES:
         raise damaged(f"{name} holds {len(rows)} boxes, expected {MAX_BOXES} at most")
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
@@ -117,7 +114,7 @@ def _notes(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]
 
 def phantom(seed: int = 0) -> Dataset:
     """Smears drawn by `smears` at a quarter of the size, and enlarged."""
-    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+    return draw_phantom(ENTRY, _drawn, PHANTOMS, seed)
 
 
 def _drawn(n: int, seed: int) -> Drawn:

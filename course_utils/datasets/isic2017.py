@@ -26,11 +26,10 @@ from torch import Tensor
 
 from course_utils.runtime import ROOT
 
-from . import drawing
 from .archives import read_members
 from .catalog import Fetched, read_entry
 from .decoding import decode_images
-from .drawing import Draw, Drawn, enlarge, grid, to_uint8
+from .drawing import Draw, Drawn, draw_phantom, enlarge, grid, to_uint8
 from .errors import DataError
 from .forms import Dataset, Split, pack
 
@@ -149,7 +148,7 @@ def _notes(splits: dict[str, Split], total: int) -> tuple[str, ...]:
 
 def phantom(seed: int = 0) -> Dataset:
     """Lesions drawn by `lesions` at half the size, and enlarged; no diagnosis, no age."""
-    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+    return draw_phantom(ENTRY, _drawn, PHANTOMS, seed)
 
 
 def _drawn(n: int, seed: int) -> Drawn:
@@ -177,19 +176,18 @@ def lesions(
     depth = draw.uniform(1.2, 2.6)
     for _ in range(6):
         r = ((x - draw.uniform(-1, 1)) ** 2 + (y - draw.uniform(-1, 1)) ** 2).sqrt()
-        spot = torch.sigmoid((draw.uniform(0.04, 0.09) - r) * 60)
-        scene = scene - depth * spot
+        scene = scene - depth * torch.sigmoid((draw.uniform(0.04, 0.09) - r) * 60)
     dx, dy = x - draw.uniform(-0.45, 0.45), y - draw.uniform(-0.45, 0.45)
     angle = torch.atan2(dy, dx)
     border = draw.uniform(0.18, 0.42)
     for k in (2, 3, 5):
         border = border * (1 + draw.uniform(0, 0.16) * torch.cos(k * angle + draw.uniform(0, 6.3)))
     inside = (border - (dx.square() + dy.square()).sqrt()) * size / 4  # soft over about 4 pixels
-    labels = (draw.uniform(0, 1).flatten() < prevalence).long()
-    present = labels.view(-1, 1, 1)
+    present = draw.uniform(0, 1) < prevalence
+    labels = present.flatten().long()
     texture = 1 + 0.25 * draw.noise(8, size, size)
     scene = scene - present * depth * texture * torch.sigmoid(4 * inside)
-    masks = ((inside > 0) & (present == 1)).to(torch.uint8)
+    masks = ((inside > 0) & present).to(torch.uint8)
     scene = scene + 0.15 * draw.grain(size, size)
     if channels == 1:
         return to_uint8(165 + 35 * scene).unsqueeze(1), masks, labels

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import drawing
 from .archives import read_members
 from .catalog import Fetched, read_entry
-from .drawing import Draw, Drawn, grid, to_uint8
+from .drawing import Draw, Drawn, draw_phantom, grid, to_uint8
 from .errors import DataError, damaged
 from .forms import PARTS, Dataset, Split, pack
 from .similarity import duplicates
@@ -78,7 +77,7 @@ def _notes(splits: dict[str, Split]) -> tuple[str, ...]:
 
 def phantom(seed: int = 0) -> Dataset:
     """X-rays drawn by `xrays`; `extra["mask"]` (N, 28, 28) is 1 in the opacities."""
-    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+    return draw_phantom(ENTRY, _drawn, PHANTOMS, seed)
 
 
 def _drawn(n: int, seed: int) -> Drawn:
@@ -112,14 +111,13 @@ def xrays(
     ribs = torch.sin(draw.uniform(14, 20) * (y + 0.35 * x.square()) + draw.uniform(0, 6.3))
     vessels = draw.noise(max(size // 4, 2), size, size)
     scene = scene + lungs * (0.18 * ribs + 0.16 * vessels - draw.uniform(1.2, 2.0))
-    labels = (draw.uniform(0, 1).flatten() < prevalence).long()
+    present = draw.uniform(0, 1) < prevalence
     right = draw.uniform(0, 1) < 0.5
     cx, cy, rx, ry = (torch.where(right, a, b) for a, b in zip(*centres, strict=True))
     px, py = cx + rx * draw.uniform(-0.5, 0.5), cy + ry * draw.uniform(-0.6, 0.6)
     spread = draw.uniform(0.1, 0.2)
     blob = torch.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * spread**2))
-    present = labels.view(-1, 1, 1)
     scene = scene + present * draw.uniform(0.7, 1.8) * blob
-    masks = ((blob > 0.5) & (present == 1)).to(torch.uint8)
+    masks = ((blob > 0.5) & present).to(torch.uint8)
     scene = scene * draw.uniform(0.7, 1.2) + draw.uniform(-0.3, 0.3) + 0.1 * draw.grain(size, size)
-    return to_uint8(150 + 45 * scene).unsqueeze(1), masks, labels
+    return to_uint8(150 + 45 * scene).unsqueeze(1), masks, present.flatten().long()

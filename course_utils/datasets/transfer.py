@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -139,8 +138,8 @@ def _blocks(
     total = int(length) if length else None
     if total and total > size:
         raise Failed(f"a file of {total} bytes, where {size} at most were expected")
-    quiet = not sys.stderr.isatty()  # a bar in a stored notebook would be noise
-    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
+    # None: a bar on a terminal only, for in a stored notebook it would be noise
+    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
         while not stop.is_set():
             with _network(url, timeout):
                 block = response.raw.read1(1 << 16)  # what is there: a slow drip, too
