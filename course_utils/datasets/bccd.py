@@ -30,14 +30,13 @@ def load(fetched: Fetched) -> Dataset:
     """The data set. Boxes without area are dropped; images without red-cell labels are kept."""
     photos, drawn, splits = _read(fetched.path)
     boxes = {name: rows[(rows[:, 3:] > rows[:, 1:3]).all(1)] for name, rows in drawn.items()}
-    dropped = {name: len(drawn[name]) - len(boxes[name]) for name in drawn}
+    dropped = {name: n for name in drawn if (n := len(drawn[name]) - len(boxes[name]))}
     parts = {}
     for split, names in splits.items():
         x = decode_images({f"{name}.jpg": photos[name] for name in names}, (HEIGHT, WIDTH))
         parts[split] = Split(x, pad([boxes[name] for name in names]), names)
     pieces = [(name, piece) for name in photos for piece in (photos[name], boxes[name])]
-    notes = _notes(parts, {name: n for name, n in dropped.items() if n})
-    return pack(ENTRY, fetched.source, parts, "official", notes, pieces)
+    return pack(ENTRY, fetched.source, parts, "official", _notes(parts, dropped), pieces)
 
 
 def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tuple[str, ...]]]:
@@ -66,14 +65,11 @@ def parse(content: bytes, name: str) -> Tensor:
         DataError: not XML, XML with entities or a DTD (no annotation needs them, and they can
             exhaust the memory or read other files), or a box that is not one of a BCCD image.
     """
-    from xml.etree.ElementTree import ParseError
-
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
+    from defusedxml.ElementTree import ParseError, fromstring
 
     try:
         root = fromstring(content, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as e:
+    except (ParseError, ValueError) as e:  # the latter for a DTD, too
         raise damaged(f"{name} is not a harmless XML file ({e!r})") from e
     rows, corners = [], ("xmin", "ymin", "xmax", "ymax")
     for thing in root.iter("object"):

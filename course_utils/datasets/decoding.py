@@ -1,7 +1,6 @@
 """JPEG and PNG files to one tensor."""
 
 import io
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from .errors import DataError, damaged
 
 
-def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str = "RGB") -> Tensor:
+def decode_images(files: dict[str, bytes], size: tuple[int, int], mode: str = "RGB") -> Tensor:
     """Decode image files of one size, in the order given: JPEG or PNG, known by their first bytes.
 
     Args:

@@ -150,8 +150,7 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
 
     if fold not in range(FOLDS):
         raise ValueError(f"fold is {fold!r}, expected 0 to {FOLDS - 1}.")
-    folds = list(KFold(FOLDS, shuffle=True, random_state=12345).split(every.ids))
-    rest, test = folds[fold]
+    rest, test = list(KFold(FOLDS, shuffle=True, random_state=12345).split(every.ids))[fold]
     person = every.extra["person"].numpy()
     in_val = np.isin(person[rest], np.unique(person[rest])[::6])
     parts = {"train": rest[~in_val], "val": rest[in_val], "test": test}

@@ -17,7 +17,6 @@ in any file, so one person can be on both sides (see data/README.md).
 
 import csv
 import math
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -102,7 +101,7 @@ def read_cases(path: Path) -> dict[str, Case]:
     return dict(sorted(cases.items()))
 
 
-def split_names(cases: Mapping[str, Case]) -> dict[str, list[str]]:
+def split_names(cases: dict[str, Case]) -> dict[str, list[str]]:
     """The names of train, val and test, each sorted; images dropped from train are in none."""
     lesion = {name: name for name in cases}
     for first, second in SAME_LESION:
@@ -118,7 +117,7 @@ def split_names(cases: Mapping[str, Case]) -> dict[str, list[str]]:
     }
 
 
-def _decode(names: list[str], cases: Mapping[str, Case]) -> Split:
+def _decode(names: list[str], cases: dict[str, Case]) -> Split:
     x = decode_images({f"{name}.jpg": cases[name].photo for name in names}, SIZE)
     masks = decode_images({f"{name} mask": cases[name].mask for name in names}, SIZE, "L")
     rows = [cases[name].row for name in names]

@@ -118,11 +118,10 @@ def _answer(url: str, timeout: tuple[float, float]) -> Iterator[Any]:
 
 def _retry_after(header: str) -> float | None:
     """Seconds from a number or a date; None where it is neither."""
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
+    import urllib3
 
-    with contextlib.suppress(InvalidHeader, ValueError, OverflowError):
-        return Retry().parse_retry_after(header)
+    with contextlib.suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return urllib3.Retry().parse_retry_after(header)
     return None
 
 
