@@ -95,7 +95,7 @@ def _positions(index: Any, cases: int) -> list[int]:
             f"{cases} cases cannot be selected by {found.dtype} of shape {found.shape}. Expected a "
             f"mask of shape ({cases},) with True or False, whole numbers in one list, or a slice."
         )
-    first, last = found.min(), found.max()
+    first, last = int(found.min()), int(found.max())  # small types overflow below
     if first >= 0 and last < cases - 1 and len(found) > max(7, 3 * last + 3):  # not by chance
         raise ValueError(
             f"{len(found)} numbers from {first} to {last} select the first cases over and over, as "
