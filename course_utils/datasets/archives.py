@@ -34,12 +34,10 @@ def read_members(path: Path, pattern: str, limit: int) -> dict[str, bytes]:
                 members = [(i.filename, i.file_size, _odd_in_zip(i)) for i in packed.infolist()]
                 names = _wanted(path, members, pattern, limit)
                 return {name: _unzipped(packed, name) for name in names}
-        with tarfile.open(path, "r:") as archive:  # not packed: none of the course's is
-            members = [(m.name, m.size, _odd_in_tar(m)) for m in archive]
+        with tarfile.open(path, "r:") as tar:  # not packed: none of the course's is
+            members = [(m.name, m.size, _odd_in_tar(m)) for m in tar]
             names = _wanted(path, members, pattern, limit)
-            return {
-                name: archive.fileobject(archive, archive.getmember(name)).read() for name in names
-            }
+            return {name: tar.fileobject(tar, tar.getmember(name)).read() for name in names}
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, NotImplementedError) as e:
         why = str(e).split(":\n")[0]
         raise damaged(f"{path} is not a readable archive ({why})") from e

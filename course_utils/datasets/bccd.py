@@ -11,11 +11,10 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from . import drawing
 from .archives import read_members
 from .catalog import Fetched, read_entry
 from .decoding import decode_images
-from .drawing import Draw, Drawn, enlarge, to_uint8
+from .drawing import Draw, Drawn, draw_phantom, enlarge, to_uint8
 from .errors import damaged
 from .forms import PARTS, Dataset, Split, pack
 
@@ -31,14 +30,13 @@ def load(fetched: Fetched) -> Dataset:
     """The data set. Boxes without area are dropped; images without red-cell labels are kept."""
     photos, drawn, splits = _read(fetched.path)
     boxes = {name: rows[(rows[:, 3:] > rows[:, 1:3]).all(1)] for name, rows in drawn.items()}
-    dropped = {name: len(drawn[name]) - len(boxes[name]) for name in drawn}
+    dropped = {name: n for name in drawn if (n := len(drawn[name]) - len(boxes[name]))}
     parts = {}
     for split, names in splits.items():
         x = decode_images({f"{name}.jpg": photos[name] for name in names}, (HEIGHT, WIDTH))
         parts[split] = Split(x, pad([boxes[name] for name in names]), names)
     pieces = [(name, piece) for name in photos for piece in (photos[name], boxes[name])]
-    notes = _notes(parts, {name: n for name, n in dropped.items() if n})
-    return pack(ENTRY, fetched.source, parts, "official", notes, pieces)
+    return pack(ENTRY, fetched.source, parts, "official", _notes(parts, dropped), pieces)
 
 
 def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tuple[str, ...]]]:
@@ -67,28 +65,23 @@ def parse(content: bytes, name: str) -> Tensor:
         DataError: not XML, XML with entities or a DTD (no annotation needs them, and they can
             exhaust the memory or read other files), or a box that is not one of a BCCD image.
     """
-    from xml.etree.ElementTree import ParseError
-
-    from defusedxml import DefusedXmlException
-    from defusedxml.ElementTree import fromstring
+    from defusedxml.ElementTree import ParseError, fromstring
 
     try:
         root = fromstring(content, forbid_dtd=True)
-    except (ParseError, DefusedXmlException, ValueError) as e:
+    except (ParseError, ValueError) as e:  # the latter for a DTD, too
         raise damaged(f"{name} is not a harmless XML file ({e!r})") from e
     rows, corners = [], ("xmin", "ymin", "xmax", "ymax")
     for thing in root.iter("object"):
         try:
             kind = CLASSES.index(thing.findtext("name", ""))
-            x1, y1, x2, y2 = (float(thing.findtext(f"bndbox/{k}", "")) for k in corners)
+            box = [float(thing.findtext(f"bndbox/{k}", "")) for k in corners]
         except ValueError as e:
             raise damaged(f"{name} holds an object that is not a box ({e})") from e
+        x1, y1, x2, y2 = box
         if not (0 <= x1 <= x2 <= WIDTH and 0 <= y1 <= y2 <= HEIGHT):
-            raise damaged(
-                f"{name} holds the box {[x1, y1, x2, y2]}, expected x1 <= x2 <= {WIDTH} and "
-                f"y1 <= y2 <= {HEIGHT}"
-            )
-        rows.append((kind, x1, y1, x2, y2))
+            raise damaged(f"{name} holds {box}, expected x1 <= x2 <= {WIDTH}, y1 <= y2 <= {HEIGHT}")
+        rows.append([kind, *box])
     if len(rows) > MAX_BOXES:
         raise damaged(f"{name} holds {len(rows)} boxes, expected {MAX_BOXES} at most")
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 5)
@@ -106,9 +99,9 @@ def pad(boxes: list[Tensor]) -> Tensor:
 def _notes(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]:
     lines = [f"{sum(dropped.values())} boxes without area dropped ({', '.join(dropped)})"]
     for name, part in splits.items():
-        counts = [int((part.y[:, :, 0] == k).sum()) for k in range(len(CLASSES))]
-        bare = int((part.y[:, :, 0] != 0).all(dim=1).sum())
-        boxes = ", ".join(f"{n} {kind}" for n, kind in zip(counts, CLASSES, strict=True))
+        kinds = part.y[:, :, 0]
+        boxes = ", ".join(f"{(kinds == k).sum()} {kind}" for k, kind in enumerate(CLASSES))
+        bare = (kinds != 0).all(dim=1).sum()
         lines.append(f"{name}: {len(part)} images, {boxes}; {bare} without any RBC label (kept)")
     if "BloodImage_00037" in splits["val"].ids and "BloodImage_00038" in splits["train"].ids:
         lines.append("1 pair of near-duplicates crosses the split: 00037 (val), 00038 (train)")
@@ -117,7 +110,7 @@ def _notes(splits: dict[str, Split], dropped: dict[str, int]) -> tuple[str, ...]
 
 def phantom(seed: int = 0) -> Dataset:
     """Smears drawn by `smears` at a quarter of the size, and enlarged."""
-    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+    return draw_phantom(ENTRY, _drawn, PHANTOMS, seed)
 
 
 def _drawn(n: int, seed: int) -> Drawn:

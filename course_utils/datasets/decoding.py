@@ -1,7 +1,6 @@
 """JPEG and PNG files to one tensor."""
 
 import io
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from .errors import DataError, damaged
 
 
-def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str = "RGB") -> Tensor:
+def decode_images(files: dict[str, bytes], size: tuple[int, int], mode: str = "RGB") -> Tensor:
     """Decode image files of one size, in the order given: JPEG or PNG, known by their first bytes.
 
     Args:
@@ -39,8 +38,7 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
     channels = 3 if mode == "RGB" else 1
     out = np.empty((len(files), channels, *size), dtype=np.uint8)
 
-    def decode(item: tuple[int, tuple[str, bytes]]) -> None:
-        i, (name, content) = item
+    def decode(row: np.ndarray, name: str, content: bytes) -> None:
         try:
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
                 width, height = image.size
@@ -52,34 +50,29 @@ def decode_images(files: Mapping[str, bytes], size: tuple[int, int], mode: str =
                 pixels = np.array(image.convert(mode))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
             raise damaged(f"{name} is not a readable image ({e})") from e
-        out[i] = pixels.reshape(*size, channels).transpose(2, 0, 1)
+        row[:] = pixels.reshape(*size, channels).transpose(2, 0, 1)
 
     with ThreadPoolExecutor(4) as pool:  # decoding releases Python's lock
-        list(pool.map(decode, enumerate(files.items())))
+        list(pool.map(decode, out, files.keys(), files.values()))
     return torch.from_numpy(out)
 
 
 def _keeps_its_values(name: str, image: Any, mode: str) -> None:
     """Refuse what a conversion to `mode` would clip, recolour or lay bare."""
-    bands = image.getbands()
-    deep = image.mode.startswith(("I", "F")) or ";16" in str(image.tile)  # before it is cut to 8
-    shallow = ";2" in str(image.tile) or ";4" in str(image.tile)  # before 1 becomes 85, or 17
+    bands, stored = image.getbands(), str(image.tile)
+    deep = image.mode.startswith(("I", "F")) or ";16" in stored  # before it is cut to 8
+    shallow = image.mode == "L" and (";2" in stored or ";4" in stored)  # before 1 becomes 85, or 17
     palette = image.mode == "P" and mode == "L"
     clear = "transparency" in image.info or "A" in bands
     if clear and not (deep or palette):
         clear = image.convert("RGBA").getchannel("A").getextrema() != (255, 255)
-    if deep:
-        said = "more than 8 bits a value. Scale it to 0 to 255 first"
-    elif shallow and image.mode == "L":
-        said = "2 or 4 bits a value, as labels have, and 3 or 15 for white. Save it with 8 bits"
-    elif palette:
-        said = (
-            "a palette. Read its numbers with numpy.array(PIL.Image.open(...)), if they are labels"
-        )
-    elif clear:
-        said = "transparent pixels. Lay it on a background first"
-    elif "K" in bands:
-        said = "colours of ink (CMYK). Convert it to RGB first"
-    else:
-        return
-    raise DataError(f"{name} has {said}. Expected 8 bits, grey or RGB.")
+    reasons = {
+        "more than 8 bits a value. Scale it to 0 to 255 first": deep,
+        "2 or 4 bits a value, as labels have. Save it with 8 bits, white as 255": shallow,
+        "a palette. Read its numbers, if labels, by numpy.array(PIL.Image.open(...))": palette,
+        "transparent pixels. Lay it on a background first": clear,
+        "colours of ink (CMYK). Convert it to RGB first": "K" in bands,
+    }
+    for said, holds in reasons.items():
+        if holds:
+            raise DataError(f"{name} has {said}. Expected 8 bits, grey or RGB.")

@@ -20,7 +20,7 @@ Drawn = tuple[Tensor, Tensor, dict[str, Tensor]]
 """Images, targets, and further truth by name."""
 
 
-def phantom(
+def draw_phantom(
     entry: Entry, draw: Callable[[int, int], Drawn], counts: tuple[int, int, int], seed: int
 ) -> Dataset:
     """A phantom whose train, val and test `draw(n, seed)` draws with seeds of their own."""

@@ -152,14 +152,14 @@ def fetch(name: str) -> Fetched:
         Unreachable: no source answered.
         DataError: a source answered with a wrong file, or this machine could not store it.
     """
-    failures, wrong = list[str](), False
+    failures, wrong = "", False
     for place in places(name):
         problem = None
         try:
             problem = download(place) if place.url else check(place)
             if problem is None:
                 if wrong:
-                    print("Passed over:\n  " + "\n  ".join(failures))
+                    print(f"Passed over:{failures}")
                 return Fetched(place.path, place.source)
             if place.own:
                 _remove(place.path)
@@ -174,14 +174,12 @@ def fetch(name: str) -> Fetched:
             # What cannot be read or removed, as in a cache that is read-only, hides no good file.
             problem = f"{problem}, and cannot be removed ({reason})" if problem else str(reason)
             wrong = True
-        failures.append(f"{place.source}: {problem}")
+        failures += f"\n  {place.source}: {problem}"
     entry = find_entry(name)
     filename = " or ".join(dict.fromkeys(source.filename for source in entry.sources))
     message = (
-        f"{entry.title}: no usable {filename}.\n  "
-        + "\n  ".join(failures)
-        + f"\nConnect to the internet, or set COURSE_DATA_MIRROR to a folder or http address that "
-        f"holds {filename}, or put that file into data/mirror."
+        f"{entry.title}: no usable {filename}.{failures}\nConnect to the internet, put that file "
+        "into data/mirror, or set COURSE_DATA_MIRROR to a folder or http address that holds it."
     )
     raise DataError(message) if wrong else Unreachable(message)
 

@@ -78,28 +78,28 @@ class Split:
 
 def _positions(index: Any, cases: int) -> list[int]:
     """What selects cases, as positions from 0 on."""
+    every = np.arange(cases)
     if isinstance(index, slice):
-        return list(range(*index.indices(cases)))
+        return every[index].tolist()
     if isinstance(index, Tensor):
-        index = index.detach().cpu().numpy()
+        index = index.detach().cpu()
     elif not isinstance(index, np.ndarray) and isinstance(index, Iterable):
         index = list(index)
     found = np.asarray(index)
-    if found.ndim == 1 and found.dtype == bool and len(found) == cases:
-        return [int(i) for i in found.nonzero()[0]]
-    if found.shape == (0,) and found.dtype != bool:
+    if found.dtype == bool and found.shape == (cases,):
+        return every[found].tolist()
+    if found.dtype != bool and found.shape == (0,):  # an empty list is one of floats to NumPy
         return []
     if found.ndim != 1 or found.dtype.kind not in "iu":
         raise ValueError(
             f"{cases} cases cannot be selected by {found.dtype} of shape {found.shape}. Expected a "
             f"mask of shape ({cases},) with True or False, whole numbers in one list, or a slice."
         )
-    first, last = found.min(), found.max()
+    first, last = int(found.min()), int(found.max())  # small types overflow below
     if first >= 0 and last < cases - 1 and len(found) > max(7, 3 * last + 3):  # not by chance
         raise ValueError(
-            f"{len(found)} numbers from {first} to {last} would select the first cases again and "
-            "again, as labels do. Expected positions, or a mask with True or False: compare first, "
-            "for instance split.y == 1."
+            f"{len(found)} numbers from {first} to {last} select the first cases over and over, as "
+            "labels do. Expected positions, or a mask: compare first, for instance split.y == 1."
         )
     wrong = found[(found >= cases) | (found < -cases)]
     if len(wrong):
@@ -107,7 +107,7 @@ def _positions(index: Any, cases: int) -> list[int]:
             f"There is no case {wrong[0]} among {cases}. Expected 0 to {cases - 1}, or negative "
             "numbers that count from the end."
         )
-    return [int(i) % cases for i in found]
+    return every[found].tolist()
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,6 @@ sides of one head. nnU-Net's folds, which the course uses to be comparable, do n
 """
 
 import math
-import re
 import zlib
 from pathlib import Path
 
@@ -63,17 +62,13 @@ def read_cases(path: Path) -> dict[str, Case]:
         kind = images if "/imagesTr/" in member else labels
         kind[name] = read_volume(content, f"{path}: {member}")
     if not images or images.keys() != labels.keys():
-        raise damaged(
-            f"{path}: {len(images)} images and {len(labels)} label files that should pair up"
-        )
+        raise damaged(f"{path}: {len(images)} images and {len(labels)} labels do not pair up")
     cases = {}
     for name, volume in sorted(images.items()):
         label = labels[name]
         said = f"{path}: the labels of {name}"
         if volume.shape != label.shape:
-            raise damaged(
-                f"{said} are {label.shape}, its image {volume.shape}: expected equal shapes"
-            )
+            raise damaged(f"{said} are {label.shape}, expected {volume.shape} as in its image")
         if not np.isin(label, (0, 1, 2)).all():
             raise damaged(f"{said} reach from {label.min()} to {label.max()}, expected 0, 1 and 2")
         cases[name] = volume, label.astype(np.uint8)
@@ -119,7 +114,7 @@ def normalise(volume: np.ndarray) -> np.ndarray:
 
 def person_of(name: str) -> int:
     """A number for the person: cases 2k - 1 and 2k are the two sides of one head (see above)."""
-    return (int(re.findall(r"\d+", name)[-1]) + 1) // 2
+    return (int(name.rpartition("_")[2]) + 1) // 2
 
 
 def stretch(volume: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
@@ -155,8 +150,7 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
 
     if fold not in range(FOLDS):
         raise ValueError(f"fold is {fold!r}, expected 0 to {FOLDS - 1}.")
-    folds = list(KFold(FOLDS, shuffle=True, random_state=12345).split(every.ids))
-    rest, test = folds[fold]
+    rest, test = list(KFold(FOLDS, shuffle=True, random_state=12345).split(every.ids))[fold]
     person = every.extra["person"].numpy()
     in_val = np.isin(person[rest], np.unique(person[rest])[::6])
     parts = {"train": rest[~in_val], "val": rest[in_val], "test": test}
@@ -192,12 +186,9 @@ def volumes(n: int, seed: int = 0) -> Split:
     draw = Draw(n, seed, dims=3)
     spans = ((31, 43), (40, 59), (24, 47))  # voxels, as in the real set
     shape = torch.stack([draw.uniform(a, b + 1).flatten().long() for a, b in spans], dim=1)
-    a, b, c = (
-        ((torch.arange(m) + 0.5) / shape[:, [k]] * 2 - 1).view(
-            n, *(m if j == k else 1 for j in range(3))
-        )
-        for k, m in enumerate(SIZE)
-    )  # -1 to 1 across each volume, beyond 1 in the filling
+    # -1 to 1 across each volume, beyond 1 in the filling
+    a, b, c = ((torch.arange(m) + 0.5) / shape[:, [k]] * 2 - 1 for k, m in enumerate(SIZE))
+    a, b, c = a[:, :, None, None], b[:, None, :, None], c[:, None, None, :]
     bend = draw.uniform(-0.3, 0.3)
     thick = draw.uniform(0.22, 0.34) * (1 + 0.5 * b)  # the front part is thicker
     tube = ((a - bend * b.square()) / thick) ** 2 + ((c + 0.4 * bend * b) / thick) ** 2
@@ -208,6 +199,5 @@ def volumes(n: int, seed: int = 0) -> Split:
     label = torch.where(inside, torch.where(front, 1, 2), 0).to(torch.uint8)
     cases = dict[str, Case]()
     for i, (p, q, r) in enumerate(shape.tolist()):
-        voxels, truth = (part[i, :p, :q, :r].numpy() for part in (image, label))
-        cases[f"phantom_{i + 1:03d}"] = voxels, truth
+        cases[f"phantom_{i + 1:03d}"] = image[i, :p, :q, :r].numpy(), label[i, :p, :q, :r].numpy()
     return _stack(cases)

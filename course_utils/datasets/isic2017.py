@@ -16,9 +16,7 @@ in any file, so one person can be on both sides (see data/README.md).
 """
 
 import csv
-import io
 import math
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -27,11 +25,10 @@ from torch import Tensor
 
 from course_utils.runtime import ROOT
 
-from . import drawing
 from .archives import read_members
 from .catalog import Fetched, read_entry
 from .decoding import decode_images
-from .drawing import Draw, Drawn, enlarge, grid, to_uint8
+from .drawing import Draw, Drawn, draw_phantom, enlarge, grid, to_uint8
 from .errors import DataError
 from .forms import Dataset, Split, pack
 
@@ -92,8 +89,7 @@ def read_cases(path: Path) -> dict[str, Case]:
     cases = {}
     try:
         for part in ("train", "val"):
-            table = io.StringIO(truth[f"{part}.csv"].decode())
-            for row in csv.DictReader(table):
+            for row in csv.DictReader(truth[f"{part}.csv"].decode().splitlines()):
                 name = row["image_id"]
                 mask = truth[f"{part}/{name}_segmentation.png"]
                 cases[name] = Case(part, photos[name], mask, row)
@@ -105,7 +101,7 @@ def read_cases(path: Path) -> dict[str, Case]:
     return dict(sorted(cases.items()))
 
 
-def split_names(cases: Mapping[str, Case]) -> dict[str, list[str]]:
+def split_names(cases: dict[str, Case]) -> dict[str, list[str]]:
     """The names of train, val and test, each sorted; images dropped from train are in none."""
     lesion = {name: name for name in cases}
     for first, second in SAME_LESION:
@@ -121,7 +117,7 @@ def split_names(cases: Mapping[str, Case]) -> dict[str, list[str]]:
     }
 
 
-def _decode(names: list[str], cases: Mapping[str, Case]) -> Split:
+def _decode(names: list[str], cases: dict[str, Case]) -> Split:
     x = decode_images({f"{name}.jpg": cases[name].photo for name in names}, SIZE)
     masks = decode_images({f"{name} mask": cases[name].mask for name in names}, SIZE, "L")
     rows = [cases[name].row for name in names]
@@ -151,7 +147,7 @@ def _notes(splits: dict[str, Split], total: int) -> tuple[str, ...]:
 
 def phantom(seed: int = 0) -> Dataset:
     """Lesions drawn by `lesions` at half the size, and enlarged; no diagnosis, no age."""
-    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+    return draw_phantom(ENTRY, _drawn, PHANTOMS, seed)
 
 
 def _drawn(n: int, seed: int) -> Drawn:
@@ -179,19 +175,18 @@ def lesions(
     depth = draw.uniform(1.2, 2.6)
     for _ in range(6):
         r = ((x - draw.uniform(-1, 1)) ** 2 + (y - draw.uniform(-1, 1)) ** 2).sqrt()
-        spot = torch.sigmoid((draw.uniform(0.04, 0.09) - r) * 60)
-        scene = scene - depth * spot
+        scene = scene - depth * torch.sigmoid((draw.uniform(0.04, 0.09) - r) * 60)
     dx, dy = x - draw.uniform(-0.45, 0.45), y - draw.uniform(-0.45, 0.45)
     angle = torch.atan2(dy, dx)
     border = draw.uniform(0.18, 0.42)
     for k in (2, 3, 5):
         border = border * (1 + draw.uniform(0, 0.16) * torch.cos(k * angle + draw.uniform(0, 6.3)))
     inside = (border - (dx.square() + dy.square()).sqrt()) * size / 4  # soft over about 4 pixels
-    labels = (draw.uniform(0, 1).flatten() < prevalence).long()
-    present = labels.view(-1, 1, 1)
+    present = draw.uniform(0, 1) < prevalence
+    labels = present.flatten().long()
     texture = 1 + 0.25 * draw.noise(8, size, size)
     scene = scene - present * depth * texture * torch.sigmoid(4 * inside)
-    masks = ((inside > 0) & (present == 1)).to(torch.uint8)
+    masks = ((inside > 0) & present).to(torch.uint8)
     scene = scene + 0.15 * draw.grain(size, size)
     if channels == 1:
         return to_uint8(165 + 35 * scene).unsqueeze(1), masks, labels

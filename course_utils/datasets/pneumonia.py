@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import drawing
 from .archives import read_members
 from .catalog import Fetched, read_entry
-from .drawing import Draw, Drawn, grid, to_uint8
+from .drawing import Draw, Drawn, draw_phantom, grid, to_uint8
 from .errors import DataError, damaged
 from .forms import PARTS, Dataset, Split, pack
-from .similarity import duplicates, repeats
+from .similarity import duplicates
 
 ENTRY = read_entry(__file__)
 PHANTOMS = (2000, 300, 600)
@@ -40,11 +39,9 @@ def _read(path: Path) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         for name in PARTS:
             images, labels = (_array(files[f"{name}_{kind}.npy"]) for kind in ("images", "labels"))
             arrays[name] = images, labels.reshape(-1)
-            if images.dtype != np.uint8 or images.shape != (labels.size, 28, 28):
-                raise ValueError(
-                    f"{name}_images is {images.dtype} {images.shape}, expected uint8 "
-                    f"({labels.size}, 28, 28)"
-                )
+            found, expected = f"{images.dtype} {images.shape}", f"uint8 {(labels.size, 28, 28)}"
+            if found != expected:
+                raise ValueError(f"{name}_images is {found}, expected {expected}")
     except (DataError, ValueError, KeyError, EOFError) as e:
         raise damaged(f"{path} is not the PneumoniaMNIST archive ({e})") from e
     return arrays
@@ -69,7 +66,7 @@ def _sorted(name: str, images: np.ndarray, labels: np.ndarray) -> Split:
 def _notes(splits: dict[str, Split]) -> tuple[str, ...]:
     lines = [
         f"{name}: {len(part)} images, prevalence of pneumonia {part.y.float().mean():.3f}, "
-        f"{repeats(part.x)} repeat an earlier image (kept)"
+        f"{len(part) - len(part.x.unique(dim=0))} repeat an earlier image (kept)"
         for name, part in splits.items()
     ]
     for a, b in (("train", "val"), ("train", "test"), ("val", "test")):
@@ -80,7 +77,7 @@ def _notes(splits: dict[str, Split]) -> tuple[str, ...]:
 
 def phantom(seed: int = 0) -> Dataset:
     """X-rays drawn by `xrays`; `extra["mask"]` (N, 28, 28) is 1 in the opacities."""
-    return drawing.phantom(ENTRY, _drawn, PHANTOMS, seed)
+    return draw_phantom(ENTRY, _drawn, PHANTOMS, seed)
 
 
 def _drawn(n: int, seed: int) -> Drawn:
@@ -114,14 +111,13 @@ def xrays(
     ribs = torch.sin(draw.uniform(14, 20) * (y + 0.35 * x.square()) + draw.uniform(0, 6.3))
     vessels = draw.noise(max(size // 4, 2), size, size)
     scene = scene + lungs * (0.18 * ribs + 0.16 * vessels - draw.uniform(1.2, 2.0))
-    labels = (draw.uniform(0, 1).flatten() < prevalence).long()
+    present = draw.uniform(0, 1) < prevalence
     right = draw.uniform(0, 1) < 0.5
     cx, cy, rx, ry = (torch.where(right, a, b) for a, b in zip(*centres, strict=True))
     px, py = cx + rx * draw.uniform(-0.5, 0.5), cy + ry * draw.uniform(-0.6, 0.6)
     spread = draw.uniform(0.1, 0.2)
     blob = torch.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * spread**2))
-    present = labels.view(-1, 1, 1)
     scene = scene + present * draw.uniform(0.7, 1.8) * blob
-    masks = ((blob > 0.5) & (present == 1)).to(torch.uint8)
+    masks = ((blob > 0.5) & present).to(torch.uint8)
     scene = scene * draw.uniform(0.7, 1.2) + draw.uniform(-0.3, 0.3) + 0.1 * draw.grain(size, size)
-    return to_uint8(150 + 45 * scene).unsqueeze(1), masks, labels
+    return to_uint8(150 + 45 * scene).unsqueeze(1), masks, present.flatten().long()

@@ -11,18 +11,12 @@ def duplicates(a: Tensor, b: Tensor | None = None) -> list[tuple[int, int]]:
 
     In a group of n equal images every pair is listed, n (n - 1) / 2 in all.
     """
+    if b is None:
+        return sorted((i, j) for i, j in duplicates(a, a) if i < j)
     first: dict[bytes, list[int]] = {}
     for i, image in enumerate(a):
         first.setdefault(image.numpy().tobytes(), []).append(i)
-    if b is None:
-        groups = [group for group in first.values() if len(group) > 1]
-        return sorted((i, j) for group in groups for i in group for j in group if i < j)
     return [(i, j) for j, image in enumerate(b) for i in first.get(image.numpy().tobytes(), [])]
-
-
-def repeats(images: Tensor) -> int:
-    """How many images repeat an earlier one, pixel for pixel."""
-    return len(images) - len({image.numpy().tobytes() for image in images})
 
 
 def perceptual_hash(images: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import ssl
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -119,11 +118,10 @@ def _answer(url: str, timeout: tuple[float, float]) -> Iterator[Any]:
 
 def _retry_after(header: str) -> float | None:
     """Seconds from a number or a date; None where it is neither."""
-    from urllib3.exceptions import InvalidHeader
-    from urllib3.util import Retry
+    import urllib3
 
-    with contextlib.suppress(InvalidHeader, ValueError, OverflowError):
-        return Retry().parse_retry_after(header)
+    with contextlib.suppress(urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
+        return urllib3.Retry().parse_retry_after(header)
     return None
 
 
@@ -139,8 +137,8 @@ def _blocks(
     total = int(length) if length else None
     if total and total > size:
         raise Failed(f"a file of {total} bytes, where {size} at most were expected")
-    quiet = not sys.stderr.isatty()  # a bar in a stored notebook would be noise
-    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=quiet) as bar:
+    # None: a bar on a terminal only, for in a stored notebook it would be noise
+    with tqdm(total=total, unit="B", unit_scale=True, leave=False, disable=None) as bar:
         while not stop.is_set():
             with _network(url, timeout):
                 block = response.raw.read1(1 << 16)  # what is there: a slow drip, too
@@ -166,7 +164,7 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
     """The cause in words, and whether it may pass: a cut may, a refusal or silence rarely does."""
     import urllib3
 
-    server, proxy, chain = host(url), _proxy(url), list(_causes(problem))
+    server, proxy, chain = host(url), _proxy(url), _causes(problem)
 
     def has(*kinds: Any) -> bool:
         return any(isinstance(cause, kinds) for cause in chain)
@@ -202,21 +200,15 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
         return Failed(f"no answer within {timeout[0]:g} s, or silence for {timeout[1]:g} s")
     if has(urllib3.exceptions.ProtocolError, ConnectionError):
         return Failed("the connection was cut before the file was complete", again=True)
-    if has(urllib3.exceptions.HTTPError, ValueError):
-        return Failed(f"a malformed address or answer ({problem})")
-    return Failed(f"{type(problem).__name__}: {problem}")
+    return Failed(f"no usable answer ({type(problem).__name__}: {problem})")
 
 
-def _causes(problem: BaseException) -> Iterator[BaseException]:
-    """An exception and what it wraps, outermost first; requests keeps it in several places."""
-    seen: list[BaseException] = []
-    queue: list[Any] = [problem]
-    while queue:
-        one = queue.pop(0)
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            yield one
-            queue += [*one.args, getattr(one, "reason", None), one.__cause__, one.__context__]
+def _causes(problem: BaseException) -> list[BaseException]:
+    """An exception and what led to it, outermost first; requests and urllib3 tell it both ways."""
+    chain = [problem]
+    for one in chain:  # which grows meanwhile
+        chain.extend(c for c in (one.__cause__, one.__context__) if c and c not in chain)
+    return chain
 
 
 def host(url: str) -> str:
