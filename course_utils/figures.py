@@ -1,6 +1,6 @@
 """Every plot that the course draws twice. Call `style()` once at the top of a notebook."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -107,7 +107,8 @@ def overlay(
         The matplotlib figure.
 
     Raises:
-        ValueError: as `pictures`, or a mask has another size than its image, or other values.
+        ValueError: as `pictures`, a mask has another size than its image, or other values, or there
+            are more than three.
     """
     figure = pictures(images, titles, **grid)
     axes = figure.axes[: len(images)]  # without those that fill the last row
@@ -129,8 +130,10 @@ def outline(axis: Axes, mask: Tensor, color: str = "C1", linestyle: str = "-") -
         contour.set(linestyle=linestyle, **_edged())
 
 
-def _handles(names: Iterable[str]) -> list[Any]:
+def _handles(names: Collection[str]) -> list[Any]:
     """What a legend shows of the first, second and third name."""
+    if len(names) > len(OUTLINES):
+        raise ValueError(f"There are {len(names)} names. Expected three at most, to tell apart.")
     pairs = zip(names, OUTLINES, strict=False)
     return [Line2D([], [], label=name, **line, **_edged()) for name, line in pairs]
 
@@ -154,7 +157,11 @@ def boxes(
 
     Returns:
         The axis.
+
+    Raises:
+        ValueError: a class without a name, or more than three names.
     """
+    metrics.expect_classes(rows[:, 0], len(classes))
     axis = axis or plt.subplots(figsize=(6.4, 5.2))[1]
     axis.imshow(image.permute(1, 2, 0).cpu().numpy())
     for kind, x1, y1, x2, y2 in rows[rows[:, 0] >= 0].tolist():

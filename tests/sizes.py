@@ -9,12 +9,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = sorted((ROOT / "course_utils").rglob("*.py"))
 AIMS = {
     "course_utils, code": 7_000,
-    "texts of exercises": 6_400,
+    "texts of exercises": 6_000,
     "tests of exercises, code": 3_500,
 }
-# Held until the aim is reached. Raised for chapter 09 (460 lines) and for guards against results
-# that are wrong without a word (45).
-LIMITS = AIMS | {"course_utils, code": 7_945}
+# Held until the aim is reached; what chapter 09 brought (460 lines) is in it.
+LIMITS = AIMS | {"course_utils, code": 7_281}
 LAYOUT = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
 
 

@@ -39,7 +39,11 @@ def verify() -> int:
         if not here:
             print(f"[--] {name}: not here yet; fetch it with: course data get {name}")
         for place in here:
-            if problem := check(place):
+            try:
+                problem = check(place)
+            except DataError as unreadable:
+                problem = str(unreadable)
+            if problem:
                 failed = 1
                 print(f"[!!] {name}: {problem}. Delete the file, then: course data get {name}")
             else:
