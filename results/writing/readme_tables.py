@@ -9,7 +9,8 @@ from course_utils.experiments import EXPERIMENTS
 
 def readme(text: str) -> str:
     """README.md with the table of results renewed from the ledger, between its two marks."""
-    lines = ["| task | arm | mean ± 95% over seeds | ± 95% over test cases |", "|---|---|---|---|"]
+    lines = ["| task | arm | mean ± 95% over five seeds | ± 95% over test cases |"]
+    lines.append("|---|---|---|---|")
     for name, experiment in EXPERIMENTS.items():
         measured = ledger.measured(name)
         if not measured:  # the small runs of 00 and 03: results/README.md has them
@@ -22,6 +23,7 @@ def readme(text: str) -> str:
         )
         for arm, row in ledger.table(name, list(experiment.shown))[:3].iterrows():
             found = "; ".join(f"{label} {row[key]}" for key, label in experiment.shown.items())
+            found = found.replace(" (5 seeds)", "")
             lines.append(f"| {experiment.title} | {arm} | {found} | {cases} |")
     return _between(text, "results", lines)
 
