@@ -48,24 +48,24 @@ NORMAL = within(-50, 50, "mean 0 and standard deviation 1: subtract the mean and
 def moved(
     flips: Sequence[Any], degrees: float, shift: float, scale: tuple[float, float], *more: Any
 ) -> nn.Module:
-    """Flips and one affine map of images and masks alike, then what changes images alone."""
-    import kornia.augmentation as K
-    from kornia.constants import DataKey, Resample
+    """Flips, one affine map, and what follows; called with images, or as in `both`.
 
-    return K.AugmentationSequential(
-        *flips,
-        K.RandomAffine(degrees, (shift, shift), scale, p=1.0, padding_mode="border"),
-        *more,
-        data_keys=["input", "mask"],
-        extra_args={DataKey.MASK: {"resample": Resample.NEAREST, "align_corners": None}},
-    )
+    Black corners would be a mark that no validation image bears: the border is repeated instead.
+    """
+    import kornia.augmentation as K
+
+    affine = K.RandomAffine(degrees, (shift, shift), scale, p=1.0, padding_mode="border")
+    return K.AugmentationSequential(*flips, affine, *more)
 
 
 def both(how: nn.Module, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) and their masks (N, H, W), changed alike by what `moved` has built."""
+    """Images (N, C, H, W) and their masks (N, H, W), changed alike by what `moved` has built.
+
+    Kornia takes the nearest pixel of a mask.
+    """
     if y.ndim != 3:
         raise ValueError(
             f"The masks have shape {tuple(y.shape)}. Expected (N, H, W), for instance y[:, 0]."
         )
-    images, masks = how(x, y[:, None].to(x.dtype))
+    images, masks = how(x, y[:, None].to(x.dtype), data_keys=["input", "mask"])
     return images, masks[:, 0].to(y.dtype)

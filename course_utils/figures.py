@@ -31,12 +31,7 @@ def style() -> None:
 
 
 def pictures(
-    images: Tensor,
-    titles: Sequence[str] = (),
-    *,
-    title: str = "",
-    columns: int = 6,
-    size: float = 1.7,
+    images: Tensor, titles: Sequence[str] = (), title: str = "", columns: int = 6, size: float = 1.7
 ) -> Figure:
     """A grid of images.
 
@@ -139,12 +134,7 @@ def _handles(names: Collection[str]) -> list[Any]:
 
 
 def boxes(
-    image: Tensor,
-    rows: Tensor,
-    classes: Sequence[str],
-    *,
-    title: str = "",
-    axis: Axes | None = None,
+    image: Tensor, rows: Tensor, classes: Sequence[str], title: str = "", axis: Axes | None = None
 ) -> Axes:
     """An image with boxes, each class in a colour and a line of its own.
 

@@ -35,9 +35,8 @@ def weighted_bce(labels: Tensor) -> Loss:
     def loss(logits: Tensor, labels: Tensor) -> Tensor:  # (B, 1), (B,)
         one_logit(logits, labels)
         pos_weight = torch.full((), weight, device=logits.device)  # made there, not sent there
-        return F.binary_cross_entropy_with_logits(
-            logits[:, 0], labels.to(logits.dtype), pos_weight=pos_weight
-        )
+        wanted = labels.to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits[:, 0], wanted, pos_weight=pos_weight)
 
     return loss
 

@@ -13,7 +13,6 @@ from functools import partial
 import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from course_utils.metrics import bootstrap, expect_tensors, wilson
 from course_utils.training import predict
@@ -41,10 +40,8 @@ def attention_maps(
     """
     modules = {name: m for name, m in model.named_modules() if isinstance(m, kind)}
     if not modules:
-        raise ValueError(
-            f"{type(model).__name__} holds no {kind.__name__}. Its modules: "
-            f"{', '.join(sorted({type(m).__name__ for m in model.modules()}))}."
-        )
+        kinds = sorted({type(m).__name__ for m in model.modules()})
+        raise ValueError(f"The model holds no {kind.__name__}. Its modules: {', '.join(kinds)}.")
     found: dict[str, list[Tensor]] = {name: [] for name in modules}
 
     def keep(name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -73,7 +70,7 @@ def at_size(maps: Tensor, height: int, width: int) -> Tensor:
         raise ValueError(
             f"Maps are {tuple(maps.shape)}. Expected (N, 1, h, w) or (N, h, w), one map per image."
         )
-    return F.interpolate(maps.float(), (height, width), mode="bilinear")[:, 0]
+    return nn.functional.interpolate(maps.float(), (height, width), mode="bilinear")[:, 0]
 
 
 def pointing_game(maps: Tensor, masks: Tensor) -> Tensor:

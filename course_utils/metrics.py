@@ -298,8 +298,7 @@ def average_precision(
     expect_rows(boxes)
     if len(found) != len(boxes) or len(boxes) == 0:
         raise ValueError(
-            f"There are detections of {len(found)} images and boxes of {len(boxes)}. Expected as "
-            "many, and at least one."
+            f"{len(found)} detections for {len(boxes)} images. Expected as many, and at least one."
         )
     table = _detections(found).to(boxes)  # (n, 6)
     rows = boxes[~(boxes[:, :, 0] < 0)]  # (n, 5); a class that is NaN is no missing box

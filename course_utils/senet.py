@@ -11,12 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from course_utils.attention import (
-    SqueezeExcitation,
-    check_batch_norm,
-    expect_images,
-    own_random_stream,
-)
+from .attention import SqueezeExcitation, check_batch_norm, expect_images, own_random_stream
 
 
 class ResidualBlock(nn.Module):

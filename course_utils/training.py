@@ -16,21 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim import AdamW, lr_scheduler
 
 from course_utils import fingerprint, runtime, storage
 from course_utils.datasets.forms import digest
 from course_utils.metrics import expect_tensors
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from lightning_fabric import Fabric
 
 Arrays = tuple[Tensor, Tensor]
 """Images (N, C, ...) and targets (N, ...), the whole set in memory; uint8 stands for x / 255."""
@@ -44,7 +40,7 @@ class Fit:
     """What `fit` returns: the model with its best weights, and how it got there."""
 
     model: nn.Module  # in evaluation mode, on the device
-    history: "pd.DataFrame"  # a row per finished epoch: lr, loss, val_loss, scores, seconds
+    history: pd.DataFrame  # a row per finished epoch: lr, loss, val_loss, scores, seconds
     best_epoch: int  # counted from 1; 0 when no epoch was completed
     seconds: float
     interrupted: bool
@@ -110,7 +106,6 @@ def fit(
     An interrupt (Ctrl-C, the stop button) ends training and returns the best weights so far; in the
     first epoch those of the steps made, with an empty history.
     """
-    import pandas as pd
     from tqdm.auto import tqdm
 
     train, val = _checked("train", train), _checked("val", val)
@@ -130,7 +125,7 @@ def fit(
     total = epochs * steps
     # Fused, it can skip a step in fp16 that overflows without asking the GPU whether it did.
     optimizer = AdamW(_groups(model, weight_decay), lr=lr, fused=where.type == "cuda" or None)
-    cycle = OneCycleLR(optimizer, lr, total_steps=total)
+    cycle = lr_scheduler.OneCycleLR(optimizer, lr, total_steps=total)
     wrapped, stepper = fabric.setup(model, optimizer)
     state = _State(model, optimizer, order, fabric.strategy.precision)
     # What two runs must have in common for one to go on where the other stopped.
@@ -138,7 +133,7 @@ def fit(
     plan |= dict(weight_decay=weight_decay, precision=precision, monitor=monitor, images=len(x))
     if checkpoint is not None:
         checkpoint = Path(checkpoint).expanduser()
-        plan |= _identity(model, state.tensors(), train, val)
+        plan |= _identity(model, state.tensors(), *train, *val)
         functions = dict(loss=loss, score=score, augment=augment)
         plan |= {name: fingerprint.named(function, model) for name, function in functions.items()}
         if checkpoint.exists():
@@ -283,7 +278,7 @@ def check_images(x: Tensor) -> None:
         )
 
 
-def _fabric(accelerator: str, precision: Any) -> "Fabric":
+def _fabric(accelerator: str, precision: Any) -> Any:
     """Fabric, which knows devices and number formats, without words that say nothing here."""
     from lightning_fabric import Fabric
 
@@ -409,11 +404,9 @@ def _trained(model: nn.Module) -> bool:
     return any(getattr(part, "_trained_by_fit", False) for part in model.modules())
 
 
-def _identity(
-    model: nn.Module, tensors: dict[str, Tensor], train: Arrays, val: Arrays
-) -> dict[str, str]:
+def _identity(model: nn.Module, tensors: dict[str, Tensor], *data: Tensor) -> dict[str, str]:
     """What a checkpoint was trained on and with, in short: names, and the start of a digest."""
-    arrays = zip(("x", "y", "val x", "val y"), (*train, *val), strict=True)
+    arrays = zip(("x", "y", "val x", "val y"), data, strict=True)
     shapes = [(name, tuple(tensor.shape)) for name, tensor in tensors.items()]
     found = {
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
@@ -486,12 +479,10 @@ class _State:
 
     def save(self, path: Path, plan: dict[str, Any]) -> None:
         """One safetensors file, whose header holds the numbers as JSON; replaced in one step."""
-        tensors = self.tensors() | {
-            f"random.{name}": stream.get_state() for name, stream in self.streams.items()
-        }
+        states = {f"random.{name}": stream.get_state() for name, stream in self.streams.items()}
         numbers = {"plan": plan, "epoch": self.epoch, "best_epoch": self.best_epoch}
         numbers |= {"history": self.history, "scaling": self.scaling.state_dict()}
-        storage.save_tensors(tensors, path, {"run": json.dumps(numbers)})
+        storage.save_tensors(self.tensors() | states, path, {"run": json.dumps(numbers)})
 
     def load(self, path: Path, plan: dict[str, Any]) -> None:
         """Go on from a checkpoint; a damaged one is said and set aside, and training begins."""
@@ -502,14 +493,11 @@ class _State:
             aside = storage.set_aside(path).name
             print(f"{path.name} is damaged: training begins again. The file is kept as {aside}.")
             return
-        old = numbers.get("plan", {})
-        differ = [
-            f"{k}: {old.get(k)!r} there, {v!r} here" for k, v in plan.items() if old.get(k) != v
-        ]
+        old = {k: numbers.get("plan", {}).get(k) for k in plan}
+        differ = [f"{k}: {old[k]!r} there, {v!r} here" for k, v in plan.items() if old[k] != v]
         if differ:
             raise ValueError(
-                f"The checkpoint {path.name} belongs to another run ({'; '.join(differ)}). "
-                "Delete it, or name another file."
+                f"{path.name} belongs to another run ({'; '.join(differ)}). Delete or rename it."
             )
         with torch.no_grad():  # in place: the memory layout decides in which order sums are rounded
             for name, tensor in self.tensors().items():

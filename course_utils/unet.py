@@ -9,9 +9,8 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from course_utils.attention import Norm, check_batch_norm, expect_images, own_random_stream
+from .attention import Norm, check_batch_norm, expect_images, own_random_stream
 
 
 class DoubleConv(nn.Sequential):
@@ -79,9 +78,7 @@ class UNet(nn.Module):
         self.down = nn.ModuleList(
             DoubleConv(a, b, nn.Conv2d, norm) for a, b in pairwise([in_channels, *widths])
         )
-        self.up = nn.ModuleList(
-            nn.ConvTranspose2d(coarse, fine, 2, stride=2) for fine, coarse in pairs
-        )
+        self.up = nn.ModuleList(nn.ConvTranspose2d(coarse, fine, 2, 2) for fine, coarse in pairs)
         self.merge = nn.ModuleList(
             DoubleConv(coarse, fine, nn.Conv2d, norm) for fine, coarse in pairs
         )
@@ -98,7 +95,7 @@ class UNet(nn.Module):
         step = 2 ** (len(self.down) - 1)
         below, right = -height % step, -width % step
         if below or right:
-            x = F.pad(x, (0, right, 0, below), mode="replicate")
+            x = nn.functional.pad(x, (0, right, 0, below), mode="replicate")
         check_batch_norm(self, len(x) * x.shape[2:].numel() // step**2)
         skips = []
         for level, block in enumerate(self.down):

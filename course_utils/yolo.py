@@ -229,9 +229,7 @@ class YOLO(nn.Module):
         for head in self.heads:  # almost all cells are empty: start near what is usual
             head.bias.data.view(3, -1)[:, 4] = -5.0  # type: ignore[operator]
         with own_random_stream():
-            self.attention = nn.ModuleList(
-                attention(neck) if attention else nn.Identity() for _ in STRIDES
-            )
+            self.attention = nn.ModuleList((attention or nn.Identity)(neck) for _ in STRIDES)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W)
         expect_images(self, x, channels=3)

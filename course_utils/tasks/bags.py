@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import metrics
 from ..datasets import Dataset, Split
@@ -149,7 +148,7 @@ def bag_loss(labels: Tensor) -> Loss:
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:  # (B, 2), (B,)
         wanted = labels.to(logits.dtype)[:, None].expand_as(logits)
-        return F.binary_cross_entropy_with_logits(logits, wanted)
+        return nn.functional.binary_cross_entropy_with_logits(logits, wanted)
 
     return loss
 
@@ -221,10 +220,10 @@ _ARMS = arms(XrayBags)
 def _experiment(name: str, n: int, fixed: int = 0, **more: Any) -> Experiment:
     """Bags of n images: new ones each step, or a fixed number of them."""
     bags = f"{fixed} bags" if fixed else "Bags"
-    how: dict[str, Any] = {"training": balanced, "augment": partial(fresh, n=n)}
+    how: dict[str, Any] = {"arms": _ARMS, "training": balanced, "augment": partial(fresh, n=n)}
     fit: dict[str, Any] = {"batch_size": 320, "lr": 3e-3, "ema": 0.98, "epochs": 25}
     if fixed:
-        how = {"training": partial(arrays, n=n, bags=fixed), "augment": augment}
+        how |= {"training": partial(arrays, n=n, bags=fixed), "augment": augment}
         fit |= {"epochs": 5000 // fixed, "batch_size": 16}  # some 300 steps
     return Experiment(
         name=name,
@@ -243,8 +242,7 @@ def _experiment(name: str, n: int, fixed: int = 0, **more: Any) -> Experiment:
             "standard": profile({"width": 16}, **fit),
             "full": profile({"width": 32}, **(fit | {"epochs": 100})),
         },
-        **how,
-        **({"arms": _ARMS} | more),
+        **(how | more),
     )
 
 

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from .. import metrics, yolo
 from ..attention import CBAM
-from ..augment import UNIT
+from ..augment import UNIT, moved
 from ..datasets import Dataset, Split
 from ..datasets.bccd import CLASSES
 from ..losses import Loss
 from ..training import predict
-from ..yolo import YOLO
 from .experiment import Experiment, averaged, profile
 
 CELL_ANCHORS = (
@@ -44,11 +43,7 @@ def shrunk(split: Split, side: int = 320) -> tuple[Tensor, Tensor]:
 def _changes() -> nn.Module:
     import kornia.augmentation as K
 
-    return K.AugmentationSequential(
-        K.RandomAffine(0, (0.1, 0.1), (0.8, 1.25), p=1.0, padding_mode="border"),
-        K.ColorJiggle(0.2, 0.2, 0.2, 0.02, p=1.0),
-        data_keys=["input", "bbox_xyxy"],
-    )
+    return moved((), 0, 0.1, (0.8, 1.25), K.ColorJiggle(0.2, 0.2, 0.2, 0.02, p=1.0))
 
 
 @UNIT
@@ -73,7 +68,7 @@ def augment(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     height, width = x.shape[2:]
     x, y = flipped(x, y, 3, width)
     x, y = flipped(x, y, 2, height)
-    x, corners = _changes()(x, y[:, :, 1:])
+    x, corners = _changes()(x, y[:, :, 1:], data_keys=["input", "bbox_xyxy"])
     y = torch.cat([y[:, :, :1], corners], 2)
     if bool(torch.rand(()) < 0.5):
         return mosaic(x, y)
@@ -158,8 +153,7 @@ def detections(raw: Tensor, side: int, score: float = 0.05) -> list[yolo.Detecti
 
 def precision(raw: Tensor, boxes: Tensor, side: int) -> dict[str, float]:
     """`metrics.average_precision` of the outputs of a network for images `side` pixels wide."""
-    if boxes.numel():
-        yolo.YOLOLoss(cell_anchors(side), side * 3 // 4, side).check_boxes(boxes)  # of that size
+    _loss(boxes, side)  # refuses boxes of another size
     return metrics.average_precision(detections(raw, side, SCORED_FROM), boxes, CLASSES)
 
 
@@ -206,8 +200,8 @@ def _of_views(measure: Callable, model: nn.Module, data: Dataset, side: int) -> 
     return measure(both, boxes, side) | {f"{name}_one_view": alone[name] for name in alone}
 
 
-def _detector(width: int, side: int, attention: Callable[[int], nn.Module] | None) -> YOLO:
-    return YOLO(len(CLASSES), cell_anchors(side), width, attention)
+def _detector(width: int, side: int, attention: Callable[[int], nn.Module] | None) -> yolo.YOLO:
+    return yolo.YOLO(len(CLASSES), cell_anchors(side), width, attention)
 
 
 def _profile(width: int, side: int, **more: Any) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from functools import cache, partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from .. import metrics
 from ..attention import AttentionGate
 from ..augment import UNIT, both, moved
 from ..datasets import Dataset, Split
 from ..losses import dice_and_cross_entropy, one_logit
+from ..maps import at_size
 from ..training import predict
 from ..unet import UNet
 from .experiment import Experiment, averaged, profile
@@ -81,8 +81,7 @@ def _overlaps(logits: Tensor, masks: Tensor) -> dict[str, Tensor]:
 
 def _at_full_size(model: nn.Module, data: Dataset, side: int) -> Tensor:
     logits = predict(model, shrunk(data.test, side)[0])
-    size = data.test.y.shape[1:]
-    return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+    return at_size(logits, *data.test.y.shape[1:])[:, None]
 
 
 def _size(width: int, levels: int) -> dict[str, int]:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from .. import metrics
 from ..attention import CBAM, ECA, SqueezeExcitation
-from ..augment import UNIT
+from ..augment import UNIT, moved
 from ..datasets import Dataset
 from ..losses import one_logit, weighted_bce
 from ..senet import SEResNet
@@ -20,15 +20,10 @@ from .experiment import Experiment, profile
 def _changes() -> nn.Module:
     import kornia.augmentation as K
 
-    return K.AugmentationSequential(
-        # Black corners would be a mark that no validation image bears: repeat the border instead.
-        K.RandomAffine(10, (0.1, 0.1), (0.9, 1.1), p=1.0, padding_mode="border"),
-        K.RandomHorizontalFlip(),
-        # Exposure as a curve: brightness that is added would clip a bright chest to white. These
-        # powers leave the mean brightness of all images as it is.
-        K.RandomGamma((0.4, 1.6), p=1.0),
-        data_keys=["input"],
-    )
+    # Exposure as a curve: brightness that is added would clip a bright chest to white. These
+    # powers leave the mean brightness of all images as it is.
+    exposure = K.RandomGamma((0.4, 1.6), p=1.0)
+    return moved((), 10, 0.1, (0.9, 1.1), K.RandomHorizontalFlip(), exposure)
 
 
 @UNIT
@@ -87,51 +82,43 @@ def _size(width: int) -> dict[str, Any]:
     return {"width": width, "instance_norm": False}
 
 
-_ARMS: dict[str, Callable[..., nn.Module]] = {
-    "attention": partial(SEResNet, attention=SqueezeExcitation),
-    "control": partial(SEResNet, attention=None),
-}
+def _arms(gates: dict[str, Any]) -> dict[str, Callable[..., nn.Module]]:
+    return {arm: partial(SEResNet, attention=gate) for arm, gate in gates.items()}
 
-_COMMON: dict[str, Any] = {
-    "dataset": "pneumonia",
-    "loss": weighted_bce,
-    "score": score,
-    "monitor": "auroc",
-    "augment": augment,
-    "report": report,
-    "cases": cases,
-    "shown": {"auroc": "AUROC", "accuracy": "accuracy"},
-}
+
+_ARMS = _arms({"attention": SqueezeExcitation, "control": None})
+_REDUCED = {f"SE r={r}": partial(SqueezeExcitation, reduction=r) for r in (2, 4, 8, 16)}
+
+_experiment = partial(
+    Experiment,
+    dataset="pneumonia",
+    loss=weighted_bce,
+    score=score,
+    monitor="auroc",
+    augment=augment,
+    report=report,
+    cases=cases,
+    shown={"auroc": "AUROC", "accuracy": "accuracy"},
+)
 
 EXPERIMENTS = (
-    Experiment(
+    _experiment(
         name="first_model",
         title="PneumoniaMNIST, a small SE-ResNet in about a minute",
         arms=_ARMS,
-        **_COMMON,
         profiles=FIRST_MODEL_PROFILES,
     ),
-    Experiment(
+    _experiment(
         name="channel_attention",
         main="SE r=16",
         title="PneumoniaMNIST, the same network with other gates on its channels",
-        arms={
-            "control": _ARMS["control"],
-            **{
-                f"SE r={r}": partial(SEResNet, attention=partial(SqueezeExcitation, reduction=r))
-                for r in (2, 4, 8, 16)
-            },
-            "ECA": partial(SEResNet, attention=ECA),
-            "CBAM": partial(SEResNet, attention=CBAM),
-        },
-        **_COMMON,
+        arms=_arms({"control": None, **_REDUCED, "ECA": ECA, "CBAM": CBAM}),
         profiles=FIRST_MODEL_PROFILES,
     ),
-    Experiment(
+    _experiment(
         name="pneumonia",
         title="PneumoniaMNIST, SE-ResNet",
         arms=_ARMS,
-        **_COMMON,
         profiles={
             "smoke": FIRST_MODEL_PROFILES["smoke"],
             "standard": profile(_size(32), epochs=20, batch_size=64, lr=3e-3),

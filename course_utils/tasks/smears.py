@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import maps, metrics
-from ..augment import UNIT
+from ..augment import UNIT, moved
 from ..datasets import Dataset, Split
-from ..datasets.bccd import CLASSES
 from ..pooling import BagClassifier
 from ..training import predict
 from . import bags, bccd
@@ -42,7 +41,7 @@ def platelets(split: Split) -> tuple[Tensor, Tensor]:
     height, width = x.shape[2:]
     rows, columns = torch.arange(height)[:, None] + 0.5, torch.arange(width) + 0.5
     masks = torch.zeros(len(x), height, width, dtype=torch.uint8)
-    for i, k in (boxes[:, :, 0] == CLASSES.index("Platelets")).nonzero().tolist():
+    for i, k in (boxes[:, :, 0] == bccd.CLASSES.index("Platelets")).nonzero().tolist():
         _, x1, y1, x2, y2 = boxes[i, k]
         masks[i] |= (rows > y1) & (rows < y2) & (columns > x1) & (columns < x2)
     return x, masks
@@ -58,12 +57,7 @@ def arrays(split: Split) -> tuple[Tensor, Tensor]:
 def _moved() -> nn.Module:
     import kornia.augmentation as K
 
-    return K.AugmentationSequential(
-        K.RandomHorizontalFlip(),
-        K.RandomVerticalFlip(),
-        K.RandomAffine(0, (0.05, 0.05), (0.9, 1.1), p=1.0, padding_mode="border"),
-        data_keys=["input"],
-    )
+    return moved((K.RandomHorizontalFlip(), K.RandomVerticalFlip()), 0, 0.05, (0.9, 1.1))
 
 
 @UNIT
