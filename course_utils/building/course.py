@@ -18,7 +18,6 @@ from .execute import FIGURE, execute, printed
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
 _KEPT = "A chapter that was not run here is shown as it comes with the course."
-_ROOM = 4_000_000  # bytes that must be free before a chapter is run for minutes
 _OWN = ("COURSE_PROFILE", "COURSE_PROGRESS", "COURSE_QUIET")  # COURSE_* without effect on results
 
 
@@ -44,30 +43,28 @@ def run(
         Exit status: 0, 1 when a chapter or the pages failed, 130 after Ctrl-C.
     """
     out = out / profile
-    storage.try_writing(out, _ROOM)
-    names = files.names(chapters, folder)
-    notebooks = {name: files.assemble(name, folder) for name in names}
-    marks = {name: _fingerprint(notebooks[name], profile) for name in names}
-    before = {name: files.about(_stored(out, name)) for name in names}
-    due = [name for name in names if before[name].get("fingerprint") != marks[name]]
+    storage.try_writing(out, 4_000_000)  # bytes, before a chapter is run for minutes
+    notebooks = {name: files.assemble(name, folder) for name in files.names(chapters, folder)}
+    marks = {name: _fingerprint(notebook, profile) for name, notebook in notebooks.items()}
+    before = {name: files.about(_stored(out, name)) for name in notebooks}
+    due = [name for name in notebooks if before[name].get("fingerprint") != marks[name]]
     status = 0
     try:
-        for number, name in enumerate(names, start=1):
-            start = f"[{number}/{len(names)}] {name}"
+        for number, (name, notebook) in enumerate(notebooks.items(), start=1):
+            start = f"[{number}/{len(notebooks)}] {name}"
             if name not in due:
                 print(f"{start}  up to date")
-            else:
-                later = due[due.index(name) + 1 :]
-                left = sum(before[other].get("seconds", BUDGET[profile]) for other in later)
-                notebook = notebooks[name]
-                failure = _run_one(notebook, profile, folder, start, left)
-                # Neither a failure nor a run on phantoms for want of data is ever up to date.
-                again = failure or _did_without_data(notebook)
-                notebook.metadata.course.fingerprint = "" if again else marks[name]
-                files.save(notebook, out / f"{name}.ipynb")
-                if failure:
-                    print(f"    {name}, {failure}")
-                    status = 1
+                continue
+            due.remove(name)
+            left = sum(before[other].get("seconds", BUDGET[profile]) for other in due)
+            failure = _run_one(notebook, profile, folder, start, left)
+            # Neither a failure nor a run on phantoms for want of data is ever up to date.
+            again = failure or _did_without_data(notebook)
+            notebook.metadata.course.fingerprint = "" if again else marks[name]
+            files.save(notebook, out / f"{name}.ipynb")
+            if failure:
+                print(f"    {name}, {failure}")
+                status = 1
     except KeyboardInterrupt:
         print("\nStopped. What is done is kept; the same command goes on from here.")
         status = 130
@@ -75,7 +72,7 @@ def run(
         print(f"\nStopped. {storage.in_words(problem)}\nThe same command goes on from here.")
         status = 1
     line = ["-" * len(title) for title in HEADER]
-    print("\n" + _table([HEADER, line, *_rows(names, out)]))
+    print("\n" + _table([HEADER, line, *_rows(list(notebooks), out)]))
     if status == 130:
         print("\nFor pages of what is done, type `course site`.")
         return status
