@@ -36,10 +36,7 @@ _METADATA = {
 }
 _FIRST_CELL = sections.FOLDED | {"tags": ["first-cell", "nbval-ignore-output"]}
 _GITHUB = "https://github.com/"
-_BADGE = (
-    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
-)
+_COLAB = "https://colab.research.google.com"
 _URLS = re.compile(r'^(?:# )?\[project\.urls\](\r?\n)(?:# )?Repository = "[^"\n]*"', re.M)
 _TIE = re.compile(r"(?<=[\w%])<!-- .*? -->", re.DOTALL)
 """Behind a number the comment that computes it (`results/writing/ties.py`)."""
@@ -113,9 +110,8 @@ def _with_exercises(cell: NotebookNode) -> list[NotebookNode]:
         ex = exercise(name)
         lines = [f"**Exercise: {ex.title}**", "", *ex.question.split("\n")]
         box = "\n".join(f"> {line}".rstrip() for line in lines)
-        tags = {"tags": [EXERCISE + name]}
         cells.append(new_markdown_cell(box, metadata={"tags": ["exercise"]}))
-        cells.append(new_code_cell(ex.text.start.rstrip(), metadata=tags))
+        cells.append(new_code_cell(ex.text.start.rstrip(), metadata={"tags": [EXERCISE + name]}))
         cells.append(new_code_cell(f'exercise("{name}").check({ex.reference.__name__})'))
         cells += [new_markdown_cell(rest.strip())] if rest.strip() else []
     return cells
@@ -125,13 +121,12 @@ def _fill_in(notebook: NotebookNode, name: str) -> None:
     """Put the public address into set-up cell and badge; an empty one takes both out again."""
     url = address()
     title, first = notebook.cells[:2]
-    line = r'(?m)^REPOSITORY = "[^"\n]*"'
-    first.source = re.sub(line, f'REPOSITORY = "{url}"', first.source, count=1)
+    first.source = re.sub(r'(?m)^REPOSITORY = "[^"\n]*"', f'REPOSITORY = "{url}"', first.source)
     title.source = re.sub(r"^\[!\[Open in Colab\].*\n\n", "", title.source, flags=re.M)
     if url.startswith(_GITHUB):  # Colab opens notebooks from there only
-        badge = _BADGE.format(owner_and_name=url.removeprefix(_GITHUB), name=name)
-        head, _, promise = title.source.partition("\n")
-        title.source = f"{head}\n\n{badge}\n{promise}"
+        link = f"{_COLAB}/github/{url.removeprefix(_GITHUB)}/blob/main/notebooks/{name}.ipynb"
+        badge = f"[![Open in Colab]({_COLAB}/assets/colab-badge.svg)]({link})"
+        title.source = title.source.replace("\n", f"\n\n{badge}\n", 1)
 
 
 def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:

@@ -132,13 +132,8 @@ def _run_one(
     """Run one chapter and print its line; why it failed, or None."""
     print(f"{start}  started {time.strftime('%H:%M:%S')}", end="", flush=True)
     watched = sys.stdout.isatty()
-
-    def show(index: int) -> None:
-        if watched:
-            print(f"\r{start}  cell {index + 1} of {len(notebook.cells)} ", end="", flush=True)
-
     begin = time.monotonic()
-    failure = execute(notebook, folder, {"COURSE_PROFILE": profile}, show)
+    failure = execute(notebook, folder, {"COURSE_PROFILE": profile}, start if watched else "")
     seconds = time.monotonic() - begin
     state = "FAILED" if failure else "ok"
     notebook.metadata.course.update(status=state, seconds=round(seconds, 1))
@@ -168,22 +163,20 @@ def _did_without_data(notebook: NotebookNode) -> bool:
 def _stored(out: Path, name: str) -> NotebookNode | None:
     """The executed notebook of an earlier run, or None; a damaged one is said and deleted."""
     path = out / f"{name}.ipynb"
-    if not path.exists():
-        return None
-    try:
-        return files.read(path, "It is deleted, and made by running the chapter again.")
-    except storage.Damaged as problem:
-        print(problem)
-        path.unlink()
-        return None
+    if path.exists():
+        try:
+            return files.read(path, "It is deleted, and made by running the chapter again.")
+        except storage.Damaged as problem:
+            print(problem)
+            path.unlink()
+    return None
 
 
 def _rows(names: list[str], out: Path) -> list[list[str]]:
     """The scoreboard: for each chapter a row for each of its live figures, or one without."""
     rows = []
     for name in names:
-        notebook = _stored(out, name)
-        if notebook is None:
+        if (notebook := _stored(out, name)) is None:
             rows.append([name, "not run", "", "", "", "", ""])
             continue
         course, cells = files.about(notebook), files.code_cells(notebook)

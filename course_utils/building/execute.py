@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from jupyter_client import AsyncKernelManager
@@ -34,10 +33,7 @@ _UNWANTED = {
 
 
 def execute(
-    notebook: NotebookNode,
-    folder: Path,
-    variables: dict[str, str],
-    on_cell: Callable[[int], None] = lambda index: None,
+    notebook: NotebookNode, folder: Path, variables: dict[str, str], line: str = ""
 ) -> str | None:
     """Run the code cells in order, in place, and stop at the first error.
 
@@ -47,7 +43,7 @@ def execute(
         notebook: its outputs and execution counts are filled in.
         folder: where relative paths of the notebook begin.
         variables: put into the kernel's environment, beside the present one.
-        on_cell: called with each cell's index before it runs.
+        line: printed over itself, with the number of each cell before it runs; empty for silence.
 
     Returns:
         Where it stopped and why: number of the code cell (from 1), its first line, the error. None
@@ -68,7 +64,8 @@ def execute(
     def remember(cell: NotebookNode, cell_index: int) -> None:
         nonlocal at
         at = cell_index
-        on_cell(cell_index)
+        if line:
+            print(f"\r{line}  cell {at + 1} of {len(notebook.cells)} ", end="", flush=True)
 
     def stop() -> None:
         stopping.append(asyncio.ensure_future(manager.shutdown_kernel(now=True)))

@@ -15,9 +15,7 @@ from ..runtime import ROOT, profile
 from .chapters import NOTEBOOKS, about, code_cells, names, read, save
 from .execute import SHOWN
 
-_NO_NEWS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
-}
+_NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 """JupyterLab asks each new user whether it may fetch news, unless the default says no."""
 
 
@@ -43,8 +41,7 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
                 save(ours, own)  # whole or not at all: a copy that broke off would be kept for ever
                 said.append(f"{path.name}: copied to {mine.name}/")
             elif about(_read_own(own, afresh)).get("version") != about(ours).get("version"):
-                kept = "the course has another version; yours is kept."
-                said.append(f"{path.name}: {kept} {afresh}")
+                said.append(f"{path.name}: the course has another version; yours is kept. {afresh}")
         except storage.Damaged as problem:  # the other chapters are there to be opened
             said.append(f"{path.name}: {problem}")
     return said
@@ -100,11 +97,10 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.extension_manager=readonly",
         "--KernelSpecManager.kernel_dirs=[]",  # the kernel is this Python, as in `course run`
+        "--allow-root",  # as in a container; without an effect on others
     ]
     if not open_browser:
         command.append("--no-browser")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # as in a container
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with tempfile.TemporaryDirectory() as scratch:
