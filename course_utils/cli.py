@@ -27,12 +27,10 @@ def main(words: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nStopped.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # as of `course results | head`
-        _drop_output()
-        return 1
     except OSError as problem:  # a full disk, a read-only folder: of any command
         _drop_output()
-        return _say(storage.in_words(problem))
+        closed = isinstance(problem, BrokenPipeError)  # as of `course results | head`
+        return 1 if closed else _say(storage.in_words(problem))
     except ModuleNotFoundError as problem:
         return _say(f"{problem.name} is not installed. {_INSTALL}")
     except ImportError as problem:
@@ -63,10 +61,8 @@ def _wrong_course(root: Path, here: Path) -> str:
     if not (root / "pyproject.toml").exists() or not (root / "notebooks").exists():
         return f"it was installed as a copy, in {root}, where there are no notebooks. {_INSTALL}"
     if (here / "course_utils" / "cli.py").exists() and here.resolve() != root:
-        return (
-            f"it belongs to the course in {root}, and you are in another one, {here}. Here, type "
-            f"{runtime.SET_UP}, then use the course command in .venv."
-        )
+        remedy = f"Here, type {runtime.SET_UP}, then use the course command in .venv."
+        return f"it belongs to the course in {root}, and you are in another one, {here}. {remedy}"
     return ""
 
 
@@ -97,9 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     lab = command("lab", _lab, "open JupyterLab on your own copies in my_course/", profile=True)
     address = "only print the address"
     lab.add_argument("--no-browser", dest="open_browser", action="store_false", help=address)
-    command(
-        "check", lambda: not _later("checks:check")(), "is this machine ready? what to do if not"
-    )
+    command("check", lambda: not _later("checks:check")(), "is this machine fit? what to do if not")
     data = command("data", _data, "list, fetch and verify the data sets")
     data.add_argument("action", choices=("list", "get", "verify", "path"))
     data.add_argument("names", nargs="*", metavar="name", help="with get: sets; default: all")
@@ -108,11 +102,10 @@ def _parser() -> argparse.ArgumentParser:
     results.add_argument("names", nargs="*", metavar="name", help="experiments; default: all")
     tables = "for authors: write the tables of README.md, and every number tied to the ledger"
     results.add_argument("--readme", action="store_true", help=tables)
-    experiment = command("experiment", _experiment, "train and record runs", profile=True)
-    experiment.add_argument("name")
-    experiment.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1")
-    arms = "may be repeated; default: all arms"
-    experiment.add_argument("--arm", dest="arms", action="append", help=arms)
+    train = command("experiment", _experiment, "train and record runs", profile=True)
+    train.add_argument("name")
+    train.add_argument("--seeds", type=int, default=5, help="seeds 0 to SEEDS - 1")
+    train.add_argument("--arm", dest="arms", action="append", help="may be repeated; default: all")
     weights = command("weights", _weights, "for authors: store the weights of a recorded run")
     weights.add_argument("name")
     weights.add_argument("--card", action="store_true", help="only measure what is stored")
@@ -123,8 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     gpu.add_argument("--minutes", type=float, default=10, help="stop then; default: 10")
     build = command("notebooks", _build, "for authors: build notebooks/ from its sources")
     build.add_argument("chapters", nargs="*")
-    also = "execute also what did not change"
-    build.add_argument("--all", dest="force", action="store_true", help=also)
+    build.add_argument("--all", dest="force", action="store_true", help="also what did not change")
     publish = command("publish", _publish, "for authors: the public address, into the notebooks")
     where = publish.add_mutually_exclusive_group(required=True)
     where.add_argument("repository", nargs="?", metavar="OWNER/NAME", help="on GitHub")
@@ -154,9 +146,8 @@ def _site() -> int:
 def _data(action: str, names: list[str]) -> int:
     from course_utils.datasets import commands
 
-    if action == "get":
-        return commands.get(names)
-    return {"list": commands.show, "verify": commands.verify, "path": commands.path}[action]()
+    others = {"list": commands.show, "verify": commands.verify, "path": commands.path}
+    return commands.get(names) if action == "get" else others[action]()
 
 
 def _progress() -> None:
@@ -215,11 +206,10 @@ def _test(more: list[str], slow: bool) -> int:
     alone = os.environ | {"OMP_NUM_THREADS": "1"}
     chosen = more if slow else ["-m", "not slow", *more]
     tests = subprocess.call([*pytest, "--dist=worksteal", *chosen], cwd=runtime.ROOT, env=alone)
-    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300", "notebooks"]
+    pytest += ["-q", "--dist=loadfile", "notebooks"]
+    nbval = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
     smoke = alone | {"COURSE_PROFILE": "smoke", "COURSE_QUIET": "1"}
-    notebooks = subprocess.call(
-        [*pytest, "-q", "--dist=loadfile", *nbval], cwd=runtime.ROOT, env=smoke
-    )
+    notebooks = subprocess.call([*pytest, *nbval], cwd=runtime.ROOT, env=smoke)
     return tests or notebooks
 
 

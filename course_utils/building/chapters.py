@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import re
-import tempfile
 import time
 import tokenize
 import tomllib
@@ -21,6 +20,7 @@ from typing import Any
 import jupytext
 import nbformat
 from nbformat import NotebookNode
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from .. import storage
 from ..runtime import ROOT
@@ -36,11 +36,7 @@ _METADATA = {
 }
 _FIRST_CELL = sections.FOLDED | {"tags": ["first-cell", "nbval-ignore-output"]}
 _GITHUB = "https://github.com/"
-_NOWHERE = "ADDRESS-OF-THIS-REPOSITORY"
-_BADGE = (
-    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{owner_and_name}/blob/main/notebooks/{name}.ipynb)"
-)
+_COLAB = "https://colab.research.google.com"
 _URLS = re.compile(r'^(?:# )?\[project\.urls\](\r?\n)(?:# )?Repository = "[^"\n]*"', re.M)
 _TIE = re.compile(r"(?<=[\w%])<!-- .*? -->", re.DOTALL)
 """Behind a number the comment that computes it (`results/writing/ties.py`)."""
@@ -85,7 +81,7 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> NotebookNode:
     cells = [piece for cell in cells for piece in _with_exercises(cell)]
     sections.prepare(cells)
     first = (folder / "source" / "first_cell.py").read_text("utf-8").strip()
-    cells.insert(1, nbformat.v4.new_code_cell(first, metadata=_FIRST_CELL))
+    cells.insert(1, new_code_cell(first, metadata=_FIRST_CELL))
     # An id comes from the cell's text: moving a cell, or editing another one, keeps it.
     seen: Counter[str] = Counter()
     for cell in cells:
@@ -94,9 +90,8 @@ def assemble(name: str, folder: Path = NOTEBOOKS) -> NotebookNode:
         cell.id = name_of if seen[name_of] == 1 else f"{name_of}-{seen[name_of]}"
     # The version is that of the text: a public address does not make another version of it.
     version = digest([[cell.cell_type, cell.source] for cell in cells])
-    metadata = _METADATA | {"course": {"version": version}}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-    _fill_in(notebook, name, address())
+    notebook = new_notebook(cells=cells, metadata=_METADATA | {"course": {"version": version}})
+    _fill_in(notebook, name)
     return notebook
 
 
@@ -109,30 +104,29 @@ def _with_exercises(cell: NotebookNode) -> list[NotebookNode]:
 
     if cell.cell_type != "markdown" or not _PLACED.search(cell.source):
         return [cell]
-    words, code = nbformat.v4.new_markdown_cell, nbformat.v4.new_code_cell
     text, *placed = _PLACED.split(cell.source)
-    cells = [words(text.strip(), metadata=cell.metadata)] if text.strip() else []
+    cells = [new_markdown_cell(text.strip(), metadata=cell.metadata)] if text.strip() else []
     for name, rest in zip(placed[::2], placed[1::2], strict=True):
         ex = exercise(name)
         lines = [f"**Exercise: {ex.title}**", "", *ex.question.split("\n")]
         box = "\n".join(f"> {line}".rstrip() for line in lines)
-        cells.append(words(box, metadata={"tags": ["exercise"]}))
-        cells.append(code(ex.text.start.rstrip(), metadata={"tags": [EXERCISE + name]}))
-        cells.append(code(f'exercise("{name}").check({ex.reference.__name__})'))
-        cells += [words(rest.strip())] if rest.strip() else []
+        cells.append(new_markdown_cell(box, metadata={"tags": ["exercise"]}))
+        cells.append(new_code_cell(ex.text.start.rstrip(), metadata={"tags": [EXERCISE + name]}))
+        cells.append(new_code_cell(f'exercise("{name}").check({ex.reference.__name__})'))
+        cells += [new_markdown_cell(rest.strip())] if rest.strip() else []
     return cells
 
 
-def _fill_in(notebook: NotebookNode, name: str, url: str) -> None:
+def _fill_in(notebook: NotebookNode, name: str) -> None:
     """Put the public address into set-up cell and badge; an empty one takes both out again."""
+    url = address()
     title, first = notebook.cells[:2]
-    line = re.compile(r'^REPOSITORY = "[^"\n]*"', re.M)
-    first.source = line.sub(f'REPOSITORY = "{url}"', first.source, count=1)
+    first.source = re.sub(r'(?m)^REPOSITORY = "[^"\n]*"', f'REPOSITORY = "{url}"', first.source)
     title.source = re.sub(r"^\[!\[Open in Colab\].*\n\n", "", title.source, flags=re.M)
     if url.startswith(_GITHUB):  # Colab opens notebooks from there only
-        badge = _BADGE.format(owner_and_name=url.removeprefix(_GITHUB), name=name)
-        head, _, promise = title.source.partition("\n")
-        title.source = f"{head}\n\n{badge}\n{promise}"
+        link = f"{_COLAB}/github/{url.removeprefix(_GITHUB)}/blob/main/notebooks/{name}.ipynb"
+        badge = f"[![Open in Colab]({_COLAB}/assets/colab-badge.svg)]({link})"
+        title.source = title.source.replace("\n", f"\n\n{badge}\n", 1)
 
 
 def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
@@ -151,10 +145,8 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     good = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,38}/[A-Za-z0-9._-]{1,100}", name)
     hidden, shown = ("# ", "OWNER/NAME") if repository is None else ("", name)
     if not hidden and (not good or name == "OWNER/NAME"):
-        raise ValueError(
-            f"{repository!r} is not a repository on GitHub. Expected OWNER/NAME, as in "
-            f"{_GITHUB}OWNER/NAME."
-        )
+        expected = f"Expected OWNER/NAME, as in {_GITHUB}OWNER/NAME."
+        raise ValueError(f"{repository!r} is not a repository on GitHub. {expected}")
     path = ROOT / "pyproject.toml"
     lines = rf'{hidden}[project.urls]\1{hidden}Repository = "{_GITHUB}{shown}"'
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
@@ -162,15 +154,13 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
         raise ValueError("pyproject.toml has no [project.urls] with a line `Repository = ...`.")
     storage.write(path, text)
     for path in ROOT.glob("README.md"):
-        told = f"git clone {address() or _NOWHERE} attention-course"
+        told = f"git clone {address() or 'ADDRESS-OF-THIS-REPOSITORY'} attention-course"
         text = re.sub(r"git clone \S+ attention-course", told, path.read_bytes().decode())
         storage.write(path, text)
-    for name in names(None, folder):
-        path = folder / f"{name}.ipynb"
-        if path.exists():
-            notebook = nbformat.read(path, as_version=4)
-            _fill_in(notebook, name, address())
-            save(notebook, path)
+    for path in folder.glob("[0-9][0-9]_*.ipynb"):
+        notebook = nbformat.read(path, as_version=4)
+        _fill_in(notebook, path.stem)
+        save(notebook, path)
     print(f"Public address: {address() or 'none'}. Commit pyproject.toml, README.md, notebooks/.")
     return 0
 
@@ -206,14 +196,12 @@ def depends(notebook: NotebookNode) -> str:
     from IPython.core.inputtransformer2 import TransformerManager
 
     plain = TransformerManager().transform_cell  # turns `%magic` and `!command` into Python
-    with tempfile.TemporaryDirectory() as temporary:
-        script = Path(temporary, "notebook.py")
-        storage.write(script, "".join(map(plain, _sources(notebook))))
-        finder = ModuleFinder(path=[str(ROOT)])
-        try:
-            finder.run_script(str(script))
-        except SyntaxError:
-            return "unreadable"  # running the notebook will tell in which cell
+    finder = ModuleFinder(path=[str(ROOT)])
+    try:
+        code = compile("".join(map(plain, _sources(notebook))), "notebook.py", "exec")
+    except SyntaxError:
+        return "unreadable"  # running the notebook will tell in which cell
+    finder.scan_code(code, finder.add_module("__main__"))
     files = set()
     for module, found in finder.modules.items():
         if module.startswith("course_utils."):
@@ -277,8 +265,7 @@ def build(chapters: list[str] | None = None, force: bool = False, folder: Path =
             real = {"COURSE_PROFILE": "standard", "COURSE_DATA": "real"}
             failure = execute.execute(notebook, folder, real)
             execute.drop_passing(notebook)
-            problems = [failure] if failure else execute.flaws(notebook)
-            if problems:
+            if problems := [failure] if failure else execute.flaws(notebook):
                 print("not stored", *problems, sep="\n  ")
                 status = 1
                 continue
@@ -312,11 +299,10 @@ def read(path: Path, remedy: str) -> NotebookNode:
     Raises:
         storage.Damaged: the file is no notebook; `remedy` says what to do.
     """
+    content = path.read_bytes()
     try:
-        notebook = nbformat.read(path, as_version=4)
+        notebook = nbformat.reads(content, as_version=4)
         code_cells(notebook), about(notebook).get("version")
-    except OSError:
-        raise
     except Exception as problem:  # nbformat's errors have no common base
         raise storage.Damaged(path, problem, remedy) from problem
     return notebook

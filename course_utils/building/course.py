@@ -18,7 +18,6 @@ from .execute import FIGURE, execute, printed
 BUDGET = {"smoke": 60, "standard": 360, "full": 600}  # seconds a notebook may take
 HEADER = ["chapter", "status", "seconds", "data", "live figure", "ledger mean", "published"]
 _KEPT = "A chapter that was not run here is shown as it comes with the course."
-_ROOM = 4_000_000  # bytes that must be free before a chapter is run for minutes
 _OWN = ("COURSE_PROFILE", "COURSE_PROGRESS", "COURSE_QUIET")  # COURSE_* without effect on results
 
 
@@ -44,30 +43,28 @@ def run(
         Exit status: 0, 1 when a chapter or the pages failed, 130 after Ctrl-C.
     """
     out = out / profile
-    storage.try_writing(out, _ROOM)
-    names = files.names(chapters, folder)
-    notebooks = {name: files.assemble(name, folder) for name in names}
-    marks = {name: _fingerprint(notebooks[name], profile) for name in names}
-    before = {name: files.about(_stored(out, name)) for name in names}
-    due = [name for name in names if before[name].get("fingerprint") != marks[name]]
+    storage.try_writing(out, 4_000_000)  # bytes, before a chapter is run for minutes
+    notebooks = {name: files.assemble(name, folder) for name in files.names(chapters, folder)}
+    marks = {name: _fingerprint(notebook, profile) for name, notebook in notebooks.items()}
+    before = {name: files.about(_stored(out, name)) for name in notebooks}
+    due = [name for name in notebooks if before[name].get("fingerprint") != marks[name]]
     status = 0
     try:
-        for number, name in enumerate(names, start=1):
-            start = f"[{number}/{len(names)}] {name}"
+        for number, (name, notebook) in enumerate(notebooks.items(), start=1):
+            start = f"[{number}/{len(notebooks)}] {name}"
             if name not in due:
                 print(f"{start}  up to date")
-            else:
-                later = due[due.index(name) + 1 :]
-                left = sum(before[other].get("seconds", BUDGET[profile]) for other in later)
-                notebook = notebooks[name]
-                failure = _run_one(notebook, profile, folder, start, left)
-                # Neither a failure nor a run on phantoms for want of data is ever up to date.
-                again = failure or _did_without_data(notebook)
-                notebook.metadata.course.fingerprint = "" if again else marks[name]
-                files.save(notebook, out / f"{name}.ipynb")
-                if failure:
-                    print(f"    {name}, {failure}")
-                    status = 1
+                continue
+            due.remove(name)
+            left = sum(before[other].get("seconds", BUDGET[profile]) for other in due)
+            failure = _run_one(notebook, profile, folder, start, left)
+            # Neither a failure nor a run on phantoms for want of data is ever up to date.
+            again = failure or _did_without_data(notebook)
+            notebook.metadata.course.fingerprint = "" if again else marks[name]
+            files.save(notebook, out / f"{name}.ipynb")
+            if failure:
+                print(f"    {name}, {failure}")
+                status = 1
     except KeyboardInterrupt:
         print("\nStopped. What is done is kept; the same command goes on from here.")
         status = 130
@@ -75,7 +72,7 @@ def run(
         print(f"\nStopped. {storage.in_words(problem)}\nThe same command goes on from here.")
         status = 1
     line = ["-" * len(title) for title in HEADER]
-    print("\n" + _table([HEADER, line, *_rows(names, out)]))
+    print("\n" + _table([HEADER, line, *_rows(list(notebooks), out)]))
     if status == 130:
         print("\nFor pages of what is done, type `course site`.")
         return status
@@ -135,13 +132,8 @@ def _run_one(
     """Run one chapter and print its line; why it failed, or None."""
     print(f"{start}  started {time.strftime('%H:%M:%S')}", end="", flush=True)
     watched = sys.stdout.isatty()
-
-    def show(index: int) -> None:
-        if watched:
-            print(f"\r{start}  cell {index + 1} of {len(notebook.cells)} ", end="", flush=True)
-
     begin = time.monotonic()
-    failure = execute(notebook, folder, {"COURSE_PROFILE": profile}, show)
+    failure = execute(notebook, folder, {"COURSE_PROFILE": profile}, start if watched else "")
     seconds = time.monotonic() - begin
     state = "FAILED" if failure else "ok"
     notebook.metadata.course.update(status=state, seconds=round(seconds, 1))
@@ -171,22 +163,20 @@ def _did_without_data(notebook: NotebookNode) -> bool:
 def _stored(out: Path, name: str) -> NotebookNode | None:
     """The executed notebook of an earlier run, or None; a damaged one is said and deleted."""
     path = out / f"{name}.ipynb"
-    if not path.exists():
-        return None
-    try:
-        return files.read(path, "It is deleted, and made by running the chapter again.")
-    except storage.Damaged as problem:
-        print(problem)
-        path.unlink()
-        return None
+    if path.exists():
+        try:
+            return files.read(path, "It is deleted, and made by running the chapter again.")
+        except storage.Damaged as problem:
+            print(problem)
+            path.unlink()
+    return None
 
 
 def _rows(names: list[str], out: Path) -> list[list[str]]:
     """The scoreboard: for each chapter a row for each of its live figures, or one without."""
     rows = []
     for name in names:
-        notebook = _stored(out, name)
-        if notebook is None:
+        if (notebook := _stored(out, name)) is None:
             rows.append([name, "not run", "", "", "", "", ""])
             continue
         course, cells = files.about(notebook), files.code_cells(notebook)

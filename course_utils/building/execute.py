@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from jupyter_client import AsyncKernelManager
@@ -21,25 +20,20 @@ from ..runtime import ROOT
 CELL_SECONDS = 3600  # a cell that trains takes minutes, on a machine with many at work an hour
 SHOWN = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 """For a kernel's environment: figures are shown, whatever the shell's MPLBACKEND says."""
+_NO_BARS = {"COURSE_QUIET": "1", "TQDM_DISABLE": "1"}  # none in pages and stored outputs
 FIGURE = "application/vnd.course.figure+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _PROGRESS = re.compile(r"\d%\|.*\||\d(it/s|s/it)")
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-_PATH = re.compile(
-    r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*|" + re.escape(str(ROOT))
-)
+_PATH = r"(?<![\w.-])/(home|root|tmp|work|Users)/\S*|[A-Za-z]:\\+Users\\+\S*|"
 _UNWANTED = {
     "a progress bar": _PROGRESS,
-    "a path of this machine": _PATH,
+    "a path of this machine": re.compile(_PATH + re.escape(str(ROOT))),
     "an address in memory (end with `;`)": re.compile(r"\bat 0x[0-9A-Fa-f]{6,}"),
 }
 
 
 def execute(
-    notebook: NotebookNode,
-    folder: Path,
-    variables: dict[str, str],
-    on_cell: Callable[[int], None] = lambda index: None,
+    notebook: NotebookNode, folder: Path, variables: dict[str, str], line: str = ""
 ) -> str | None:
     """Run the code cells in order, in place, and stop at the first error.
 
@@ -49,7 +43,7 @@ def execute(
         notebook: its outputs and execution counts are filled in.
         folder: where relative paths of the notebook begin.
         variables: put into the kernel's environment, beside the present one.
-        on_cell: called with each cell's index before it runs.
+        line: printed over itself, with the number of each cell before it runs; empty for silence.
 
     Returns:
         Where it stopped and why: number of the code cell (from 1), its first line, the error. None
@@ -70,13 +64,14 @@ def execute(
     def remember(cell: NotebookNode, cell_index: int) -> None:
         nonlocal at
         at = cell_index
-        on_cell(cell_index)
+        if line:
+            print(f"\r{line}  cell {at + 1} of {len(notebook.cells)} ", end="", flush=True)
+
+    def stop() -> None:
+        stopping.append(asyncio.ensure_future(manager.shutdown_kernel(now=True)))
 
     def watch_for_ctrl_c(notebook: NotebookNode) -> None:
         # nbclient's own handler would make Ctrl-C look like a kernel that died.
-        def stop() -> None:
-            stopping.append(asyncio.ensure_future(manager.shutdown_kernel(now=True)))
-
         # Where there are no handlers (Windows), Ctrl-C raises KeyboardInterrupt by itself.
         with contextlib.suppress(RuntimeError):
             asyncio.get_running_loop().add_signal_handler(signal.SIGINT, stop)
@@ -95,18 +90,13 @@ def execute(
     )
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            environment = os.environ | {
-                "COURSE_QUIET": "1",  # no progress bars in pages and stored outputs
-                "TQDM_DISABLE": "1",
-                **SHOWN,
-                "IPYTHONDIR": scratch,  # a user's own settings of IPython stay out
-                "COURSE_PROGRESS": str(Path(scratch, "progress.json")),  # not the learner's
-                **variables,
-            }
+            # A user's own settings of IPython and a learner's progress stay out.
+            own = {"IPYTHONDIR": scratch, "COURSE_PROGRESS": str(Path(scratch, "progress.json"))}
+            environment = os.environ | _NO_BARS | SHOWN | own | variables
             client.execute(env=environment, cwd=str(folder), cleanup_kc=True)
         return None
     except CellExecutionError as problem:
-        error = _COLOUR.sub("", f"{problem.ename}: {problem.evalue}").strip()
+        error = re.sub(r"\x1b\[[0-9;]*m", "", f"{problem.ename}: {problem.evalue}").strip()
     except CellTimeoutError:
         error = f"it took longer than {CELL_SECONDS} s"
     except DeadKernelError:

@@ -15,16 +15,8 @@ from ..runtime import ROOT, profile
 from .chapters import NOTEBOOKS, about, code_cells, names, read, save
 from .execute import SHOWN
 
-_NO_NEWS = {
-    "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False}
-}
+_NO_NEWS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
 """JupyterLab asks each new user whether it may fetch news, unless the default says no."""
-_ALONE = (
-    "--LabApp.news_url=None",
-    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.extension_manager=readonly",
-)
-"""JupyterLab asks no other host, whatever a user's own settings say."""
 
 
 def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) -> list[str]:
@@ -39,7 +31,7 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
     said = []
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
         own = mine / path.name
-        afresh = f"rename {mine.name}/{path.name} and run this command again."
+        afresh = f"To begin afresh, rename {mine.name}/{path.name} and run this command again."
         try:
             ours = read(path, f"Get the course's own: git checkout -- notebooks/{path.name}")
             if not own.exists():
@@ -49,10 +41,7 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
                 save(ours, own)  # whole or not at all: a copy that broke off would be kept for ever
                 said.append(f"{path.name}: copied to {mine.name}/")
             elif about(_read_own(own, afresh)).get("version") != about(ours).get("version"):
-                said.append(
-                    f"{path.name}: the course has another version; yours is kept. To get the new "
-                    f"one, {afresh}"
-                )
+                said.append(f"{path.name}: the course has another version; yours is kept. {afresh}")
         except storage.Damaged as problem:  # the other chapters are there to be opened
             said.append(f"{path.name}: {problem}")
     return said
@@ -60,9 +49,9 @@ def copy_notebooks(mine: Path = ROOT / "my_course", folder: Path = NOTEBOOKS) ->
 
 def _read_own(path: Path, afresh: str) -> nbformat.NotebookNode:
     try:
-        return read(path, f"It is kept as it is. To begin the chapter afresh, {afresh}")
+        return read(path, f"It is kept as it is. {afresh}")
     except OSError as problem:  # a folder of this name, or one that somebody else may read
-        raise storage.Damaged(path, problem.strerror, f"To begin afresh, {afresh}") from problem
+        raise storage.Damaged(path, problem.strerror, afresh) from problem
 
 
 def _kernel() -> dict[str, dict]:
@@ -103,31 +92,28 @@ def open_lab(open_browser: bool = True, mine: Path = ROOT / "my_course") -> int:
         f"--ServerApp.root_dir={ROOT}",
         f"--FileContentsManager.preferred_dir={mine}",
         f"--LabApp.default_url=/lab/tree/{shown.relative_to(mine.parent).as_posix()}",
-        *_ALONE,
+        # It asks no other host, whatever a user's own settings say.
+        "--LabApp.news_url=None",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        "--LabApp.extension_manager=readonly",
         "--KernelSpecManager.kernel_dirs=[]",  # the kernel is this Python, as in `course run`
+        "--allow-root",  # as in a container; without an effect on others
     ]
     if not open_browser:
         command.append("--no-browser")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # as in a container
-    before = signal.signal(signal.SIGTERM, _stop)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         with tempfile.TemporaryDirectory() as scratch:
-            storage.write(
-                Path(scratch, "labconfig", "default_setting_overrides.json"), json.dumps(_NO_NEWS)
-            )
+            settings = Path(scratch, "labconfig", "default_setting_overrides.json")
+            storage.write(settings, json.dumps(_NO_NEWS))
             paths = [scratch, *filter(None, [os.environ.get("JUPYTER_CONFIG_PATH")])]
-            environment = os.environ | SHOWN | {"JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
-            environment["IPYTHONDIR"] = scratch  # a user's own settings of IPython stay out
-            return _run(command, environment)
+            # A user's own settings of IPython stay out.
+            own = {"IPYTHONDIR": scratch, "JUPYTER_CONFIG_PATH": os.pathsep.join(paths)}
+            return _run(command, os.environ | SHOWN | own)
     except KeyboardInterrupt:
         return 0  # Ctrl-C is how JupyterLab is ended
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _stop(*_: object) -> None:
-    raise SystemExit(128 + signal.SIGTERM)
 
 
 def _run(command: list[str], environment: dict[str, str]) -> int:

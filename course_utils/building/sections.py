@@ -13,27 +13,28 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # on Colab, in JupyterLab
+COLLAPSED = {"collapsed": True, "jp-MarkdownHeadingCollapsed": True}  # likewise
 WORDS, LINES = 150, 25  # read in a minute
 EXERCISE, EQUATION, CELL = 5.5, 0.5, 0.2  # minutes; a cell is run, and its output looked at
 
 
 def prepare(cells: list[NotebookNode]) -> None:
     """Fold and collapse what is marked, and write the list of minutes into the first cell."""
-    for cell in list(cells):  # a heading begins a cell: what is collapsed ends before the next one
-        if cell.cell_type == "markdown":
-            cell.source, *more = re.split(r"\n+(?=## )", cell.source)
-            place = cells.index(cell) + 1
-            cells[place:place] = [new_markdown_cell(text) for text in more]
     for cell in list(cells):
         if "hide-input" in cell.metadata.get("tags", []):
             cell.metadata.update(FOLDED)
+        if cell.cell_type != "markdown":
+            continue
+        # A heading begins a cell: what is collapsed ends before the next one.
+        pieces = re.split(r"\n+(?=## )", cell.source)
         if cell.metadata.get("optional"):
-            cell.metadata["jp-MarkdownHeadingCollapsed"] = True  # in JupyterLab
-            cell.metadata["collapsed"] = True  # on Colab
+            cell.metadata.update(COLLAPSED)
             # What stands in the heading's own cell would stay in sight.
-            cell.source, _, text = cell.source.partition("\n")
-            if text.strip():
-                cells.insert(cells.index(cell) + 1, new_markdown_cell(text.strip()))
+            heading, _, text = pieces[0].partition("\n")
+            pieces[:1] = [heading, text.strip()] if text.strip() else [heading]
+        cell.source, *more = pieces
+        place = cells.index(cell) + 1
+        cells[place:place] = map(new_markdown_cell, more)
     if "{minutes}" in cells[0].source:
         cells[0].source = cells[0].source.replace("{minutes}", _list(minutes(cells)))
 
@@ -44,15 +45,15 @@ def minutes(cells: list[NotebookNode]) -> list[tuple[str, int, bool]]:
     Words, cells with their lines in sight, equations and exercises take what the constants above
     say; to that come the minutes of training that the source states.
     """
-    found, title, optional, taken = [], "", False, 0.0
+    found: list[list] = []
     for cell in cells:
         heading = re.match(r"## (?:Optional: )?(.*)", cell.source)
         if cell.cell_type == "markdown" and heading:
-            found.append((title, taken, optional))
-            title, optional = heading[1], cell.metadata.get("optional", False)
-            taken = cell.metadata.get("training", 0)
-        taken += _reading(cell)
-    return [(t, max(round(n), 1), o) for t, n, o in [*found, (title, taken, optional)] if t]
+            about = cell.metadata
+            found.append([heading[1], about.get("training", 0), about.get("optional", False)])
+        if found:
+            found[-1][1] += _reading(cell)
+    return [(title, max(round(taken), 1), optional) for title, taken, optional in found]
 
 
 def _reading(cell: NotebookNode) -> float:

@@ -11,8 +11,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import nbformat
-from docutils.nodes import Element, SkipNode, document, raw, section
+from docutils.nodes import Element, SkipNode, document, math_block, raw, section
 from latex2mathml.converter import convert
 from nbformat import NotebookNode
 from sphinx.application import Sphinx
@@ -20,7 +19,7 @@ from sphinx.util.console import strip_escape_sequences
 from sphinx.util.docutils import docutils_namespace, patch_docutils
 
 from .. import storage
-from .chapters import NOTEBOOKS, address
+from .chapters import NOTEBOOKS, address, save
 
 _BESIDE = Path(__file__)
 _SETTINGS: dict[str, Any] = {
@@ -28,7 +27,7 @@ _SETTINGS: dict[str, Any] = {
     "html_static_path": [str(_BESIDE.with_suffix(".css"))],
     "myst_url_schemes": {"http": None, "https": None, "mailto": None, "beside": "{{path}}"},
 }
-_FAR_IMAGE = re.compile(r"!\[([^\]]*)\]\(https?:[^)]*\)")
+_FAR_IMAGE = r"!\[([^\]]*)\]\(https?:[^)]*\)"
 
 
 def build(
@@ -53,31 +52,21 @@ def build(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     pages = [*folder.glob("pages/*.md"), *folder.parent.glob("TEACHING.md")]
-    front = (
-        _BESIDE.with_suffix(".md")
-        .read_text("utf-8")
-        .format(
-            chapters="\n".join(
-                f"{name[:2]} {_title(nb)} <{name}>" for name, nb in chapters.items()
-            ),
-            pages="\n".join(f"pages/{page.stem}" for page in pages),
-            more=more,
-        )
-    )
+    listed = "\n".join(f"{name[:2]} {_title(nb)} <{name}>" for name, nb in chapters.items())
+    others = "\n".join(f"pages/{page.stem}" for page in pages)
+    front = _BESIDE.with_suffix(".md").read_text("utf-8")
+    front = front.format(chapters=listed, pages=others, more=more)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         source, made, trees = (str(Path(scratch, name)) for name in ("source", "site", "trees"))
         storage.write(Path(source, "index.md"), front)
-        if (folder / "figures").exists():
-            drawings = shutil.ignore_patterns("png", "*.py", "__pycache__")
-            shutil.copytree(folder / "figures", Path(source, "figures"), ignore=drawings)
+        for drawing in folder.glob("figures/*.svg"):
+            storage.write(Path(source, "figures", drawing.name), drawing.read_text("utf-8"))
         for page in pages:
             text = page.read_text(encoding="utf-8").replace("](notebooks/", "](../")
             text = text.replace("](../../", f"]({_home(folder, path / 'pages')}/")
             storage.write(Path(source, "pages", page.name), text)
-        home = _home(folder, path)
         for name, notebook in chapters.items():
-            with storage.whole(Path(source, f"{name}.ipynb")) as part:
-                nbformat.write(_prepared(notebook, home), part)
+            save(_prepared(notebook, _home(folder, path)), Path(source, f"{name}.ipynb"))
         warnings = io.StringIO()
         with patch_docutils(), docutils_namespace():
             Sphinx(source, None, made, trees, "html", _SETTINGS, None, warnings).build()
@@ -107,10 +96,8 @@ def _prepared(notebook: NotebookNode, home: str) -> NotebookNode:
     for cell in notebook.cells:
         tags = cell.metadata.setdefault("tags", [])
         if cell.cell_type == "markdown":
-            cell.source = _FAR_IMAGE.sub(r"\1", cell.source)
-            cell.source = cell.source.replace("](../notebooks/", "](").replace(
-                "](../", f"]({home}/"
-            )
+            text = re.sub(_FAR_IMAGE, r"\1", cell.source).replace("](../notebooks/", "](")
+            cell.source = text.replace("](../", f"]({home}/")
             if "exercise" in tags:
                 cell.source = _boxed(cell.source)
         if cell.metadata.get("jupyter", {}).get("source_hidden"):
@@ -153,7 +140,7 @@ def mathml(tex: str, display: str) -> str:
 
 def setup(app: Sphinx) -> None:
     """Show formulas as MathML and fold what is optional; `site.toml` names this module."""
-    app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
+    app.add_html_math_renderer("mathml", (_formula, None), (_formula, None))
     app.connect("doctree-resolved", _fold)
 
 
@@ -165,11 +152,8 @@ def _fold(_app: Sphinx, page: document, _name: str) -> None:
             part.append(raw("", "</details>", format="html"))
 
 
-def _inline(writer: Any, node: Element) -> None:
-    writer.body.append(mathml(node.astext(), "inline"))
-    raise SkipNode
-
-
-def _block(writer: Any, node: Element) -> None:
-    writer.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+def _formula(writer: Any, node: Element) -> None:
+    block = isinstance(node, math_block)
+    formula = mathml(node.astext(), "block" if block else "inline")
+    writer.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise SkipNode
