@@ -8,6 +8,7 @@ import sys
 import tomllib
 
 import pytest
+import readme_tables
 import sizes
 import yaml
 from packaging.requirements import Requirement
@@ -16,7 +17,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from course_utils import set_up
-from course_utils.building import chapters, tables
+from course_utils.building import chapters
 from course_utils.runtime import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -101,7 +102,7 @@ def test_readme_lists_every_chapter_and_its_minutes():
 
 def test_readme_shows_the_results_of_the_ledger():
     text = (ROOT / "README.md").read_text()
-    assert tables.readme(text) == text, "run: course results --readme"
+    assert readme_tables.readme(text) == text, "run: course results --readme"
 
 
 FLOORS = [
