@@ -8,7 +8,7 @@ import zlib
 from collections import Counter
 from pathlib import Path
 
-from .errors import DataError, damaged
+from .errors import damaged
 
 OUTSIDE = "is a link or a path outside the archive"
 
@@ -77,10 +77,7 @@ def _wanted(path: Path, members: list[tuple[str, int, str]], pattern: str, limit
         elif count[name] > 1:
             odd = "is there more than once"
         if odd:
-            raise DataError(
-                f"{path} holds the member {name!r}, which {odd}. No data archive needs such a "
-                "member: delete the file, and fetch the set from another source."
-            )
+            raise damaged(f"{path} holds the member {name!r}, which {odd}")
     total = sum(size for _, size in chosen)
     if total > limit:
         raise damaged(f"{path} holds files of {total} bytes, {limit} at most were expected")

@@ -51,10 +51,8 @@ def _read(path: Path) -> tuple[dict[str, bytes], dict[str, Tensor], dict[str, tu
             splits[name.stem] = tuple(sorted(content.decode("ascii", "replace").split()))
     listed = [name for split in PARTS for name in splits.get(split, ())]
     if sorted(listed) != sorted(photos) or photos.keys() != boxes.keys() or not listed:
-        raise damaged(
-            f"{path}: {len(photos)} photographs, {len(boxes)} annotations and {len(listed)} names "
-            "in the lists of the splits do not match"
-        )
+        counts = f"{len(photos)} photographs, {len(boxes)} annotations, {len(listed)} listed names"
+        raise damaged(f"{path}: {counts} do not match")
     return photos, boxes, {split: splits[split] for split in PARTS}
 
 
@@ -160,11 +158,8 @@ def smears(n: int, size: int | tuple[int, int] = 64, seed: int = 0) -> tuple[Ten
     pale = torch.exp(-((r / (0.3 + 0.3 * inner)) ** 2)) * (kind_of == 0)
     nucleus = torch.sigmoid((0.55 + 0.25 * inner - r) * 15) * (kind_of == 1)
     body = torch.sigmoid((1 - r) * 12) * (1 - 0.7 * pale)
-    stains = torch.tensor([[-25.0, -75, -65], [-30, -40, -5], [-80, -110, -40]])  # by kind
-    dye = torch.tensor([-90.0, -100, -35])
+    paper, dye = torch.tensor([[225.0, 205, 205], [-90, -100, -35]]).view(2, 3, 1, 1, 1)
+    stains = torch.tensor([[-25.0, -30, -80], [-75, -40, -110], [-65, -5, -40]])  # channel, kind
     shade = 8 * draw.noise(4, height, width) + 5 * draw.grain(height, width)
-    channels = [
-        to_uint8(paper + shade + body * stains[:, c][kind_of] + nucleus * dye[c])
-        for c, paper in enumerate((225, 205, 205))
-    ]
-    return torch.stack(channels, dim=1), boxes
+    images = to_uint8(paper + shade + body * stains[:, kind_of] + nucleus * dye)
+    return images.transpose(0, 1).contiguous(), boxes

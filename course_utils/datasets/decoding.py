@@ -41,11 +41,9 @@ def decode_images(files: dict[str, bytes], size: tuple[int, int], mode: str = "R
     def decode(row: np.ndarray, name: str, content: bytes) -> None:
         try:
             with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-                width, height = image.size
-                if (height, width) != size:
-                    raise damaged(
-                        f"{name} has {height} x {width} pixels, expected {size[0]} x {size[1]}"
-                    )
+                if (found := image.size[::-1]) != size:
+                    said = "{} x {} pixels, expected {} x {}".format(*found, *size)
+                    raise damaged(f"{name} has {said}")
                 _keeps_its_values(name, image, mode)
                 pixels = np.array(image.convert(mode))
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:

@@ -61,8 +61,7 @@ class Draw:
 
 def grid(height: int, width: int) -> tuple[Tensor, Tensor]:
     """Vertical and horizontal position of each pixel, -1 to 1: (1, height, 1), (1, 1, width)."""
-    y = (torch.arange(height) + 0.5) / height * 2 - 1
-    x = (torch.arange(width) + 0.5) / width * 2 - 1
+    y, x = ((torch.arange(n) + 0.5) / n * 2 - 1 for n in (height, width))
     return y.view(1, -1, 1), x.view(1, 1, -1)
 
 

@@ -17,7 +17,7 @@ class Unreachable(DataError):
 
 def damaged(said: str) -> DataError:
     """What is wrong with an archive or a file in it, and what to do about it."""
-    remedy = "Delete the archive and load the data set again, or use another source."
+    remedy = "Delete the archive and load the data set again, or fetch the set from another place."
     return DataError(f"{said}. {remedy}")
 
 

@@ -68,10 +68,8 @@ def settings() -> Settings:
     if re.match("https?://[^/]", mirror, re.IGNORECASE):
         return Settings(mode, cache, None, mirror)
     if "://" in mirror:
-        raise ValueError(
-            f"COURSE_DATA_MIRROR is {mirror!r}. Expected a folder, or the address of a "
-            "host, with http:// or https:// before it."
-        )
+        expected = "Expected a folder, or the address of a host after http:// or https://."
+        raise ValueError(f"COURSE_DATA_MIRROR is {mirror!r}. {expected}")
     if mirror:
         return Settings(mode, cache, ROOT / Path(mirror).expanduser(), None)
     usual = (ROOT / "data" / "mirror", ROOT.parent / "shared" / "datasets")
@@ -208,10 +206,8 @@ def check(place: Place) -> str | None:
                 return str(problem)
         if found == expected:
             return None
-    return (
-        f"{path.name} ({path.stat().st_size} bytes) has a wrong checksum, {algorithm} {found} "
-        f"where {expected} was expected: it was cut short, damaged or is another file"
-    )
+    wrong = f"a wrong checksum, {algorithm} {found} where {expected} was expected"
+    return f"{path.name} ({path.stat().st_size} bytes) is cut short or another file: {wrong}"
 
 
 def download(place: Place) -> str | None:

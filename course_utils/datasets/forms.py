@@ -37,8 +37,7 @@ class Split:
         counts |= {name: len(rows) for name, rows in self.extra.items()}
         if len(set(counts.values())) > 1:
             raise ValueError(
-                f"The parts of a split have {counts} cases. Expected as many in each: ids may be "
-                "any names, for instance tuple(map(str, range(len(x))))."
+                f"A split has {counts} cases. Give as many of each; ids are any names."
             )
 
     def __len__(self) -> int:
@@ -70,10 +69,8 @@ class Split:
 
     def __repr__(self) -> str:
         parts = {"x": self.x, "y": self.y, **self.extra}
-        shapes = ", ".join(
-            f"{k} {tuple(v.shape)} {str(v.dtype).removeprefix('torch.')}" for k, v in parts.items()
-        )
-        return f"Split({len(self)} cases: {shapes})"
+        shapes = ", ".join(f"{k} {tuple(v.shape)} {v.dtype}" for k, v in parts.items())
+        return f"Split({len(self)} cases: {shapes.replace('torch.', '')})"
 
 
 def _positions(index: Any, cases: int) -> list[int]:
@@ -91,21 +88,16 @@ def _positions(index: Any, cases: int) -> list[int]:
     if found.dtype != bool and found.shape == (0,):  # an empty list is one of floats to NumPy
         return []
     if found.ndim != 1 or found.dtype.kind not in "iu":
-        raise ValueError(
-            f"{cases} cases cannot be selected by {found.dtype} of shape {found.shape}. Expected a "
-            f"mask of shape ({cases},) with True or False, whole numbers in one list, or a slice."
-        )
+        ways = f"a mask of shape ({cases},), True or False, whole numbers in one list, or a slice"
+        raise ValueError(f"Select by {ways}, not by {found.dtype} of shape {found.shape}.")
     first, last = int(found.min()), int(found.max())  # small types overflow below
     if first >= 0 and last < cases - 1 and len(found) > max(7, 3 * last + 3):  # not by chance
-        raise ValueError(
-            f"{len(found)} numbers from {first} to {last} select the first cases over and over, as "
-            "labels do. Expected positions, or a mask: compare first, for instance split.y == 1."
-        )
+        remedy = "Expected positions, or a mask: compare first, for instance split.y == 1."
+        raise ValueError(f"Numbers from {first} to {last}, repeated as labels do. {remedy}")
     wrong = found[(found >= cases) | (found < -cases)]
     if len(wrong):
         raise IndexError(
-            f"There is no case {wrong[0]} among {cases}. Expected 0 to {cases - 1}, or negative "
-            "numbers that count from the end."
+            f"There is no case {wrong[0]} among {cases}. Expected -{cases} to {cases - 1}."
         )
     return every[found].tolist()
 

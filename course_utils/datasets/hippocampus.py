@@ -45,11 +45,9 @@ def load(fetched: Fetched, fold: int = 0) -> Dataset:
     """The data set with the held-out cases of one fold (0 to 4) as test. See `split_folds`."""
     cases = read_cases(fetched.path)
     splits = split_folds(_stack(cases), fold)
-    pieces = [
-        (f"{name}/{i}", torch.from_numpy(part))
-        for name, case in cases.items()
-        for i, part in enumerate(case)
-    ]
+    pieces = list[tuple[str, torch.Tensor]]()
+    for name, case in cases.items():
+        pieces += [(f"{name}/{i}", torch.from_numpy(part)) for i, part in enumerate(case)]
     how = f"fold {fold} of {FOLDS}"
     return pack(ENTRY, fetched.source, splits, how, _notes(cases, splits), pieces)
 
@@ -119,9 +117,8 @@ def person_of(name: str) -> int:
 
 def stretch(volume: torch.Tensor, shape: tuple[int, int, int]) -> torch.Tensor:
     """A volume (a, b, c) in another shape: each voxel takes what lies at its relative place."""
-    i, j, k = (
-        ((torch.arange(n) + 0.5) * m / n).long() for n, m in zip(shape, volume.shape, strict=True)
-    )
+    sizes = zip(shape, volume.shape, strict=True)
+    i, j, k = (((torch.arange(n) + 0.5) * m / n).long() for n, m in sizes)
     return volume[i[:, None, None], j[:, None], k]
 
 
@@ -132,10 +129,8 @@ def _stack(cases: dict[str, Case]) -> Split:
         a, b, c = image.shape
         x[i, 0, :a, :b, :c] = normalise(image)
         y[i, :a, :b, :c] = label
-    extra = {
-        "shape": torch.tensor([case[0].shape for case in cases.values()]),
-        "person": torch.tensor([person_of(name) for name in cases]),
-    }
+    shapes = torch.tensor([image.shape for image, _ in cases.values()])
+    extra = {"shape": shapes, "person": torch.tensor([person_of(name) for name in cases])}
     return Split(torch.from_numpy(x), torch.from_numpy(y), tuple(cases), extra)
 
 
@@ -159,10 +154,8 @@ def split_folds(every: Split, fold: int) -> dict[str, Split]:
 
 def _notes(cases: dict[str, Case], splits: dict[str, Split]) -> tuple[str, ...]:
     peaks = [image.max() for image, _ in cases.values()]
-    lines = [
-        f"{len(cases)} volumes, largest intensity from {min(peaks):.0f} to {max(peaks):.0f} "
-        "(each normalised by itself)"
-    ]
+    span = f"{min(peaks):.0f} to {max(peaks):.0f}"
+    lines = [f"{len(cases)} volumes, largest intensity from {span} (each normalised by itself)"]
     for name in ("val", "test"):
         person = splits[name].extra["person"]
         n = torch.isin(person, splits["train"].extra["person"]).sum()

@@ -71,11 +71,10 @@ def load(fetched: Fetched) -> Dataset:
     """The data set, split as above."""
     cases = read_cases(fetched.path)
     splits = {name: _decode(ids, cases) for name, ids in split_names(cases).items()}
-    pieces = [
-        (f"{name} {case.official}", piece)
-        for name, case in cases.items()
-        for piece in (case.photo, case.mask, repr(sorted(case.row.items())).encode())
-    ]
+    pieces = list[tuple[str, bytes]]()
+    for name, case in cases.items():
+        parts = case.photo, case.mask, repr(sorted(case.row.items())).encode()
+        pieces += [(f"{name} {case.official}", part) for part in parts]
     how = "official val as test, every tenth lesion of train as val"
     return pack(ENTRY, fetched.source, splits, how, _notes(splits, len(cases)), pieces)
 
@@ -94,10 +93,8 @@ def read_cases(path: Path) -> dict[str, Case]:
                 mask = truth[f"{part}/{name}_segmentation.png"]
                 cases[name] = Case(part, photos[name], mask, row)
     except (KeyError, UnicodeDecodeError) as e:
-        raise DataError(
-            f"{path} or {TRUTH} lacks a file or a column ({e}). Delete the first and load the set "
-            f"again; `git checkout -- data/{TRUTH.name}` brings back the second."
-        ) from e
+        remedy = f"Delete the first and load again, or `git checkout -- data/{TRUTH.name}`."
+        raise DataError(f"{path} or {TRUTH} lacks a file or a column ({e}). {remedy}") from e
     return dict(sorted(cases.items()))
 
 
@@ -110,11 +107,9 @@ def split_names(cases: dict[str, Case]) -> dict[str, list[str]]:
     tested = {lesion[name] for name in test}
     rest = [name for name in cases if lesion[name] not in tested]
     in_val = set(sorted({lesion[name] for name in rest})[::VAL_EVERY])
-    return {
-        "train": [name for name in rest if lesion[name] not in in_val],
-        "val": [name for name in rest if lesion[name] in in_val],
-        "test": test,
-    }
+    train = [name for name in rest if lesion[name] not in in_val]
+    val = [name for name in rest if lesion[name] in in_val]
+    return {"train": train, "val": val, "test": test}
 
 
 def _decode(names: list[str], cases: dict[str, Case]) -> Split:
@@ -137,11 +132,9 @@ def _notes(splits: dict[str, Split], total: int) -> tuple[str, ...]:
         f"{pairs} pairs of near-duplicates kept, none of them across train and val",
     ]
     for name, part in splits.items():
-        melanoma, keratosis = (part.extra[k].sum() for k in DIAGNOSES)
-        lines.append(
-            f"{name}: {len(part)} images, {melanoma} melanoma, {keratosis} seborrheic keratosis, "
-            f"{part.extra['age'].isnan().sum()} of unknown age"
-        )
+        counts = ", ".join(f"{part.extra[k].sum()} {k.replace('_', ' ')}" for k in DIAGNOSES)
+        unknown = part.extra["age"].isnan().sum()
+        lines.append(f"{name}: {len(part)} images, {counts}, {unknown} of unknown age")
     return tuple(lines)
 
 
@@ -190,7 +183,6 @@ def lesions(
     scene = scene + 0.15 * draw.grain(size, size)
     if channels == 1:
         return to_uint8(165 + 35 * scene).unsqueeze(1), masks, labels
-    skin = torch.tensor([200.0, 150.0, 130.0]).view(1, 3, 1, 1)
-    gain = torch.tensor([30.0, 40.0, 38.0]).view(1, 3, 1, 1)
+    skin, gain = torch.tensor([[200.0, 150, 130], [30, 40, 38]]).view(2, 1, 3, 1, 1)
     tint = torch.stack([draw.uniform(-15, 15) for _ in range(3)], dim=1)
     return to_uint8(skin + tint + gain * scene.unsqueeze(1)), masks, labels

@@ -85,9 +85,7 @@ def _drawn(n: int, seed: int) -> Drawn:
     return images, labels, {"mask": masks}
 
 
-def xrays(
-    n: int, size: int = 64, seed: int = 0, prevalence: float = 0.5
-) -> tuple[Tensor, Tensor, Tensor]:
+def xrays(n: int, size: int = 64, seed: int = 0, prevalence: float = 0.5) -> tuple[Tensor, ...]:
     """Chest-like images: lungs, ribs, blurred clutter, and in some a soft opacity in one lung.
 
     Brightness, contrast and anatomy vary more than the opacity adds, so that no single pixel and

@@ -33,9 +33,8 @@ def perceptual_hash(images: Tensor) -> Tensor:
     Returns:
         bool (N, 63). The distance of two images is `(a != b).sum()`.
     """
-    parts = [F.adaptive_avg_pool2d(part.float().mean(1), 32) for part in images.split(32)]
-    small = torch.cat(parts)  # (N, 32, 32)
-    waves = torch.from_numpy(dctn(small.numpy(), axes=(1, 2), norm="ortho"))
+    small = [F.adaptive_avg_pool2d(part.float().mean(1), 32) for part in images.split(32)]
+    waves = torch.from_numpy(dctn(torch.cat(small).numpy(), axes=(1, 2), norm="ortho"))
     slow = waves[:, :8, :8].flatten(1)[:, 1:]
     return slow > slow.median(dim=1, keepdim=True).values
 

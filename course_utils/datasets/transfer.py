@@ -104,8 +104,7 @@ def _answer(url: str, timeout: tuple[float, float]) -> Iterator[Any]:
     with _network(url, timeout):
         response = requests.get(url, stream=True, timeout=timeout, headers=headers)
     with response:
-        if response.status_code != 200:
-            code = response.status_code
+        if (code := response.status_code) != 200:
             again = code in (403, 408, 425, 429) or code >= 500
             words = f"the server answered {code} {response.reason}"
             if code in (403, 429):
@@ -171,22 +170,16 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
 
     bundle = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if "CA certificate bundle" in str(problem) or (has(FileNotFoundError) and bundle):
-        return Failed(
-            f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, {bundle}, do not exist: "
-            "correct that variable, or unset it"
-        )
+        named = f"the certificates in REQUESTS_CA_BUNDLE or CURL_CA_BUNDLE, {bundle},"
+        return Failed(f"{named} do not exist: correct that variable, or unset it")
     blamed = proxy and any(word in str(problem) for word in ("SOCKS", proxy.split("://")[-1]))
     if has(urllib3.exceptions.ProxyError) or blamed:
-        return Failed(
-            f"the proxy {proxy} does not let us through. HTTP_PROXY, HTTPS_PROXY or "
-            "ALL_PROXY names it: correct it. For a mirror in the room: NO_PROXY=HOST"
-        )
+        remedy = "Correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or for a mirror set NO_PROXY=HOST"
+        return Failed(f"the proxy {proxy} does not let us through. {remedy}")
     if has(ssl.SSLCertVerificationError) or "[X509" in str(problem):
         trusted = f"REQUESTS_CA_BUNDLE, {bundle}," if bundle else "REQUESTS_CA_BUNDLE"
-        return Failed(
-            f"the certificate of {server} is not trusted ({chain[-1]}). Is the clock right? Where "
-            f"an institution inspects traffic, {trusted} has to name its certificates"
-        )
+        remedy = f"Is the clock right? If traffic is inspected, {trusted} has to name certificates"
+        return Failed(f"the certificate of {server} is not trusted ({chain[-1]}). {remedy}")
     if has(ssl.SSLError):
         words = f"no secure connection to {server} ({chain[-1]}): cut, or no https server is there"
         return Failed(words, again=True)

@@ -72,9 +72,7 @@ def _blocks(rng: torch.Generator) -> Inputs:
         yield 4 * _spread(shape, rng), branch, gate, shortcut
 
 
-def _run_block(
-    answer: Trial, x: torch.Tensor, branch: Any, gate: nn.Module, shortcut: nn.Module
-) -> Any:
+def _run_block(answer: Trial, x: Any, branch: Any, gate: Any, shortcut: Any) -> Any:
     """The answer's block; noted is whether the branch's norm has counted a batch twice."""
     found = answer(x, branch, gate, shortcut)
     if branch[1].num_batches_tracked > 1:

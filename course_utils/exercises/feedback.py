@@ -266,13 +266,11 @@ def _module_problem(found: Trial, expected: Trial) -> Problem | None:
     elif {shape[::-1] for shape in lacking} & set(more) - set(lacking):
         mistake = "weights-turned"
         advice = " The check sets matrices as PyTorch's layers store them, (out, in): x @ W.T."
-    parts = [
-        f"{said}: {', '.join(str(shape or (1,)) for shape in sorted(counts.elements()))}"
-        for said, counts in (("not there", lacking), ("not expected", more))
-        if counts
-    ]
     text = "Your module's parameters do not have the expected shapes (axes of length one left out)"
-    return mistake, f"{text}; {'; '.join(parts)}.{advice}"
+    for said, counts in (("not there", lacking), ("not expected", more)):
+        if counts:
+            text += f"; {said}: {', '.join(str(x or (1,)) for x in sorted(counts.elements()))}"
+    return mistake, f"{text}.{advice}"
 
 
 # Exceptions ------------------------------------------------------------------------------------

@@ -15,25 +15,20 @@ def _filled(module: nn.Module, rng: torch.Generator) -> nn.Module:
 
 
 def _signals(rng: torch.Generator) -> Inputs:
-    """Numbers of channels, x, and a signal of half its size, rounded, smaller still, or equal."""
+    """Numbers of channels, a mode, x, and a signal: half its size, rounded, smaller, or equal."""
     halves = ((1, 2, 3, 5, (4, 4), (2, 2)), (2, 3, 4, 2, (4, 6), (2, 3)))
     rounded = (3, 2, 5, 4, (15, 7), (11, 4))  # 11 * (15 / 11) is rounded to less than 15
     smaller, equal = (1, 3, 5, 4, (8, 6), (2, 3)), (2, 1, 2, 3, (3, 5), (3, 5))
-    for n, c, c_g, hidden, size, coarse in (*halves, rounded, smaller, equal):
+    for i, (n, c, c_g, hidden, size, coarse) in enumerate((*halves, rounded, smaller, equal)):
         scale = 100 if size == (8, 6) else 2  # a logit beyond exp's range
         x, g = torch.randn(n, c, *size, generator=rng), torch.randn(n, c_g, *coarse, generator=rng)
-        yield c, c_g, hidden, scale * x, scale * g
+        yield c, c_g, hidden, i % 2 == 0, scale * x, scale * g
 
 
 def _gates(rng: torch.Generator) -> Inputs:
-    for c, c_g, hidden, x, g in _signals(rng):
+    for c, c_g, hidden, _, x, g in _signals(rng):
         layers = nn.Conv2d(c, hidden, 1), nn.Conv2d(c_g, hidden, 1), nn.Conv2d(hidden, 1, 1)
         yield x, g, *(_filled(layer, rng) for layer in layers)
-
-
-def _grid_inputs(rng: torch.Generator) -> Inputs:
-    for i, (*channels, x, g) in enumerate(_signals(rng)):
-        yield *channels, i % 2 == 0, x, g
 
 
 def _steps(rng: torch.Generator) -> Inputs:
@@ -72,7 +67,7 @@ def _cases(rng: torch.Generator) -> Inputs:
 EXERCISES = {
     "gates.gate_weights": Setup(_gates),
     "gates.lowest_weight": Setup(tolerance=0.005),
-    "gates.GridGate": Setup(_grid_inputs, call=built),
+    "gates.GridGate": Setup(_signals, call=built),
     "gates.gated_step": Setup(_steps),
     "gates.gate_parameters": Setup(),
     "gates.paired_difference": Setup(_arms),

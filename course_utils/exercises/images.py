@@ -39,8 +39,7 @@ def _mask_pairs(rng: torch.Generator) -> Inputs:
         prediction.flatten(1)[:, :2] = True
         if shape[0] > 3:
             prediction[0] = truth[0]  # a perfect prediction
-            prediction[1] = truth[1] = False  # nothing to find, nothing found
-            prediction[2] = truth[2] = False
+            prediction[1:3] = truth[1:3] = False  # nothing to find, nothing found
             truth[2].view(-1)[3] = True  # missed, and so small that smoothing shows
             truth[3] = False  # a false alarm
         if len(shape) == 5:
@@ -81,17 +80,14 @@ def _image_sets(rng: torch.Generator) -> Inputs:
         test = torch.randint(0, 256, (m, height, width), generator=rng, dtype=torch.uint8)
         test[0] = train[0]  # a copy at the same position
         if m > 1:
-            test[1] = train[5]  # a copy at another
-            test[2] = train[3]
+            test[1:3] = train[[5, 3]]  # copies at others
             test[2, 1, 1] = train[3, 1, 1] ^ 1  # one pixel differs a little
             test[3] = train[4].flatten().flip(0).view(height, width)  # the same pixels, turned
             test[4] = train[2]
             # Another image; all its rows and columns sum alike.
             test[4, :2, :2] += torch.tensor([[1, -1], [-1, 1]])
-            test[7] = train[0]
-            test[7, 1:] = train[1, 1:]  # put together from two training images
-            test[5] = train[4] // 2  # half as bright
-            test[6] = test[5]  # a repeat within the test set
+            test[7] = torch.cat([train[0, :1], train[1, 1:]])  # put together from two of them
+            test[5:7] = train[4] // 2  # half as bright, and a repeat within the test set
             train[6] = train[5]  # and one within the training set
             if n == m:  # so large that distances in float32 are not exact
                 test[8:] = train[8:] ^ (torch.arange(height * width).view(height, width) == 9)

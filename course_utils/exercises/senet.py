@@ -25,17 +25,16 @@ class MeanGate(nn.Module):
         return x * (self.factor[:, None, None] * x.mean((2, 3), keepdim=True) + 0.3).sigmoid()
 
 
-def _run_block(
-    answer: Trial, in_channels: int, channels: int, stride: int, attention: Any, x: Any, mode: str
-) -> Any:
+def _run_block(answer: Trial, *given: Any) -> Any:
     """The answer's block; noted is whether its gate is no part of it."""
-    block = answer.module(in_channels, channels, stride, attention)
+    *settings, attention, training, x = given
+    block = answer.module(*settings, attention)
     found = with_gradients(answer, block, x)
     if attention and not any(isinstance(part, MeanGate) for part in block.modules()):
         answer.beside = "the gate is no part of the module"
         return found
     # In training mode a norm hides the bias before it, and one norm would do for two places.
-    return found if mode == "train" else with_gradients(answer, block.eval(), x)
+    return found if training else with_gradients(answer, block.eval(), x)
 
 
 def _block_inputs(rng: torch.Generator) -> Inputs:
@@ -43,8 +42,8 @@ def _block_inputs(rng: torch.Generator) -> Inputs:
     first = (((2, 3, 5, 6), 3, 1), ((3, 2, 4, 4), 4, 1), ((2, 3, 4, 7), 3, 1), ((1, 4, 7, 8), 4, 2))
     then = (((2, 3, 9, 5), 3, 3), ((2, 4, 3, 5), 2, 1), ((2, 3, 6, 5), 3, 1), ((2, 2, 8, 6), 6, 2))
     for i, (size, channels, stride) in enumerate((*first, *then, ((3, 2, 4, 6), 4, 2))):
-        gate, mode = None if i % 3 == 2 else MeanGate, "train" if i < 6 else "eval"
-        yield size[1], channels, stride, gate, torch.randn(size, generator=rng), mode
+        gate = None if i % 3 == 2 else MeanGate
+        yield size[1], channels, stride, gate, i < 6, torch.randn(size, generator=rng)
 
 
 def _sensitivity_inputs(rng: torch.Generator) -> Inputs:

@@ -37,10 +37,9 @@ def names() -> set[str]:
 def remember(name: str) -> str | None:
     """Adds a solved exercise to the file. Returns why that failed, None if it did not."""
     before = names()
-    if name in before:
-        return None
     try:
-        storage.write(path(), json.dumps({"solved": sorted(before | {name})}, indent=1) + "\n")
+        if name not in before:
+            storage.write(path(), json.dumps({"solved": sorted({*before, name})}, indent=1) + "\n")
     except OSError as error:
         return f"(Your progress could not be saved. {storage.in_words(error)})"
     return None

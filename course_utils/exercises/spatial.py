@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import torch
 from torch import nn
@@ -70,16 +71,11 @@ def _weights_and_masks(rng: torch.Generator) -> Inputs:
 
 def _leaving_the_gate(answer: Trial, gate: Any, x: torch.Tensor, change: Any) -> Any:
     """The answer's features; noted is whether it calls `change` twice, or alters the gate."""
-    probe, calls = x.clone(), []
-
-    def counted(maps: torch.Tensor) -> torch.Tensor:
-        calls.append(maps)
-        return change(maps)
-
+    probe, counted = x.clone(), Mock(side_effect=change)
     before = gate(probe)
     found = answer(gate, x, counted)
     # Not an exception: a learner would be told that their own code had raised it.
-    if len(calls) > 1:
+    if counted.call_count > 1:
         answer.beside = "`change` is called more than once"
     if not torch.equal(gate(probe), before):
         answer.beside = "a gate left changed"

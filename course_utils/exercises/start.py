@@ -23,10 +23,9 @@ def _small_network() -> nn.Sequential:
 
 
 def _batches(rng: torch.Generator) -> Inputs:
-    return [
-        (torch.randn(n, 1, height, width, generator=rng), _some_labels(n, rng).float()[:, None])
-        for n, height, width in ((1, 3, 4), (5, 4, 7), (8, 5, 5), (3, 9, 2))
-    ]
+    for n, height, width in ((1, 3, 4), (5, 4, 7), (8, 5, 5), (3, 9, 2)):
+        images = torch.randn(n, 1, height, width, generator=rng)
+        yield images, _some_labels(n, rng).float()[:, None]
 
 
 def _two_steps(step: Trial, images: torch.Tensor, labels: torch.Tensor) -> dict[str, Any]:
@@ -89,12 +88,11 @@ def _on_a_trained_model(predict: Trial, images: torch.Tensor, batch_size: int) -
     # Of the first layer: `model.forward(images)` would call no hook of the model.
     model[0].register_forward_pre_hook(lambda _, given: seen.extend(map(len, given)))
     probabilities = predict(model, images, batch_size)
+    kept = all(map(torch.equal, before, model.state_dict().values()))
     # In this order they are compared: what is the matter comes before the wrong values.
     return {
         "never more than batch_size images at once": max(seen, default=0) <= batch_size,
-        "model's weights and statistics left alone": all(
-            map(torch.equal, before, model.state_dict().values())
-        ),
+        "model's weights and statistics left alone": kept,
         "requires_grad of the weights left alone": all(p.requires_grad for p in model.parameters()),
         "result still attached to the graph": getattr(probabilities, "requires_grad", False),
         "probabilities": probabilities,

@@ -37,8 +37,7 @@ def _scores_and_temperatures(rng: torch.Generator) -> Inputs:
 def _heads(rng: torch.Generator) -> Inputs:
     sizes = ((2, 3, 3, 4, 2), (1, 5, 4, 6, 3), (3, 2, 6, 8, 4), (2, 4, 4, 6, 1), (2, 6, 6, 12, 3))
     for n, length, keys, d, heads in sizes:
-        query = torch.randn(n, length, d, generator=rng)
-        query *= 150 if d == 12 else 1  # scores whose exponential is infinite
+        query = torch.randn(n, length, d, generator=rng) * (150 if d == 12 else 1)  # exp overflows
         yield query, *torch.randn(2, n, keys, d, generator=rng), heads
 
 

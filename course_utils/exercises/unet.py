@@ -81,9 +81,7 @@ def _stacks(rng: torch.Generator) -> Inputs:
         yield prediction, truth, depths
 
 
-def _run_scores(
-    answer: Trial, prediction: torch.Tensor, truth: torch.Tensor, depths: list[int]
-) -> Any:
+def _run_scores(answer: Trial, prediction: Any, truth: Any, depths: list[int]) -> Any:
     """The scores; noted is whether one is nearly 0, as a small number makes it."""
     found = answer(prediction, truth, depths)
     if isinstance(found, torch.Tensor) and ((found > 0) & (found < 1e-3)).any():

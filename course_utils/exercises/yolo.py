@@ -100,8 +100,7 @@ def _rankings(rng: torch.Generator) -> Inputs:
     yield torch.tensor([True]), 2
     for n, more in ((4, 1), (9, 0), (15, 4), (60, 3)):
         hits = torch.rand(n, generator=rng) < torch.linspace(0.9, 0.3, n)
-        hits[0], hits[1], hits[2] = n % 2 == 0, False, True
-        hits[-1] = n % 2 == 1
+        hits[[0, 1, 2, -1]] = torch.tensor([n % 2 == 0, False, True, n % 2 == 1])
         yield hits, int(hits.sum()) + more
     yield torch.ones(6, dtype=torch.bool), 6
     yield torch.zeros(5, dtype=torch.bool), 3
@@ -109,11 +108,9 @@ def _rankings(rng: torch.Generator) -> Inputs:
 
 def _run_flip(answer: Trial, images: torch.Tensor, boxes: torch.Tensor) -> Any:
     """Calls an answer; the other numbers of rows without a box do not count."""
-    found = answer(images, boxes)
-    if isinstance(found, list | tuple) and len(found) == 2:
-        rows = found[1]
-        if isinstance(rows, torch.Tensor) and rows.shape == boxes.shape:
-            found = found[0], torch.where(rows[:, :, :1] == -1, -1.0, rows)
+    match found := answer(images, boxes):
+        case flipped, torch.Tensor() as rows if rows.shape == boxes.shape:
+            return flipped, torch.where(rows[:, :, :1] == -1, -1.0, rows)
     return found
 
 
