@@ -11,9 +11,8 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, distributions, metadata, requires, version
+from importlib.metadata import distributions, metadata, requires
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -110,23 +109,19 @@ def _requirements() -> list[Any]:
 
 def _version(name: str) -> str:
     """The installed version of a package; an empty text if it is missing."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    return next((found.version for found in distributions(name=name)), "")
 
 
 def _packages() -> list[Line]:
     """Each package of pyproject.toml against its lowest version."""
-    right, wrong = 0, []
-    for need in _requirements():
+    needs, wrong = _requirements(), []
+    for need in needs:
         have = _version(need.name)
         if not have:
             wrong.append((False, f"{need.name} is missing: run {runtime.SET_UP}"))
-        elif need.specifier.contains(have, prereleases=True):
-            right += 1
-        else:
+        elif not need.specifier.contains(have, prereleases=True):
             wrong.append((False, f"{need.name} {have}: expected {need.specifier}"))
+    right = len(needs) - len(wrong)
     both = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
     return [*wrong, (True, f"{right} packages have the right version, {both}")]
 
@@ -161,7 +156,7 @@ def _loading() -> list[Line]:
     modules = {_MODULES.get(name, name.replace("-", "_")): name for name in names}
     command = [sys.executable, "-c", _LOAD, *modules]
     try:
-        done = subprocess.run(command, stdout=PIPE, stderr=DEVNULL, timeout=LOAD_SECONDS)
+        done = subprocess.run(command, capture_output=True, timeout=LOAD_SECONDS)
         printed, ended = done.stdout, f"{_ENDS} (status {done.returncode})"
     except subprocess.TimeoutExpired as slow:
         printed, ended = slow.stdout or b"", f"does not load within {LOAD_SECONDS} s"
@@ -199,14 +194,12 @@ def _device() -> Line:
     if problem:
         mend = _DRIVER if where.type == "cuda" else _PYTORCH
         return False, f"Device: {where.type} fails at a first operation ({problem}). {mend}"
-    unused = [str(w.message) for w in said if re.search("NVIDIA|CUDA", str(w.message))]
+    unused = [w.message for w in said if re.search("NVIDIA|CUDA", str(w.message))]
     if unused:
-        reason = unused[0].splitlines()[0]
+        reason = _first_line(unused[0])
         return False, f"Device: {where.type}; the GPU is not used ({reason}). {_DRIVER}"
-    return (
-        True,
-        f"Device: {where.type}, {name} ({threads}); {number}: {why}; a first operation is right",
-    )
+    shown = f"Device: {where.type}, {name} ({threads})"
+    return True, f"{shown}; {number}: {why}; a first operation is right"
 
 
 def _kernel() -> Line:

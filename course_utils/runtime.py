@@ -45,9 +45,7 @@ def device() -> "torch.device":
 
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def precision(where: "torch.device | None" = None) -> tuple[str, str]:
@@ -103,15 +101,14 @@ def _quotas(
                 top = root / "cpu" if controllers else root  # version 1, version 2
                 inner = top / path.lstrip("/")
                 for folder in (inner, *inner.parents):
-                    yield from _quota(folder, "cpu.max")
-                    yield from _quota(folder, "cpu.cfs_quota_us", "cpu.cfs_period_us")
+                    files = [folder / name for name in _LIMITS]
+                    words = " ".join(f.read_text() for f in files if f.exists()).split()
+                    if words and words[0].isdecimal():  # else "max" or -1: no limit
+                        yield int(words[0]) / int(words[1])
 
 
-def _quota(folder: Path, *names: str) -> Iterator[float]:
-    with suppress(OSError, ValueError):  # ValueError: "max", no limit
-        quota, period = " ".join((folder / name).read_text() for name in names).split()
-        if int(quota) > 0:  # -1: no limit
-            yield int(quota) / int(period)
+_LIMITS = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+"""Of a control group: the microseconds that it may use, and of how many; in one file or in two."""
 
 
 _threads: dict[str, Any] = {}
