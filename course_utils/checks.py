@@ -31,18 +31,12 @@ Line = tuple[bool, str]
 
 def banner() -> str:
     """One line for the top of each notebook: device, number format, profile, data source."""
-    import torch
-
     from course_utils import datasets
 
     where, size, why = runtime.device(), runtime.profile(), runtime.share_cores()
-    count = torch.get_num_threads()
     trial = " (a trial run: its numbers mean nothing)" if size == "smoke" else ""
-    return (
-        f"Device: {where.type} ({runtime.precision(where)[0]}), {count} "
-        f"thread{'s' if count > 1 else ''} ({why}) | "
-        f"profile: {size}{trial} | data: {datasets.reachable()}"
-    )
+    device = f"{where.type} ({runtime.precision(where)[0]}), {runtime.threads()} ({why})"
+    return f"Device: {device} | profile: {size}{trial} | data: {datasets.reachable()}"
 
 
 def check() -> bool:
@@ -65,7 +59,7 @@ def check() -> bool:
     return fine
 
 
-def _first_line(problem: BaseException) -> str:
+def _first_line(problem: BaseException | str) -> str:
     return next(iter(str(problem).splitlines()), "") or type(problem).__name__
 
 
@@ -136,10 +130,9 @@ for name in sys.argv[1:]:
     print("\\n@", name, "", flush=True)
     try:
         importlib.import_module(name)
-        said = "loads"
+        print("\\n@", name, "loads", flush=True)
     except BaseException as problem:
-        said = f"{type(problem).__name__} {problem}".replace("\\n", " ")
-    print("\\n@", name, said, flush=True)
+        print("\\n@", name, type(problem).__name__, *str(problem).split(), flush=True)
 """
 _ENDS = "ends Python"
 _PYTORCH = "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"

@@ -11,13 +11,12 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import Any
+
+import pandas as pd
 
 from course_utils import storage
 from course_utils.runtime import ROOT
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _WHICH = ("experiment", "dataset", "arm", "seed", "profile", "source", "data_sha256", "split")
 KEYS = (*_WHICH, "settings", "metrics", "seconds", "device", "precision", "versions", "revision")
@@ -41,18 +40,16 @@ def record(run: dict) -> None:
         ValueError: a key is missing or unknown, or a metric is not a finite number.
         OSError: it could not be written; the file is as it was.
     """
-    if set(run) != set(KEYS):
-        missing, unknown = sorted(set(KEYS) - set(run)), sorted(set(run) - set(KEYS))
+    missing, unknown = sorted(set(KEYS) - set(run)), sorted(set(run) - set(KEYS))
+    if missing or unknown:
         raise ValueError(
-            f"A run must have the keys of ledger.KEYS. Missing: {missing}. Unknown: {unknown}."
+            f"Expected the keys of ledger.KEYS. Missing: {missing}. Unknown: {unknown}."
         )
     if run["source"] not in SOURCES:
         raise ValueError(f"source is {run['source']!r}. Expected one of: {', '.join(SOURCES)}.")
     for name, value in run["metrics"].items():
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(
-                f"Metric {name!r} is {value!r}. Expected a finite number: leave out the undefined."
-            )
+            raise ValueError(f"Metric {name!r} is {value!r}. Expected a finite number, or none.")
     path = folder() / f"{run['experiment']}.jsonl"
     line = json.dumps({key: run[key] for key in KEYS}, allow_nan=False) + "\n"
     with storage.naming(path):
@@ -120,9 +117,8 @@ def select(experiment: str, *, profile: str = "standard") -> list[dict]:
     return [run for run in runs if run["profile"] == profile and run["source"] != "phantom"]
 
 
-def _by_seed(experiment: str, arm: str, metric: str, profile: str = "standard") -> dict[int, dict]:
-    """The runs of one arm that have this metric."""
-    runs = select(experiment, profile=profile)
+def _by_seed(runs: list[dict], arm: str, metric: str) -> dict[int, dict]:
+    """Those of the runs that are of one arm and have this metric."""
     return {run["seed"]: run for run in runs if run["arm"] == arm and metric in run["metrics"]}
 
 
@@ -130,7 +126,7 @@ def values(
     experiment: str, arm: str, metric: str, *, profile: str = "standard"
 ) -> dict[int, float]:
     """Seed to value of a metric, over the real-data runs of one arm."""
-    runs = _by_seed(experiment, arm, metric, profile)
+    runs = _by_seed(select(experiment, profile=profile), arm, metric)
     return {seed: run["metrics"][metric] for seed, run in runs.items()}
 
 
@@ -141,7 +137,7 @@ def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
         ValueError: the two runs of a seed differ in precision, data or settings (but for the arm's
             own).
     """
-    ours, theirs = (_by_seed(experiment, name, metric) for name in (arm, against))
+    ours, theirs = (_by_seed(select(experiment), name, metric) for name in (arm, against))
     seeds = sorted(set(ours) & set(theirs))
     for seed in seeds:
         if _conditions(ours[seed]) != _conditions(theirs[seed]):
@@ -225,7 +221,7 @@ def in_words(numbers: Iterable[float]) -> str:
 
 def table(
     experiment: str, metrics: list[str] | None = None, *, profile: str = "standard"
-) -> "pd.DataFrame":
+) -> pd.DataFrame:
     """One row per arm: mean ± 95% interval over seeds of each metric, and seconds per run.
 
     The seconds are those of all cores together, of runs that did not record them those of the
@@ -236,8 +232,6 @@ def table(
         A `pandas.DataFrame` of texts, indexed by arm, in the order in which arms were recorded.
         Only runs on real data are in it.
     """
-    import pandas as pd
-
     runs = select(experiment, profile=profile)
     metrics = metrics or list(dict.fromkeys(name for run in runs for name in run["metrics"]))
     rows = {}
@@ -264,26 +258,21 @@ def beside_recorded(
 
     label, value = f"{experiment} {metric}", float(value)
     recorded = in_words(values(experiment, arm, metric))
-    figure = dict(
-        label=label, value=round(value, 4), source=source, published=published, recorded=recorded
-    )
+    figure: dict[str, Any] = dict(label=label, value=round(value, 4), source=source)
+    figure |= dict(published=published, recorded=recorded)
     marked = " (SYNTHETIC data: says nothing about patients)" if source == "phantom" else ""
-    words = (
-        f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"
-        f"published  {published or 'none'}"
-    )
+    words = f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"
+    words += f"published  {published or 'none'}"
     display({"application/vnd.course.figure+json": figure, "text/plain": words}, raw=True)
 
 
-def published(dataset: str) -> "pd.DataFrame":
+def published(dataset: str) -> pd.DataFrame:
     """Published figures for a data set, from `results/published.csv`.
 
     Returns:
         A `pandas.DataFrame`: system, metrics, source, and `standing`: "read there" (in the named
         source) or "second hand" (where somebody quotes it).
     """
-    import pandas as pd
-
     path = ROOT / "results" / "published.csv"
     try:
         table = pd.read_csv(path)

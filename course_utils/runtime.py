@@ -201,6 +201,14 @@ def quiet() -> bool:
     return bool(os.environ.get("COURSE_QUIET")) or not (in_notebook() or sys.stdout.isatty())
 
 
+def threads() -> str:
+    """How many threads PyTorch computes with, in words."""
+    import torch
+
+    count = torch.get_num_threads()
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def hardware() -> str:
     """Processor (or GPU) and number of threads in words, for the ledger and the README."""
     import torch
@@ -209,9 +217,7 @@ def hardware() -> str:
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
-    threads = torch.get_num_threads()
-    count = "1 thread" if threads == 1 else f"{threads} threads"
-    return f"{name}, {'Apple GPU' if where.type == 'mps' else count}"
+    return f"{name}, {'Apple GPU' if where.type == 'mps' else threads()}"
 
 
 def versions() -> dict[str, str]:

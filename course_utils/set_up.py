@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, Popen
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
@@ -37,10 +38,9 @@ def main(words: "list[str]") -> int:
     try:
         _refuse_unfit_machine()
         found = _about([str(python)])
-        if not found:
-            if subprocess.call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
-                raise SystemExit("Could not make .venv: the reason is above.")
-        else:
+        if not found and subprocess.call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
+            raise SystemExit("Could not make .venv: the reason is above.")
+        if found:
             said = f"{NEEDED}; .venv holds Python {_number(found)}."
             if not _fits(found):
                 raise SystemExit(f"{said} Delete the folder .venv, then type the same again.")
@@ -72,10 +72,8 @@ def _pip(python: str, pins: Path, course: str, again: str) -> None:
     """Install the course; show how far pip is, and if it fails what it said and what that means."""
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     pip += ["-c", str(pins), "-e", course]
-    said, pipe = "", subprocess.PIPE
-    with subprocess.Popen(
-        pip, cwd=str(ROOT), stdout=pipe, stderr=subprocess.STDOUT, errors="replace"
-    ) as process:
+    said = ""
+    with Popen(pip, cwd=str(ROOT), stdout=PIPE, stderr=STDOUT, errors="replace") as process:
         for line in process.stdout or ():
             said += line
             if line.startswith(("Collecting", "Downloading", "Installing")):
@@ -100,8 +98,7 @@ def _refuse_unfit_machine() -> None:
 def _about(command: "list[str]") -> "list":
     """[version, path, whether it can make environments] of a Python; empty if it does not start."""
     try:
-        said = subprocess.check_output([*command, "-c", _ABOUT], stderr=subprocess.DEVNULL)
-        return json.loads(said.decode())
+        return json.loads(subprocess.check_output([*command, "-c", _ABOUT], stderr=DEVNULL))
     except (OSError, ValueError, subprocess.CalledProcessError):
         return []
 
@@ -126,10 +123,8 @@ def _choose() -> "list":
             print(f"Taking Python {_number(found)} instead, {found[1]}.", flush=True)
             return found
     if _fits(here):
-        raise SystemExit(
-            "It cannot make environments. On Debian and Ubuntu: sudo apt install "
-            f"python3.{here[0][1]}-venv. Then type the same again."
-        )
+        apt = f"On Debian and Ubuntu: sudo apt install python3.{here[0][1]}-venv"
+        raise SystemExit(f"It cannot make environments. {apt}. Then type the same again.")
     raise SystemExit(
         f"It is too {'old' if here[0] < [3, OLDEST] else 'new'}. Install one that fits "
         "(https://www.python.org/downloads/), then type the same again. "

@@ -8,7 +8,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -145,18 +144,12 @@ def set_aside(path: Path) -> Path:
 def save_tensors(tensors: dict, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, whole or not at all; tensors of any device and memory layout."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # Clones: safetensors refuses memory that is shared or not contiguous (channels-last).
     plain = {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with whole(path) as part:
-        try:
-            save_file(plain, part, metadata=metadata)
-        except SafetensorError as problem:  # its own error, also where the disk is full
-            if number := re.search(r"\(os error (\d+)\)", str(problem)):
-                raise OSError(int(number[1]), os.strerror(int(number[1]))) from problem
-            raise
+        part.write_bytes(save(plain, metadata))  # its `save_file` has errors that are no OSError
 
 
 def load_tensors(path: Path, remedy: str) -> tuple[dict, dict[str, str]]:
