@@ -137,9 +137,8 @@ for name in sys.argv[1:]:
 _ENDS = "ends Python"
 _PYTORCH = "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"
 _DRIVER = (
-    "Update the GPU's driver, or install the PyTorch that fits it "
-    "(https://pytorch.org/get-started). Until then the course runs on the CPU with the "
-    "environment variable CUDA_VISIBLE_DEVICES=-1"
+    "Update the GPU's driver, or install the PyTorch that fits it (https://pytorch.org/get-started)."
+    " Until then the course runs on the CPU with the environment variable CUDA_VISIBLE_DEVICES=-1"
 )
 
 

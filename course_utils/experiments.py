@@ -5,7 +5,6 @@ The notebooks, `course experiment` and the stored weights all read it, so that t
 
 import time
 from pathlib import Path
-from typing import Any
 
 from course_utils import fingerprint, ledger, runtime, storage
 from course_utils.datasets import load
@@ -55,7 +54,7 @@ def run(name: str, arm: str, seed: int, profile: str) -> dict:
     seconds = round(fitted.seconds + time.perf_counter() - began, 1)
     parameters = sum(p.numel() for p in model.parameters())
     loss = experiment.own_loss.get(arm, experiment.loss).__name__
-    line: dict[str, Any] = dict(experiment=name, arm=arm, seed=seed, profile=profile)
+    line: dict = dict(experiment=name, arm=arm, seed=seed, profile=profile)
     line |= dict(dataset=data.name, source=data.source, data_sha256=data.sha256, split=data.split)
     line["settings"] = chosen | {"arm": dict(parameters=parameters, loss=loss)}  # the arm's own
     line |= dict(metrics=found | {"best_epoch": fitted.best_epoch}, seconds=seconds)

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any
 
 import pandas as pd
 
@@ -42,9 +41,7 @@ def record(run: dict) -> None:
     """
     missing, unknown = sorted(set(KEYS) - set(run)), sorted(set(run) - set(KEYS))
     if missing or unknown:
-        raise ValueError(
-            f"Expected the keys of ledger.KEYS. Missing: {missing}. Unknown: {unknown}."
-        )
+        raise ValueError(f"Expected ledger.KEYS as keys. Missing: {missing}. Unknown: {unknown}.")
     if run["source"] not in SOURCES:
         raise ValueError(f"source is {run['source']!r}. Expected one of: {', '.join(SOURCES)}.")
     for name, value in run["metrics"].items():
@@ -66,15 +63,14 @@ def _append(path: Path, line: bytes) -> None:
     path.touch()
     line = line if path.read_bytes()[-1:] in (b"\n", b"") else b"\n" + line
     with path.open("ab", buffering=0) as file:
-        written = 0
+        written = file.write(line)  # or it raises, and has written nothing
         try:
-            written = file.write(line)
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError:
             end = file.tell()  # of what was written, wherever another run had left the end
-            if written and os.fstat(file.fileno()).st_size == end:
+            if os.fstat(file.fileno()).st_size == end:
                 file.truncate(end - written)
             raise
 
@@ -111,7 +107,7 @@ _tell_once = cache(print)
 """A table reads its file once for each of its cells."""
 
 
-def select(experiment: str, *, profile: str = "standard") -> list[dict]:
+def select(experiment: str, profile: str = "standard") -> list[dict]:
     """Recorded runs of one profile, on real data: runs on phantoms are left out."""
     runs = read(experiment)
     return [run for run in runs if run["profile"] == profile and run["source"] != "phantom"]
@@ -122,9 +118,7 @@ def _by_seed(runs: list[dict], arm: str, metric: str) -> dict[int, dict]:
     return {run["seed"]: run for run in runs if run["arm"] == arm and metric in run["metrics"]}
 
 
-def values(
-    experiment: str, arm: str, metric: str, *, profile: str = "standard"
-) -> dict[int, float]:
+def values(experiment: str, arm: str, metric: str, profile: str = "standard") -> dict[int, float]:
     """Seed to value of a metric, over the real-data runs of one arm."""
     runs = _by_seed(select(experiment, profile=profile), arm, metric)
     return {seed: run["metrics"][metric] for seed, run in runs.items()}
@@ -220,7 +214,7 @@ def in_words(numbers: Iterable[float]) -> str:
 
 
 def table(
-    experiment: str, metrics: list[str] | None = None, *, profile: str = "standard"
+    experiment: str, metrics: list[str] | None = None, profile: str = "standard"
 ) -> pd.DataFrame:
     """One row per arm: mean ± 95% interval over seeds of each metric, and seconds per run.
 
@@ -258,7 +252,7 @@ def beside_recorded(
 
     label, value = f"{experiment} {metric}", float(value)
     recorded = in_words(values(experiment, arm, metric))
-    figure: dict[str, Any] = dict(label=label, value=round(value, 4), source=source)
+    figure: dict = dict(label=label, value=round(value, 4), source=source)
     figure |= dict(published=published, recorded=recorded)
     marked = " (SYNTHETIC data: says nothing about patients)" if source == "phantom" else ""
     words = f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"

@@ -32,10 +32,8 @@ def profile() -> str:
     """
     name = os.environ.get("COURSE_PROFILE", "") or "standard"
     if name not in PROFILES:
-        raise ValueError(
-            f"COURSE_PROFILE is {name!r}. Expected one of: {', '.join(PROFILES)}. "
-            "Unset it to get the standard profile."
-        )
+        known = ", ".join(PROFILES)
+        raise ValueError(f"COURSE_PROFILE is {name!r}. Expected one of: {known}. Unset: standard.")
     return name
 
 
@@ -230,15 +228,14 @@ def versions() -> dict[str, str]:
 
 def revision() -> str:
     """The commit of the checkout, or `unknown`; `+` behind it when files (not results/) changed."""
-    import subprocess
+    from subprocess import DEVNULL, SubprocessError, check_output
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout.strip()
+        return check_output(command, stderr=DEVNULL, text=True, timeout=30).strip()
 
     try:
         changed = "+" if git("status", "--porcelain", "--", ".", ":!results") else ""
         return git("rev-parse", "--short=12", "HEAD") + changed
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, SubprocessError):
         return "unknown"

@@ -9,11 +9,10 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from subprocess import DEVNULL, PIPE, STDOUT, Popen
+from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError, Popen, call, check_output
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
@@ -38,7 +37,7 @@ def main(words: "list[str]") -> int:
     try:
         _refuse_unfit_machine()
         found = _about([str(python)])
-        if not found and subprocess.call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
+        if not found and call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
             raise SystemExit("Could not make .venv: the reason is above.")
         if found:
             said = f"{NEEDED}; .venv holds Python {_number(found)}."
@@ -98,8 +97,8 @@ def _refuse_unfit_machine() -> None:
 def _about(command: "list[str]") -> "list":
     """[version, path, whether it can make environments] of a Python; empty if it does not start."""
     try:
-        return json.loads(subprocess.check_output([*command, "-c", _ABOUT], stderr=DEVNULL))
-    except (OSError, ValueError, subprocess.CalledProcessError):
+        return json.loads(check_output([*command, "-c", _ABOUT], stderr=DEVNULL))
+    except (OSError, ValueError, CalledProcessError):
         return []
 
 
@@ -144,7 +143,7 @@ def _install(python: str, venv: Path, extras: "list[str]") -> None:
     pins.write_text(_pins(python), "utf-8")
     print("Installing packages: about 3 GB on Linux, less elsewhere; some minutes.", flush=True)
     if done and os.name != "nt":  # bin/activate holds the folder in which it was made
-        subprocess.call([python, "-m", "venv", "--without-pip", str(venv)])
+        call([python, "-m", "venv", "--without-pip", str(venv)])
     extras = sorted({*extras, *done[2:]})
     stamp.write_text("\n".join(["not done", "", *extras]), "utf-8")
     _pip(python, pins, f".[{','.join(extras)}]", "type the same again.")
@@ -154,7 +153,7 @@ def _install(python: str, venv: Path, extras: "list[str]") -> None:
 def _pins(python: str) -> str:
     """The text of constraints.txt; but torch and torchvision from PyTorch's own page stay."""
     pins = (ROOT / "constraints.txt").read_text("utf-8")
-    listed = subprocess.check_output([python, "-m", "pip", "list", "--format=freeze"]).decode()
+    listed = check_output([python, "-m", "pip", "list", "--format=freeze"]).decode()
     have = dict(re.findall(r"^(torch|torchvision)==(\S+)", listed, re.M))
     if not any("+" in number for number in have.values()):  # +cpu, +cu126: from that page
         return pins
