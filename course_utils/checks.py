@@ -11,9 +11,8 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from importlib.metadata import PackageNotFoundError, distributions, metadata, requires, version
+from importlib.metadata import distributions, metadata, requires
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import Any
 from urllib.parse import urlparse
 from urllib.request import url2pathname
@@ -32,18 +31,12 @@ Line = tuple[bool, str]
 
 def banner() -> str:
     """One line for the top of each notebook: device, number format, profile, data source."""
-    import torch
-
     from course_utils import datasets
 
     where, size, why = runtime.device(), runtime.profile(), runtime.share_cores()
-    count = torch.get_num_threads()
     trial = " (a trial run: its numbers mean nothing)" if size == "smoke" else ""
-    return (
-        f"Device: {where.type} ({runtime.precision(where)[0]}), {count} "
-        f"thread{'s' if count > 1 else ''} ({why}) | "
-        f"profile: {size}{trial} | data: {datasets.reachable()}"
-    )
+    device = f"{where.type} ({runtime.precision(where)[0]}), {runtime.threads()} ({why})"
+    return f"Device: {device} | profile: {size}{trial} | data: {datasets.reachable()}"
 
 
 def check() -> bool:
@@ -66,7 +59,7 @@ def check() -> bool:
     return fine
 
 
-def _first_line(problem: BaseException) -> str:
+def _first_line(problem: BaseException | str) -> str:
     return next(iter(str(problem).splitlines()), "") or type(problem).__name__
 
 
@@ -110,23 +103,19 @@ def _requirements() -> list[Any]:
 
 def _version(name: str) -> str:
     """The installed version of a package; an empty text if it is missing."""
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""
+    return next((found.version for found in distributions(name=name)), "")
 
 
 def _packages() -> list[Line]:
     """Each package of pyproject.toml against its lowest version."""
-    right, wrong = 0, []
-    for need in _requirements():
+    needs, wrong = _requirements(), []
+    for need in needs:
         have = _version(need.name)
         if not have:
             wrong.append((False, f"{need.name} is missing: run {runtime.SET_UP}"))
-        elif need.specifier.contains(have, prereleases=True):
-            right += 1
-        else:
+        elif not need.specifier.contains(have, prereleases=True):
             wrong.append((False, f"{need.name} {have}: expected {need.specifier}"))
+    right = len(needs) - len(wrong)
     both = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
     return [*wrong, (True, f"{right} packages have the right version, {both}")]
 
@@ -141,17 +130,15 @@ for name in sys.argv[1:]:
     print("\\n@", name, "", flush=True)
     try:
         importlib.import_module(name)
-        said = "loads"
+        print("\\n@", name, "loads", flush=True)
     except BaseException as problem:
-        said = f"{type(problem).__name__} {problem}".replace("\\n", " ")
-    print("\\n@", name, said, flush=True)
+        print("\\n@", name, type(problem).__name__, *str(problem).split(), flush=True)
 """
 _ENDS = "ends Python"
 _PYTORCH = "Install PyTorch again: python -m pip install --force-reinstall torch torchvision"
 _DRIVER = (
-    "Update the GPU's driver, or install the PyTorch that fits it "
-    "(https://pytorch.org/get-started). Until then the course runs on the CPU with the "
-    "environment variable CUDA_VISIBLE_DEVICES=-1"
+    "Update the GPU's driver, or install the PyTorch that fits it (https://pytorch.org/get-started)."
+    " Until then the course runs on the CPU with the environment variable CUDA_VISIBLE_DEVICES=-1"
 )
 
 
@@ -161,7 +148,7 @@ def _loading() -> list[Line]:
     modules = {_MODULES.get(name, name.replace("-", "_")): name for name in names}
     command = [sys.executable, "-c", _LOAD, *modules]
     try:
-        done = subprocess.run(command, stdout=PIPE, stderr=DEVNULL, timeout=LOAD_SECONDS)
+        done = subprocess.run(command, capture_output=True, timeout=LOAD_SECONDS)
         printed, ended = done.stdout, f"{_ENDS} (status {done.returncode})"
     except subprocess.TimeoutExpired as slow:
         printed, ended = slow.stdout or b"", f"does not load within {LOAD_SECONDS} s"
@@ -199,14 +186,12 @@ def _device() -> Line:
     if problem:
         mend = _DRIVER if where.type == "cuda" else _PYTORCH
         return False, f"Device: {where.type} fails at a first operation ({problem}). {mend}"
-    unused = [str(w.message) for w in said if re.search("NVIDIA|CUDA", str(w.message))]
+    unused = [w.message for w in said if re.search("NVIDIA|CUDA", str(w.message))]
     if unused:
-        reason = unused[0].splitlines()[0]
+        reason = _first_line(unused[0])
         return False, f"Device: {where.type}; the GPU is not used ({reason}). {_DRIVER}"
-    return (
-        True,
-        f"Device: {where.type}, {name} ({threads}); {number}: {why}; a first operation is right",
-    )
+    shown = f"Device: {where.type}, {name} ({threads})"
+    return True, f"{shown}; {number}: {why}; a first operation is right"
 
 
 def _kernel() -> Line:

@@ -3,11 +3,10 @@
 The notebooks, `course experiment` and the stored weights all read it, so that they cannot differ.
 """
 
-import hashlib
 import time
 from pathlib import Path
 
-from course_utils import ledger, runtime, storage
+from course_utils import fingerprint, ledger, runtime, storage
 from course_utils.datasets import load
 from course_utils.tasks import bags, bccd, hippocampus, isic2017, pneumonia, smears
 from course_utils.tasks.experiment import Experiment
@@ -41,8 +40,7 @@ def run(name: str, arm: str, seed: int, profile: str) -> dict:
     data = load(experiment.dataset)
     model = experiment.model(arm, seed, profile)
     chosen = experiment.profiles[profile]
-    settings = (profile, data.sha256, sorted(chosen.items()), str(model))
-    key = hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    key = fingerprint.short(profile, data.sha256, chosen, str(model))
     checkpoint = runtime.ROOT / "build" / "checkpoints" / f"{name}-{arm}-{seed}-{key}.safetensors"
     whole, busy = not checkpoint.exists(), time.process_time()
     fitted = experiment.fit(model, data, seed, profile, arm, checkpoint=checkpoint)
@@ -53,27 +51,15 @@ def run(name: str, arm: str, seed: int, profile: str) -> dict:
     if whole:  # of all threads
         found["core_seconds"] = round(time.process_time() - busy, 1)
     storage.save_tensors(fitted.model.state_dict(), weights_file(name, arm, seed, profile))
-    own = {  # what only this arm has
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "loss": experiment.own_loss.get(arm, experiment.loss).__name__,
-    }
-    line = {
-        "experiment": name,
-        "dataset": data.name,
-        "arm": arm,
-        "seed": seed,
-        "profile": profile,
-        "source": data.source,
-        "data_sha256": data.sha256,
-        "split": data.split,
-        "settings": chosen | {"arm": own},
-        "metrics": found | {"best_epoch": fitted.best_epoch},
-        "seconds": round(fitted.seconds + time.perf_counter() - began, 1),
-        "device": runtime.hardware(),
-        "precision": runtime.precision()[0],
-        "versions": runtime.versions(),
-        "revision": runtime.revision(),
-    }
+    seconds = round(fitted.seconds + time.perf_counter() - began, 1)
+    parameters = sum(p.numel() for p in model.parameters())
+    loss = experiment.own_loss.get(arm, experiment.loss).__name__
+    line: dict = dict(experiment=name, arm=arm, seed=seed, profile=profile)
+    line |= dict(dataset=data.name, source=data.source, data_sha256=data.sha256, split=data.split)
+    line["settings"] = chosen | {"arm": dict(parameters=parameters, loss=loss)}  # the arm's own
+    line |= dict(metrics=found | {"best_epoch": fitted.best_epoch}, seconds=seconds)
+    line |= dict(device=runtime.hardware(), precision=runtime.precision()[0])
+    line |= dict(versions=runtime.versions(), revision=runtime.revision())
     ledger.record(line)
     checkpoint.unlink(missing_ok=True)
     return line

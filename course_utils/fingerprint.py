@@ -66,8 +66,7 @@ def _made_of(value: Any) -> tuple[Any, ...]:
         if not _ours(function):
             return name, getattr(value, "__self__", None)
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        words = sorted(_globals(code))
-        world = {word: function.__globals__.get(word) for word in words}
+        world = {word: function.__globals__.get(word) for word in sorted(_globals(code))}
         for module in [m for m in world.values() if isinstance(m, ModuleType) and _ours(m)]:
             world |= {f".{word}": getattr(module, word, None) for word in code.co_names}
         made = code, cells, function.__defaults__, function.__kwdefaults__, world

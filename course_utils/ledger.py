@@ -11,13 +11,11 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from course_utils import storage
 from course_utils.runtime import ROOT
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _WHICH = ("experiment", "dataset", "arm", "seed", "profile", "source", "data_sha256", "split")
 KEYS = (*_WHICH, "settings", "metrics", "seconds", "device", "precision", "versions", "revision")
@@ -41,18 +39,14 @@ def record(run: dict) -> None:
         ValueError: a key is missing or unknown, or a metric is not a finite number.
         OSError: it could not be written; the file is as it was.
     """
-    if set(run) != set(KEYS):
-        missing, unknown = sorted(set(KEYS) - set(run)), sorted(set(run) - set(KEYS))
-        raise ValueError(
-            f"A run must have the keys of ledger.KEYS. Missing: {missing}. Unknown: {unknown}."
-        )
+    missing, unknown = sorted(set(KEYS) - set(run)), sorted(set(run) - set(KEYS))
+    if missing or unknown:
+        raise ValueError(f"Expected ledger.KEYS as keys. Missing: {missing}. Unknown: {unknown}.")
     if run["source"] not in SOURCES:
         raise ValueError(f"source is {run['source']!r}. Expected one of: {', '.join(SOURCES)}.")
     for name, value in run["metrics"].items():
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(
-                f"Metric {name!r} is {value!r}. Expected a finite number: leave out the undefined."
-            )
+            raise ValueError(f"Metric {name!r} is {value!r}. Expected a finite number, or none.")
     path = folder() / f"{run['experiment']}.jsonl"
     line = json.dumps({key: run[key] for key in KEYS}, allow_nan=False) + "\n"
     with storage.naming(path):
@@ -69,15 +63,14 @@ def _append(path: Path, line: bytes) -> None:
     path.touch()
     line = line if path.read_bytes()[-1:] in (b"\n", b"") else b"\n" + line
     with path.open("ab", buffering=0) as file:
-        written = 0
+        written = file.write(line)  # or it raises, and has written nothing
         try:
-            written = file.write(line)
             if written < len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(file.fileno())
         except OSError:
             end = file.tell()  # of what was written, wherever another run had left the end
-            if written and os.fstat(file.fileno()).st_size == end:
+            if os.fstat(file.fileno()).st_size == end:
                 file.truncate(end - written)
             raise
 
@@ -114,23 +107,20 @@ _tell_once = cache(print)
 """A table reads its file once for each of its cells."""
 
 
-def select(experiment: str, *, profile: str = "standard") -> list[dict]:
+def select(experiment: str, profile: str = "standard") -> list[dict]:
     """Recorded runs of one profile, on real data: runs on phantoms are left out."""
     runs = read(experiment)
     return [run for run in runs if run["profile"] == profile and run["source"] != "phantom"]
 
 
-def _by_seed(experiment: str, arm: str, metric: str, profile: str = "standard") -> dict[int, dict]:
-    """The runs of one arm that have this metric."""
-    runs = select(experiment, profile=profile)
+def _by_seed(runs: list[dict], arm: str, metric: str) -> dict[int, dict]:
+    """Those of the runs that are of one arm and have this metric."""
     return {run["seed"]: run for run in runs if run["arm"] == arm and metric in run["metrics"]}
 
 
-def values(
-    experiment: str, arm: str, metric: str, *, profile: str = "standard"
-) -> dict[int, float]:
+def values(experiment: str, arm: str, metric: str, profile: str = "standard") -> dict[int, float]:
     """Seed to value of a metric, over the real-data runs of one arm."""
-    runs = _by_seed(experiment, arm, metric, profile)
+    runs = _by_seed(select(experiment, profile=profile), arm, metric)
     return {seed: run["metrics"][metric] for seed, run in runs.items()}
 
 
@@ -141,7 +131,7 @@ def paired(experiment: str, arm: str, against: str, metric: str) -> list[float]:
         ValueError: the two runs of a seed differ in precision, data or settings (but for the arm's
             own).
     """
-    ours, theirs = (_by_seed(experiment, name, metric) for name in (arm, against))
+    ours, theirs = (_by_seed(select(experiment), name, metric) for name in (arm, against))
     seeds = sorted(set(ours) & set(theirs))
     for seed in seeds:
         if _conditions(ours[seed]) != _conditions(theirs[seed]):
@@ -224,8 +214,8 @@ def in_words(numbers: Iterable[float]) -> str:
 
 
 def table(
-    experiment: str, metrics: list[str] | None = None, *, profile: str = "standard"
-) -> "pd.DataFrame":
+    experiment: str, metrics: list[str] | None = None, profile: str = "standard"
+) -> pd.DataFrame:
     """One row per arm: mean ± 95% interval over seeds of each metric, and seconds per run.
 
     The seconds are those of all cores together, of runs that did not record them those of the
@@ -236,8 +226,6 @@ def table(
         A `pandas.DataFrame` of texts, indexed by arm, in the order in which arms were recorded.
         Only runs on real data are in it.
     """
-    import pandas as pd
-
     runs = select(experiment, profile=profile)
     metrics = metrics or list(dict.fromkeys(name for run in runs for name in run["metrics"]))
     rows = {}
@@ -264,26 +252,21 @@ def beside_recorded(
 
     label, value = f"{experiment} {metric}", float(value)
     recorded = in_words(values(experiment, arm, metric))
-    figure = dict(
-        label=label, value=round(value, 4), source=source, published=published, recorded=recorded
-    )
+    figure: dict = dict(label=label, value=round(value, 4), source=source)
+    figure |= dict(published=published, recorded=recorded)
     marked = " (SYNTHETIC data: says nothing about patients)" if source == "phantom" else ""
-    words = (
-        f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"
-        f"published  {published or 'none'}"
-    )
+    words = f"{label}\nthis run   {value:.3f}{marked}\nrecorded   {recorded}\n"
+    words += f"published  {published or 'none'}"
     display({"application/vnd.course.figure+json": figure, "text/plain": words}, raw=True)
 
 
-def published(dataset: str) -> "pd.DataFrame":
+def published(dataset: str) -> pd.DataFrame:
     """Published figures for a data set, from `results/published.csv`.
 
     Returns:
         A `pandas.DataFrame`: system, metrics, source, and `standing`: "read there" (in the named
         source) or "second hand" (where somebody quotes it).
     """
-    import pandas as pd
-
     path = ROOT / "results" / "published.csv"
     try:
         table = pd.read_csv(path)

@@ -32,10 +32,8 @@ def profile() -> str:
     """
     name = os.environ.get("COURSE_PROFILE", "") or "standard"
     if name not in PROFILES:
-        raise ValueError(
-            f"COURSE_PROFILE is {name!r}. Expected one of: {', '.join(PROFILES)}. "
-            "Unset it to get the standard profile."
-        )
+        known = ", ".join(PROFILES)
+        raise ValueError(f"COURSE_PROFILE is {name!r}. Expected one of: {known}. Unset: standard.")
     return name
 
 
@@ -45,9 +43,7 @@ def device() -> "torch.device":
 
     if torch.cuda.is_available():
         return torch.device("cuda")
-    if torch.backends.mps.is_available():
-        return torch.device("mps")
-    return torch.device("cpu")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def precision(where: "torch.device | None" = None) -> tuple[str, str]:
@@ -103,15 +99,14 @@ def _quotas(
                 top = root / "cpu" if controllers else root  # version 1, version 2
                 inner = top / path.lstrip("/")
                 for folder in (inner, *inner.parents):
-                    yield from _quota(folder, "cpu.max")
-                    yield from _quota(folder, "cpu.cfs_quota_us", "cpu.cfs_period_us")
+                    files = [folder / name for name in _LIMITS]
+                    words = " ".join(f.read_text() for f in files if f.exists()).split()
+                    if words and words[0].isdecimal():  # else "max" or -1: no limit
+                        yield int(words[0]) / int(words[1])
 
 
-def _quota(folder: Path, *names: str) -> Iterator[float]:
-    with suppress(OSError, ValueError):  # ValueError: "max", no limit
-        quota, period = " ".join((folder / name).read_text() for name in names).split()
-        if int(quota) > 0:  # -1: no limit
-            yield int(quota) / int(period)
+_LIMITS = ("cpu.max", "cpu.cfs_quota_us", "cpu.cfs_period_us")
+"""Of a control group: the microseconds that it may use, and of how many; in one file or in two."""
 
 
 _threads: dict[str, Any] = {}
@@ -204,6 +199,14 @@ def quiet() -> bool:
     return bool(os.environ.get("COURSE_QUIET")) or not (in_notebook() or sys.stdout.isatty())
 
 
+def threads() -> str:
+    """How many threads PyTorch computes with, in words."""
+    import torch
+
+    count = torch.get_num_threads()
+    return "1 thread" if count == 1 else f"{count} threads"
+
+
 def hardware() -> str:
     """Processor (or GPU) and number of threads in words, for the ledger and the README."""
     import torch
@@ -212,9 +215,7 @@ def hardware() -> str:
     if where.type == "cuda":
         return torch.cuda.get_device_name(where)
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
-    threads = torch.get_num_threads()
-    count = "1 thread" if threads == 1 else f"{threads} threads"
-    return f"{name}, {'Apple GPU' if where.type == 'mps' else count}"
+    return f"{name}, {'Apple GPU' if where.type == 'mps' else threads()}"
 
 
 def versions() -> dict[str, str]:
@@ -227,15 +228,14 @@ def versions() -> dict[str, str]:
 
 def revision() -> str:
     """The commit of the checkout, or `unknown`; `+` behind it when files (not results/) changed."""
-    import subprocess
+    from subprocess import DEVNULL, SubprocessError, check_output
 
     def git(*words: str) -> str:
         command = ["git", "-C", str(ROOT), *words]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-        return done.stdout.strip()
+        return check_output(command, stderr=DEVNULL, text=True, timeout=30).strip()
 
     try:
         changed = "+" if git("status", "--porcelain", "--", ".", ":!results") else ""
         return git("rev-parse", "--short=12", "HEAD") + changed
-    except (OSError, subprocess.SubprocessError):
+    except (OSError, SubprocessError):
         return "unknown"

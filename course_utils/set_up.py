@@ -9,10 +9,10 @@ import json
 import os
 import platform
 import re
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from subprocess import DEVNULL, PIPE, STDOUT, CalledProcessError, Popen, call, check_output
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = (ROOT / "pyproject.toml").read_text("utf-8")
@@ -37,10 +37,9 @@ def main(words: "list[str]") -> int:
     try:
         _refuse_unfit_machine()
         found = _about([str(python)])
-        if not found:
-            if subprocess.call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
-                raise SystemExit("Could not make .venv: the reason is above.")
-        else:
+        if not found and call([_choose()[1], "-m", "venv", "--clear", str(venv)]):
+            raise SystemExit("Could not make .venv: the reason is above.")
+        if found:
             said = f"{NEEDED}; .venv holds Python {_number(found)}."
             if not _fits(found):
                 raise SystemExit(f"{said} Delete the folder .venv, then type the same again.")
@@ -72,10 +71,8 @@ def _pip(python: str, pins: Path, course: str, again: str) -> None:
     """Install the course; show how far pip is, and if it fails what it said and what that means."""
     pip = [python, "-m", "pip", "install", "--disable-pip-version-check"]
     pip += ["-c", str(pins), "-e", course]
-    said, pipe = "", subprocess.PIPE
-    with subprocess.Popen(
-        pip, cwd=str(ROOT), stdout=pipe, stderr=subprocess.STDOUT, errors="replace"
-    ) as process:
+    said = ""
+    with Popen(pip, cwd=str(ROOT), stdout=PIPE, stderr=STDOUT, errors="replace") as process:
         for line in process.stdout or ():
             said += line
             if line.startswith(("Collecting", "Downloading", "Installing")):
@@ -100,9 +97,8 @@ def _refuse_unfit_machine() -> None:
 def _about(command: "list[str]") -> "list":
     """[version, path, whether it can make environments] of a Python; empty if it does not start."""
     try:
-        said = subprocess.check_output([*command, "-c", _ABOUT], stderr=subprocess.DEVNULL)
-        return json.loads(said.decode())
-    except (OSError, ValueError, subprocess.CalledProcessError):
+        return json.loads(check_output([*command, "-c", _ABOUT], stderr=DEVNULL))
+    except (OSError, ValueError, CalledProcessError):
         return []
 
 
@@ -126,10 +122,8 @@ def _choose() -> "list":
             print(f"Taking Python {_number(found)} instead, {found[1]}.", flush=True)
             return found
     if _fits(here):
-        raise SystemExit(
-            "It cannot make environments. On Debian and Ubuntu: sudo apt install "
-            f"python3.{here[0][1]}-venv. Then type the same again."
-        )
+        apt = f"On Debian and Ubuntu: sudo apt install python3.{here[0][1]}-venv"
+        raise SystemExit(f"It cannot make environments. {apt}. Then type the same again.")
     raise SystemExit(
         f"It is too {'old' if here[0] < [3, OLDEST] else 'new'}. Install one that fits "
         "(https://www.python.org/downloads/), then type the same again. "
@@ -149,7 +143,7 @@ def _install(python: str, venv: Path, extras: "list[str]") -> None:
     pins.write_text(_pins(python), "utf-8")
     print("Installing packages: about 3 GB on Linux, less elsewhere; some minutes.", flush=True)
     if done and os.name != "nt":  # bin/activate holds the folder in which it was made
-        subprocess.call([python, "-m", "venv", "--without-pip", str(venv)])
+        call([python, "-m", "venv", "--without-pip", str(venv)])
     extras = sorted({*extras, *done[2:]})
     stamp.write_text("\n".join(["not done", "", *extras]), "utf-8")
     _pip(python, pins, f".[{','.join(extras)}]", "type the same again.")
@@ -159,7 +153,7 @@ def _install(python: str, venv: Path, extras: "list[str]") -> None:
 def _pins(python: str) -> str:
     """The text of constraints.txt; but torch and torchvision from PyTorch's own page stay."""
     pins = (ROOT / "constraints.txt").read_text("utf-8")
-    listed = subprocess.check_output([python, "-m", "pip", "list", "--format=freeze"]).decode()
+    listed = check_output([python, "-m", "pip", "list", "--format=freeze"]).decode()
     have = dict(re.findall(r"^(torch|torchvision)==(\S+)", listed, re.M))
     if not any("+" in number for number in have.values()):  # +cpu, +cu126: from that page
         return pins

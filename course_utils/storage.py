@@ -8,7 +8,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,11 +41,10 @@ def in_words(problem: OSError) -> str:
     if not isinstance(problem.filename, str):  # a stream: what is printed goes to a full disk
         return f"{what}. Free some space on the disk." if kind in _FULL else f"{what}."
     path = Path(problem.filename)
+    there = nearest(path)
     if kind == "ENOENT" and path.is_relative_to(runtime.ROOT):
         back = f"`git checkout -- {path.relative_to(runtime.ROOT).as_posix()}` brings it back"
         return f"{path}: {what}. If it belongs to the course, {back}."
-    files = (place for place in (path, *path.parents) if place.is_file())
-    in_the_way = next((place for place in files if place != path or kind == "EEXIST"), None)
     remedy = f"Make {path.parent} a folder that you may write"
     if kind in _FULL:
         remedy = "Free some space on that disk"
@@ -54,8 +52,8 @@ def in_words(problem: OSError) -> str:
         return f"{path}: {what}."
     elif path.is_dir() and kind == "EISDIR":
         remedy = "A folder is where a file is needed: move it away"
-    elif in_the_way:
-        remedy = f"{in_the_way} is a file where a folder is needed: move it away"
+    elif there.is_file() and (there != path or kind == "EEXIST"):
+        remedy = f"{there} is a file where a folder is needed: move it away"
     return f"{path}: {what}. {remedy}{_or_elsewhere(path)}."
 
 
@@ -114,16 +112,11 @@ def try_writing(folder: Path, size: int = 1 << 16) -> None:
         OSError: the folder cannot be made or written.
     """
     probe = folder / f".course-{os.getpid()}"
-    try:
-        with naming(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with probe.open("wb") as file:
-                file.write(bytes(size))
-                file.flush()
-                os.fsync(file.fileno())  # some disks say only now that they are full
-    finally:
-        with contextlib.suppress(OSError):
-            probe.unlink(missing_ok=True)
+    with whole(probe) as part, part.open("wb") as file:
+        file.write(bytes(size))
+        file.flush()
+        os.fsync(file.fileno())  # some disks say only now that they are full
+    probe.unlink(missing_ok=True)
 
 
 def nearest(path: Path) -> Path:
@@ -145,26 +138,18 @@ def read_json(path: Path, remedy: str) -> Any:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that a new one can take its place and nothing is lost."""
-    aside = path.with_name(path.name + ".damaged")
-    path.replace(aside)
-    return aside
+    return path.replace(path.with_name(path.name + ".damaged"))
 
 
 def save_tensors(tensors: dict, path: Path, metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, whole or not at all; tensors of any device and memory layout."""
     import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     # Clones: safetensors refuses memory that is shared or not contiguous (channels-last).
     plain = {k: v.cpu().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
     with whole(path) as part:
-        try:
-            save_file(plain, part, metadata=metadata)
-        except SafetensorError as problem:  # its own error, also where the disk is full
-            if number := re.search(r"\(os error (\d+)\)", str(problem)):
-                raise OSError(int(number[1]), os.strerror(int(number[1]))) from problem
-            raise
+        part.write_bytes(save(plain, metadata))  # its `save_file` has errors that are no OSError
 
 
 def load_tensors(path: Path, remedy: str) -> tuple[dict, dict[str, str]]:
