@@ -46,7 +46,7 @@ def short(*parts: Any, seen: frozenset[int] = frozenset()) -> str:
         if isinstance(value, CodeType):
             return value.co_code.hex(), value.co_names, value.co_consts
         if isinstance(value, bytes | set | frozenset):
-            return sorted(map(str, value))
+            return str(value) if isinstance(value, bytes) else sorted(map(str, value))
         if isinstance(value, ModuleType) or id(value) in seen:
             return type(value).__name__
         return short(*_made_of(value), seen=seen | {id(value)})

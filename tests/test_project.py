@@ -174,7 +174,7 @@ def test_style_and_types(words):
 
 
 def test_the_course_keeps_its_size():
-    """`python tests/sizes.py` shows how far each part is from its aim."""
+    """`python tests/sizes.py` shows how near each part is to its limit."""
     now = sizes.sizes()
     assert {name: now[name] for name, most in sizes.LIMITS.items() if now[name] > most} == {}
 

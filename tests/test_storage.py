@@ -217,7 +217,7 @@ def test_what_is_written_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "folder" / "page.html"
     storage.write(path, "old")
 
-    def full(self, text, encoding):
+    def full(self, text, encoding, newline):
         with self.open("w") as file:
             file.write(text[:2])
         raise OSError(errno.ENOSPC, "No space left on device")
