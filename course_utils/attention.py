@@ -1,7 +1,8 @@
 """The attention mechanisms of the course, one short class each. Taught in chapters 02 to 06.
 
 Every module computes its map in `weights(x)`, the gate in `weights(x, g)`, and `forward` multiplies
-the features by it. Nothing is stored on the module: stored maps break deepcopy and export.
+the features by it; self-attention adds what it gathers. Nothing is stored on the module: stored
+maps break deepcopy and export.
 
     module                what it asks       shape of the map       paper
     SqueezeExcitation     which channel?     (N, C, 1, 1)           1709.01507

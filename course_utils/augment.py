@@ -40,7 +40,7 @@ def within(low: float, high: float, expected: str) -> Callable:
     return decorate
 
 
-# Half a unit of leeway: interpolation overshoots.
+# With leeway: interpolation overshoots.
 UNIT = within(-0.5, 1.5, "values in [0, 1]: divide values of 0 to 255 by 255")
 NORMAL = within(-50, 50, "mean 0 and standard deviation 1: subtract the mean and divide")
 

@@ -96,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     command("check", lambda: not _later("checks:check")(), "is this machine fit? what to do if not")
     data = command("data", _data, "list, fetch and verify the data sets")
     data.add_argument("action", choices=("list", "get", "verify", "path"))
-    data.add_argument("names", nargs="*", metavar="name", help="with get: sets; default: all")
+    data.add_argument("names", nargs="*", metavar="name", help="to get or verify; default: all")
     command("progress", _progress, "which exercises you have solved")
     results = command("results", _results, "tables of the recorded runs", profile=True)
     results.add_argument("names", nargs="*", metavar="name", help="experiments; default: all")
@@ -146,8 +146,9 @@ def _site() -> int:
 def _data(action: str, names: list[str]) -> int:
     from course_utils.datasets import commands
 
-    others = {"list": commands.show, "verify": commands.verify, "path": commands.path}
-    return commands.get(names) if action == "get" else others[action]()
+    if action in ("get", "verify"):
+        return {"get": commands.get, "verify": commands.verify}[action](names)
+    return {"list": commands.show, "path": commands.path}[action]()
 
 
 def _progress() -> None:

@@ -47,7 +47,8 @@ def run(name: str, arm: str, seed: int, profile: str) -> dict:
     if fitted.interrupted:
         raise KeyboardInterrupt
     began = time.perf_counter()
-    found = experiment.report(fitted.model, data, **experiment.options(profile))
+    report = experiment.report(fitted.model, data, **experiment.options(profile))
+    found = {name: value for name, value in report.items() if value == value}  # NaN: undefined
     if whole:  # of all threads
         found["core_seconds"] = round(time.process_time() - busy, 1)
     storage.save_tensors(fitted.model.state_dict(), weights_file(name, arm, seed, profile))

@@ -78,7 +78,7 @@ def _made_of(value: Any) -> tuple[Any, ...]:
 
 
 def _public(held: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what an object keeps for itself, and may change at each call, but for numbers."""
+    """Without what an object keeps for itself, which may change; plain values stay."""
     kept = FunctionType, int, float, str
     own = {k: v for k, v in held.items() if k[0] != "_" or isinstance(v, kept)}
     return {k: v for k, v in own.items() if k not in ("training", "_trained_by_fit")}

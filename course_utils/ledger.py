@@ -99,7 +99,7 @@ def read(experiment: str) -> list[dict]:
     return runs
 
 
-_READ = ("arm", "seed", "profile", "source", "metrics")
+_READ = ("arm", "seed", "profile", "source", "metrics", "precision", "data_sha256")
 """What the tables need of a run, whichever version of the course recorded it."""
 
 

@@ -262,7 +262,7 @@ def as_float(x: Tensor) -> Tensor:
 
 
 def check_images(x: Tensor) -> None:
-    """Refuse images whose scale is not known or not the network's; of floats a few are looked at.
+    """Refuse images whose scale is not known or not the network's; the first 64 are looked at.
 
     Raises:
         ValueError: no tensor, whole numbers other than uint8, uint8 of 0 and 1, or floats beyond
@@ -271,7 +271,8 @@ def check_images(x: Tensor) -> None:
     expect_tensors("images", x)
     as_float(x[:1])  # refuses other types
     least, most = (value.item() for value in (x[:64] if len(x) else torch.zeros(1)).aminmax())
-    if most == 1 if x.dtype == torch.uint8 else max(-least, most) > 100:
+    wrong = most == 1 if x.dtype == torch.uint8 else max(-least, most) > 100
+    if wrong:
         raise ValueError(
             f"The images are {x.dtype}, from {least:.4g} to {most:.4g}. Expected uint8 up to 255, "
             "or floats near 0 to 1: divide by the highest value of a pixel (say 255), or normalise."
@@ -336,7 +337,7 @@ def _blend(average: nn.Module, model: nn.Module, decay: float, count: int) -> No
     """One step of the exponential moving average of weights and norm statistics.
 
     The decay warms up as min(decay, (1 + n) / (10 + n)), so that short runs forget their start.
-    PyTorch's `AveragedModel` does the same, but reads n from the device in every step.
+    PyTorch's `AveragedModel` has no warm-up, and reads n from the device in every step.
     """
     decay = min(decay, (1 + count) / (10 + count)) if count else 0.0
     ours, theirs = ([*m.parameters(), *m.buffers()] for m in (average, model))

@@ -335,7 +335,7 @@ def _assign(
     start = torch.tensor(cells.start, device=device)[scale]
     rows = start + (place * shape[:, 0] + row) * shape[:, 1] + column
     owner = torch.full((len(cells.stride),), -1, device=device)
-    owner[rows] = box
+    owner.scatter_reduce_(0, rows, box, "amax")  # of two boxes the later
     rows = (owner >= 0).nonzero()[:, 0]
     return rows, owner[rows]
 

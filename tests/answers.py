@@ -2,8 +2,14 @@
 
 import nbformat
 
-from course_utils.building.chapters import exercise_names
+from course_utils.building.chapters import EXERCISE
 from course_utils.exercises import exercise
+
+
+def exercise_names(cell: nbformat.NotebookNode) -> list[str]:
+    """The exercises that a cell's tags name: none, or the one it leaves to the learner."""
+    tags = cell.metadata.get("tags", [])
+    return [tag.removeprefix(EXERCISE) for tag in tags if tag.startswith(EXERCISE)]
 
 
 def solution_source(name: str) -> str:

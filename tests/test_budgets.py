@@ -2,6 +2,7 @@
 
 import re
 
+import answers
 import pytest
 
 from course_utils.building import chapters, sections
@@ -45,7 +46,7 @@ def test_a_chapter_keeps_its_budget(name):
     core = [cell for cell in cells if cell not in left_out]
     assert words(cells) <= (2000 if name.startswith("00") else 3500)
     assert code_in_sight(cells) <= 300
-    assert sum(len(chapters.exercise_names(cell)) for cell in core) <= 6
+    assert sum(len(answers.exercise_names(cell)) for cell in core) <= 6
     taken = sections.minutes(cells)
     assert sum(minutes for _, minutes, is_optional in taken if not is_optional) <= 65
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from answers import solution_source
+from answers import exercise_names, solution_source
 
 from course_utils.building import chapters
 from course_utils.exercises import (
@@ -139,7 +139,7 @@ def test_stubs_are_not_answered(name):
 
 @pytest.mark.parametrize("notebook", CHAPTERS.values())
 def test_exercises_come_in_the_order_of_the_notebook(notebook):
-    asked = [n for cell in chapters.assemble(notebook).cells for n in chapters.exercise_names(cell)]
+    asked = [n for cell in chapters.assemble(notebook).cells for n in exercise_names(cell)]
     assert names(notebook) == asked
     assert next(row["open"] for row in progress() if row["chapter"] == notebook) == asked
 

@@ -333,10 +333,10 @@ def test_a_relative_folder_counts_from_the_course(monkeypatch, tmp_path):
 
 def test_verify_finds_the_damaged_file(course, tmp_path, capsys):
     (tmp_path / "nothing" / FILE).write_bytes(CONTENT)
-    assert commands.verify() == 0
+    assert commands.verify([]) == 0
     assert "[OK] pneumonia" in capsys.readouterr().out
     (tmp_path / "nothing" / FILE).write_bytes(CONTENT[1:])
-    assert commands.verify() == 1
+    assert commands.verify([]) == 1
     assert "[!!] pneumonia" in capsys.readouterr().out
 
 

@@ -311,7 +311,7 @@ def test_a_line_places_an_exercise_in_three_cells(folder):
     assert box.source.startswith(f"> **Exercise: {ex.title}**\n>\n> Write `squeeze(x)`")
     assert box.cell_type == "markdown" and all(x.startswith(">") for x in box.source.split("\n"))
     assert answer.source == "def squeeze(x):\n    ..."
-    assert chapters.exercise_names(answer) == ["channel.squeeze"]
+    assert answers.exercise_names(answer) == ["channel.squeeze"]
     assert check.source == 'exercise("channel.squeeze").check(squeeze)'
     edit(folder, "channel.squeeze", "channel.sqeeze")
     with pytest.raises(ValueError, match=r"Did you mean: channel\.squeeze"):

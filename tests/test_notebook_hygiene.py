@@ -5,6 +5,7 @@ from functools import cache
 from itertools import pairwise
 from urllib.parse import unquote, urlsplit
 
+import answers
 import nbformat
 import pytest
 from in_step import in_step
@@ -142,7 +143,7 @@ def test_at_least_five_outputs_are_compared(path):
 
 @every_notebook
 def test_exercises_exist_and_each_is_asked(path):
-    named = [name for cell in read(path).cells for name in chapters.exercise_names(cell)]
+    named = [name for cell in read(path).cells for name in answers.exercise_names(cell)]
     assert len(named) >= 3 and len(set(named)) == len(named)
     for name in named:
         assert exercise(name).name == name

@@ -21,7 +21,7 @@ def test_chapter_runs_with_solutions_and_each_check_passes(name, tmp_path):
     settings = {"COURSE_PROFILE": "smoke", "COURSE_PROGRESS": str(progress)}
     failure = execute(notebook, chapters.NOTEBOOKS, settings)
     assert failure is None, str(failure)
-    exercises = {name for cell in notebook.cells for name in chapters.exercise_names(cell)}
+    exercises = {name for cell in notebook.cells for name in answers.exercise_names(cell)}
     assert exercises, "a chapter has exercises: cells with a tag such as exercise-images.dice"
     # A check writes down what it has accepted.
     assert set(json.loads(progress.read_text())["solved"]) == exercises

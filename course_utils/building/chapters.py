@@ -306,9 +306,3 @@ def read(path: Path, remedy: str) -> NotebookNode:
     except Exception as problem:  # nbformat's errors have no common base
         raise storage.Damaged(path, problem, remedy) from problem
     return notebook
-
-
-def exercise_names(cell: NotebookNode) -> list[str]:
-    """The exercises that a cell's tags name: none, or the one it leaves to the learner."""
-    tags = cell.metadata.get("tags", [])
-    return [tag.removeprefix(EXERCISE) for tag in tags if tag.startswith(EXERCISE)]

@@ -31,10 +31,10 @@ def get(names: list[str]) -> int:
     return failed
 
 
-def verify() -> int:
-    """Hold every file at hand, in the cache and in a mirror's folder, against its checksum."""
+def verify(names: list[str]) -> int:
+    """Hold files at hand, in the cache and in a mirror's folder, against their checksums."""
     failed = 0
-    for name in CATALOG:
+    for name in names or CATALOG:
         here = at_hand(name)
         if not here:
             print(f"[--] {name}: not here yet; fetch it with: course data get {name}")

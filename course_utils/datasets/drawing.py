@@ -38,7 +38,10 @@ def as_phantom(entry: Entry, splits: dict[str, Split], drawn: str) -> Dataset:
 
 
 class Draw:
-    """Random numbers for n images from one seed. A number of each image has shape (n, 1, 1)."""
+    """Random numbers for n images from one seed. A number of each image has shape (n, 1, 1).
+
+    Of volumes, `dims=3`, it has (n, 1, 1, 1).
+    """
 
     def __init__(self, n: int, seed: int, dims: int = 2) -> None:
         self.n, self.ones = n, (1,) * dims

@@ -47,7 +47,7 @@ def transfer(url: str, path: Path, size: int, seconds: float, timeout: tuple[flo
 
 
 def ask(url: str, size: int, seconds: float) -> str:
-    """Whether a source would send the file: an empty text, else why not, within `seconds`."""
+    """Whether a source would send the file: an empty text, else why not; within twice `seconds`."""
 
     def work(_: threading.Event) -> None:
         with _answer(url, (seconds, seconds)) as response:  # the header is enough

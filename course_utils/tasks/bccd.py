@@ -88,7 +88,7 @@ def flipped(x: Tensor, y: Tensor, axis: int, size: int) -> tuple[Tensor, Tensor]
 
 
 def mosaic(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Each image keeps one corner of itself and takes the other three from other images.
+    """Each image keeps one corner of itself and takes the other three from images of the batch.
 
     After YOLOv4 (Bochkovskiy et al. 2020, https://arxiv.org/abs/2004.10934), without its resizing:
     the cells keep their size.

@@ -100,7 +100,7 @@ class Experiment:
         return dict(self._profile(profile)["fit"])
 
     def training_images(self, data: Dataset, profile: str | None = None) -> tuple[Tensor, Tensor]:
-        """Images and labels to train on: all, or in the smoke profile a few spread over the set."""
+        """Images and labels to train on: all, or as many as a profile says, spread over the set."""
         x, y = (self.training or self.arrays)(data.train, **self.options(profile))
         limit = self._profile(profile)["images"] or len(x)
         if limit >= len(x):
