@@ -338,6 +338,20 @@ def test_verify_finds_the_damaged_file(course, tmp_path, capsys):
     (tmp_path / "nothing" / FILE).write_bytes(CONTENT[1:])
     assert commands.verify([]) == 1
     assert "[!!] pneumonia" in capsys.readouterr().out
+    assert commands.verify(["bccd"]) == 0
+    assert "pneumonia" not in capsys.readouterr().out
+
+
+def test_verify_goes_on_behind_a_file_that_cannot_be_read(course, tmp_path, capsys, monkeypatch):
+    (tmp_path / "nothing" / FILE).write_bytes(CONTENT)
+
+    def unreadable(place):
+        raise DataError(f"{place.path}: Input/output error")
+
+    monkeypatch.setattr(commands, "check", unreadable)
+    assert commands.verify(["pneumonia", "bccd"]) == 1
+    said = capsys.readouterr().out
+    assert "[!!] pneumonia: " in said and "error. Delete the file" in said and "[--] bccd" in said
 
 
 def zip_of(files: dict[str, bytes]) -> bytes:

@@ -105,3 +105,15 @@ def test_masks_and_titles_that_would_mislead_are_refused():
 def test_a_mask_of_0_and_1_is_not_drawn_black():
     mask = torch.eye(8, dtype=torch.uint8)[None]
     assert figures.pictures(mask).axes[0].images[0].get_clim() == (0, 1)
+
+
+def test_more_outlines_or_classes_than_can_be_told_apart_are_refused():
+    images, mask = torch.zeros(1, 3, 8, 8, dtype=torch.uint8), torch.zeros(1, 8, 8)
+    mask[0, 2:5, 2:5] = 1
+    with pytest.raises(ValueError, match="three at most"):
+        figures.overlay(images, dict.fromkeys("abcd", mask))
+    rows = torch.tensor([[2.0, 1, 1, 4, 4]])
+    with pytest.raises(ValueError, match="A box has class 2"):
+        figures.boxes(images[0], rows, ("red", "white"))
+    with pytest.raises(ValueError, match="three at most"):
+        figures.boxes(images[0], rows, ("red", "white", "platelet", "other"))

@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,6 +205,17 @@ def test_an_experiment_is_recorded_once_and_goes_on_where_it_stopped(results, mo
     with pytest.raises(ValueError, match="on other data"):
         experiments.run_all("first_model", ["attention"], seeds=2)
     assert len(ledger.read("first_model")) == 2
+
+
+def test_what_is_undefined_on_the_test_set_is_left_out_of_the_run(results, monkeypatch):
+    monkeypatch.setenv("COURSE_DATA", "phantom")
+    monkeypatch.setenv("COURSE_PROFILE", "smoke")
+    report = {"accuracy": 0.5, "auroc": math.nan}
+    changed = replace(experiments.get("first_model"), report=lambda model, data: dict(report))
+    monkeypatch.setitem(experiments.EXPERIMENTS, "first_model", changed)
+    experiments.run_all("first_model", ["attention"], seeds=1)
+    (run,) = ledger.read("first_model")
+    assert "auroc" not in run["metrics"] and run["metrics"]["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize(

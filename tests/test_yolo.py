@@ -466,3 +466,10 @@ def test_the_plain_network_has_no_attention():
 def test_anchors_in_another_order_are_refused():
     with pytest.raises(ValueError, match=r"not sorted by area. Expected the smallest first"):
         yolo.grid(64, 96, ANCHORS.flip(0))
+
+
+def test_of_two_boxes_for_one_prediction_the_later_keeps_it():
+    box = torch.tensor([[10.0, 10, 30, 34]])
+    cells = grid(64, 96, ANCHORS)
+    rows, owner = assign(torch.cat([box, box + 0.5, box + 0.2]), cells, ANCHORS)
+    assert len(rows) == 1 and owner.tolist() == [2]
