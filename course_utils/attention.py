@@ -239,7 +239,7 @@ class AttentionGate(nn.Module):
     def weights(self, x: Tensor, g: Tensor) -> Tensor:  # (N, C, H, W), (N, C_g, H', W')
         expect_images(self, x, self.channels)
         expect_images(self, g, self.gate_channels)
-        smallest = [n // self.step for n in x.shape[2:]]
+        smallest = [n // self.step for n in x.shape[2:]]  # rounded down: this stride has no padding
         check_batch_norm(self, len(x) * min(math.prod(smallest), g.shape[2:].numel()))
         skip = self.skip(x)  # (N, hidden, H, W), half of that in the authors' form
         gate = _resize(self.gate(g), skip)  # a 1x1 convolution is cheaper before than after
@@ -403,6 +403,7 @@ def own_random_stream() -> Iterator[None]:
     gate and its control without it start from different weights.
     """
     with torch.random.fork_rng(devices=[]):
-        # One draw, made in the copy of the stream, so that each place gets weights of its own.
+        # One draw, made in the copy of the stream, seeds it: each place gets weights of its own,
+        # and not those that the layer behind it is about to draw.
         torch.default_generator.manual_seed(int(torch.randint(2**62, ())) ^ 0x5EED)
         yield

@@ -58,7 +58,8 @@ def dice_and_cross_entropy(targets: Tensor, side: int = 0) -> Loss:
 
     Args:
         targets: (N, H, W) training masks; two values make it a yes-or-no question.
-        side: of the images. The loss is the same for any, others depend on it.
+        side: of the images. It does not count here; tasks hand it to each loss, and that of
+            detection needs it.
 
     Of an image without the object in its mask, and of a whole batch of them, the loss is finite:
     Dice is smoothed by 1e-5, so that it falls to 0 as the answer does.

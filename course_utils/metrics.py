@@ -395,6 +395,7 @@ def bootstrap(
         )
     if cases < 2:
         return math.nan, math.nan  # one case says nothing about spread
+    # What is left out at each end: of a normal curve, where t with n - 1 degrees has its 2.5%.
     tail = float(norm.cdf(-math.sqrt(cases / (cases - 1)) * t.ppf(0.975, cases - 1)))
     low, high = numbers.quantile(torch.tensor([tail, 1 - tail]).double())
     return low.item(), high.item()

@@ -109,7 +109,7 @@ class SEResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (N, in_channels, H, W)
         expect_images(self, x, self.in_channels, self.least)
-        last = [-(-n // self.step) for n in x.shape[2:]]
+        last = [-(-n // self.step) for n in x.shape[2:]]  # rounded up: the strides have padding
         check_batch_norm(self, len(x) * math.prod(last))
         features = self.blocks(self.stem(x))  # (N, 4 width, H / 4, W / 4) with three stages
         return self.head(features.mean((2, 3)))  # (N, outputs)

@@ -413,7 +413,7 @@ def _identity(model: nn.Module, tensors: dict[str, Tensor], *data: Tensor) -> di
         "data": digest((name, array.detach().cpu()) for name, array in arrays)[:12],
         "model": f"{type(model).__name__} {fingerprint.short(shapes, fingerprint.settings(model))}",
     }
-    if not _trained(model):  # else it was stopped here, and goes on
+    if not _trained(model):  # one that was stopped in this notebook has other weights by now
         found["weights"] = fingerprint.short(model.state_dict())
     return found
 
@@ -465,7 +465,8 @@ class _State:
         """Add a row to the history; keep the weights if no earlier epoch was better."""
         self.history.append(row)
         self.epoch += 1
-        # A score can be undefined (AUROC of a single class): then it never wins.
+        # A score can be undefined (AUROC of a single class): then it never wins. Of "epoch", a
+        # column like the scores, the last is always the highest.
         marks = [r[monitor] if monitor else math.nan for r in self.history]
         if all(math.isnan(mark) for mark in marks):
             marks = [-r["val_loss"] for r in self.history]

@@ -484,7 +484,8 @@ def detect(raw: Tensor, cells: Grid, score: float = 0.05) -> Detections:
 
     Args:
         raw: (M, 5 + K), of the network.
-        cells: of the image, `grid(height, width, anchors)`: a grid turned on its side has as many.
+        cells: of the image, `grid(height, width, anchors)`. Of height and width exchanged it has
+            as many rows, so that the mistake cannot be seen here.
         score: below it a box is not given.
 
     Raises:

@@ -100,7 +100,7 @@ def read_cases(path: Path) -> dict[str, Case]:
 
 def split_names(cases: dict[str, Case]) -> dict[str, list[str]]:
     """The names of train, val and test, each sorted; images dropped from train are in none."""
-    lesion = {name: name for name in cases}
+    lesion = {name: name for name in cases}  # the first image stands for it; none is in two pairs
     for first, second in SAME_LESION:
         lesion[first] = lesion[second] = min(lesion[first], lesion[second])
     test = [name for name in cases if cases[name].official == "val"]

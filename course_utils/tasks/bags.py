@@ -222,6 +222,7 @@ def _experiment(name: str, n: int, fixed: int = 0, **more: Any) -> Experiment:
     bags = f"{fixed} bags" if fixed else "Bags"
     how: dict[str, Any] = {"arms": _ARMS, "training": balanced, "augment": partial(fresh, n=n)}
     fit: dict[str, Any] = {"batch_size": 320, "lr": 3e-3, "ema": 0.98, "epochs": 25}
+    # 320 single images a step, of which `fresh` makes 64 bags; fixed bags are counted themselves.
     if fixed:
         how |= {"training": partial(arrays, n=n, bags=fixed), "augment": augment}
         fit |= {"epochs": 5000 // fixed, "batch_size": 16}  # some 300 steps
