@@ -146,7 +146,9 @@ def _described(value: Any) -> str:
         article = "an" if _dtype(value).startswith("int") else "a"
         text = f"{article} {_dtype(value)} tensor {_of_shape(value)}"
         if value.numel() <= 12:
-            values = re.sub(r"\d+\.\d+(e-?\d+)?", _rounded, f"{value.tolist()}")
+            # Without the digits that float32 does not have.
+            number = r"\d+\.\d+(e-?\d+)?"
+            values = re.sub(number, lambda m: f"{float(m[0]):.6g}", f"{value.tolist()}")
             return f"{text} {values}" if value.dim() else f"{text}: {values}"
         if value.dtype == torch.bool or value.is_complex():
             return text
@@ -156,6 +158,8 @@ def _described(value: Any) -> str:
         return f"a {value.dtype} NumPy array of shape {value.shape}"
     if isinstance(value, torch.nn.Module):
         return f"a module of class {type(value).__name__}"
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
     if isinstance(value, list | tuple) and any(isinstance(x, torch.Tensor) for x in value):
         return f"a {type(value).__name__} with {len(value)} item{'s' * (len(value) != 1)}"
     if isinstance(value, bool | int | str | list | tuple | dict | set | None):
@@ -163,11 +167,6 @@ def _described(value: Any) -> str:
     if _kind(value) == "number":
         return f"{float(value):.6g}"
     return f"an object of type {type(value).__name__}"
-
-
-def _rounded(number: re.Match[str]) -> str:
-    """Without the digits that float32 does not have."""
-    return f"{float(number[0]):.6g}"
 
 
 def change(before: Any, after: Any) -> str | None:
