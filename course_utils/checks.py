@@ -115,9 +115,8 @@ def _packages() -> list[Line]:
             wrong.append((False, f"{need.name} is missing: run {runtime.SET_UP}"))
         elif not need.specifier.contains(have, prereleases=True):
             wrong.append((False, f"{need.name} {have}: expected {need.specifier}"))
-    right = len(needs) - len(wrong)
     both = f"torch {_version('torch')}, torchvision {_version('torchvision')}"
-    return [*wrong, (True, f"{right} packages have the right version, {both}")]
+    return [*wrong, (True, f"{len(needs) - len(wrong)} packages have the right version, {both}")]
 
 
 _MODULES = {"pillow": "PIL.Image", "scikit-learn": "sklearn", "pycocotools": "pycocotools.mask"}

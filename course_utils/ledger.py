@@ -46,7 +46,7 @@ def record(run: dict) -> None:
         raise ValueError(f"source is {run['source']!r}. Expected one of: {', '.join(SOURCES)}.")
     for name, value in run["metrics"].items():
         if not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(f"Metric {name!r} is {value!r}. Expected a finite number, or none.")
+            raise ValueError(f"Metric {name!r} is {value!r}, no finite number. Leave it out.")
     path = folder() / f"{run['experiment']}.jsonl"
     line = json.dumps({key: run[key] for key in KEYS}, allow_nan=False) + "\n"
     with storage.naming(path):

@@ -100,8 +100,8 @@ def _quotas(
                 inner = top / path.lstrip("/")
                 for folder in (inner, *inner.parents):
                     files = [folder / name for name in _LIMITS]
-                    words = " ".join(f.read_text() for f in files if f.exists()).split()
-                    if words and words[0].isdecimal():  # else "max" or -1: no limit
+                    words = " ".join(f.read_text() for f in files if os.access(f, os.R_OK)).split()
+                    if len(words) == 2 and words[0].isdecimal():  # else "max" or -1: no limit
                         yield int(words[0]) / int(words[1])
 
 

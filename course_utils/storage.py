@@ -50,7 +50,7 @@ def in_words(problem: OSError) -> str:
         remedy = "Free some space on that disk"
     elif kind not in _REFUSED:
         return f"{path}: {what}."
-    elif path.is_dir() and kind == "EISDIR":
+    elif kind == "EISDIR" and path.is_dir():
         remedy = "A folder is where a file is needed: move it away"
     elif there.is_file() and (there != path or kind == "EEXIST"):
         remedy = f"{there} is a file where a folder is needed: move it away"
@@ -116,12 +116,14 @@ def try_writing(folder: Path, size: int = 1 << 16) -> None:
         file.write(bytes(size))
         file.flush()
         os.fsync(file.fileno())  # some disks say only now that they are full
-    probe.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # Windows: somebody looks at it
+        probe.unlink()
 
 
 def nearest(path: Path) -> Path:
     """The path itself if there is one, else the folder that is there and would hold it."""
-    return next((place for place in (path, *path.parents) if place.exists()), path)
+    # Unlike `Path.exists` it says False, too, of what lies in a folder that may not be entered.
+    return next(filter(os.path.exists, (path, *path.parents)), path)
 
 
 def read_json(path: Path, remedy: str) -> Any:

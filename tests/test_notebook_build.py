@@ -9,6 +9,7 @@ import pytest
 from in_step import in_step
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from course_utils import storage
 from course_utils.building import chapters, execute
 from course_utils.building.chapters import NOTEBOOKS, assemble, build
 from course_utils.exercises import exercise
@@ -188,6 +189,15 @@ def test_what_is_no_repository_is_refused_and_changes_nothing(project, folder):
     for word in words:
         with pytest.raises(ValueError, match=r"Expected OWNER/NAME"):
             chapters.publish(word, folder)
+    assert contents(project) == before
+
+
+def test_publishing_names_a_damaged_notebook_and_writes_nothing(project, folder):
+    path = folder / "01_two.ipynb"
+    path.write_text(path.read_text()[:100])
+    before = contents(project)
+    with pytest.raises(storage.Damaged, match=r"01_two.ipynb is damaged .*git checkout"):
+        chapters.publish("a/b", folder)
     assert contents(project) == before
 
 

@@ -148,6 +148,8 @@ def test_a_measurement_draws_no_random_numbers_and_times_each_number(own_threads
          "cpu/cpu.cfs_period_us": "100000"}, [3.0]),
         ("2:cpu:/", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, []),
         ("2:memory:/", {}, []),
+        ("0::/a", {"a/cpu.max": "50000", "cpu.max": "200000 100000"}, [2.0]),
+        ("3:cpu:/a", {"cpu/a/cpu.cfs_quota_us": "50000"}, []),
     ],
 )  # fmt: skip
 def test_the_quota_of_a_container_counts(tmp_path, groups, files, expected):

@@ -204,6 +204,33 @@ def test_words_fit_the_place(tmp_path, monkeypatch):
     assert "TMPDIR" in storage.in_words(nowhere)
 
 
+def test_a_folder_that_may_not_be_entered_has_words_too(tmp_path, monkeypatch):
+    """There Python before 3.14 raises where it is asked whether something exists."""
+    inside = tmp_path / "closed" / "data" / "a.npz"
+
+    def closed(path, *_, **__):
+        raise refused(errno.EACCES, path)
+
+    for question in ("exists", "is_dir"):
+        monkeypatch.setattr(Path, question, closed)
+    assert storage.nearest(inside) == tmp_path
+    said = storage.in_words(refused(errno.EACCES, inside))
+    assert f"Make {inside.parent} a folder that you may write" in said
+
+
+def test_a_probe_that_somebody_looks_at_is_no_refusal(tmp_path, monkeypatch):
+    """As a virus scanner on Windows does."""
+    unlink = Path.unlink
+
+    def busy(path, missing_ok=False):
+        if path.name == f".course-{os.getpid()}":
+            raise refused(errno.EACCES, path)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", busy)
+    storage.try_writing(tmp_path)
+
+
 def test_a_package_that_is_missing_is_no_traceback(monkeypatch, capsys):
     def broken():
         raise ImportError("libtorch.so: cannot open")

@@ -147,6 +147,7 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
     if not hidden and (not good or name == "OWNER/NAME"):
         expected = f"Expected OWNER/NAME, as in {_GITHUB}OWNER/NAME."
         raise ValueError(f"{repository!r} is not a repository on GitHub. {expected}")
+    notebooks = {f: read(f, RESTORE.format(f.name)) for f in folder.glob("[0-9][0-9]_*.ipynb")}
     path = ROOT / "pyproject.toml"
     lines = rf'{hidden}[project.urls]\1{hidden}Repository = "{_GITHUB}{shown}"'
     text, found = _URLS.subn(lines, path.read_bytes().decode(), count=1)
@@ -157,8 +158,7 @@ def publish(repository: str | None, folder: Path = NOTEBOOKS) -> int:
         told = f"git clone {address() or 'ADDRESS-OF-THIS-REPOSITORY'} attention-course"
         text = re.sub(r"git clone \S+ attention-course", told, path.read_bytes().decode())
         storage.write(path, text)
-    for path in folder.glob("[0-9][0-9]_*.ipynb"):
-        notebook = nbformat.read(path, as_version=4)
+    for path, notebook in notebooks.items():
         _fill_in(notebook, path.stem)
         save(notebook, path)
     print(f"Public address: {address() or 'none'}. Commit pyproject.toml, README.md, notebooks/.")

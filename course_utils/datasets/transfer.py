@@ -193,7 +193,7 @@ def _failed(problem: Exception, url: str, timeout: tuple[float, float]) -> Faile
         return Failed(f"no answer within {timeout[0]:g} s, or silence for {timeout[1]:g} s")
     if has(urllib3.exceptions.ProtocolError, ConnectionError):
         return Failed("the connection was cut before the file was complete", again=True)
-    return Failed(f"no usable answer ({type(problem).__name__}: {problem})")
+    return Failed(f"no usable address or answer ({type(problem).__name__}: {problem})")
 
 
 def _causes(problem: BaseException) -> list[BaseException]:
