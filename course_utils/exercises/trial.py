@@ -16,12 +16,6 @@ from torch import nn
 from .comparing import change, describe, difference, snapshot
 from .sandbox import OutOfTime, seed_all
 
-ORDERS = 24
-"""How many orders of weights of one shape are tried: all of them for up to four weights."""
-
-LARGE = 50.0
-"""Beyond it the exponential of a feature may be infinite."""
-
 Shape = tuple[int, ...]
 
 Call = Callable[..., Any]
@@ -101,7 +95,8 @@ class Trial:
         biases = [name.endswith("bias") for name in named]
         self.parameters = self.parameters or tuple(zip(shapes, biases, strict=True))
         counts = Counter(shape for shape in shapes if len(shape) > 1)
-        self.orders = min(math.prod(map(math.factorial, counts.values())), ORDERS)
+        # 24: all orders of up to four weights of one shape.
+        self.orders = min(math.prod(map(math.factorial, counts.values())), 24)
         places, rest = {}, self.order
         for shape, count in counts.items():
             rest, number = divmod(rest, math.factorial(count))
@@ -146,7 +141,7 @@ def built(answer: Trial, *given: Any) -> Any:
     """
     mode = [isinstance(x, bool) for x in given].index(True)
     module, features = answer.module(*given[:mode], train=given[mode]), given[mode + 1 :]
-    large = max(float(x.abs().max()) for x in features) > LARGE
+    large = max(float(x.abs().max()) for x in features) > 50  # exp may be infinite
     return module(*features) if large else with_gradients(answer, module, *features)
 
 
